@@ -1,0 +1,56 @@
+"""Names that several parts must spell alike: labels, annotations, condition types, reasons, ports, paths.
+
+Values that KServe defines keep KServe's spelling; everything of ours lives under ``shoal.dev/``.
+"""
+
+from typing import Final
+
+GROUP: Final = "serving.kserve.io"
+FIELD_MANAGER: Final = "shoal"
+
+# Labels. KServe's own TrainedModel controller sets `inferenceservice` on TrainedModels; pods carry the long form.
+LABEL_INFERENCE_SERVICE: Final = "serving.kserve.io/inferenceservice"
+LABEL_COMPONENT: Final = "component"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "shoal"
+
+ANNOTATION_DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
+ANNOTATION_CAPACITY: Final = "shoal.dev/capacity-bytes"
+"""On model-server pods: bytes of model memory the pod offers (limits.memory as KServe counts it)."""
+ANNOTATION_PLACEMENT: Final = "shoal.dev/placement"
+
+READINESS_GATE: Final = "shoal.dev/models-placed"
+
+# Conditions of a TrainedModel. The first three and Ready are KServe's.
+INFERENCE_SERVICE_READY: Final = "InferenceServiceReady"
+MEMORY_RESOURCE_AVAILABLE: Final = "MemoryResourceAvailable"
+IS_MMS_PREDICTOR: Final = "IsMMSPredictor"
+STORAGE_RESOLVED: Final = "StorageResolved"
+SCHEDULED: Final = "Scheduled"
+LOADED: Final = "Loaded"
+READY: Final = "Ready"
+
+# Containers of a model-server pod.
+SERVER_CONTAINER: Final = "kserve-container"
+AGENT_CONTAINER: Final = "shoal-agent"
+
+# Paths inside a model-server pod.
+MODELS_DIR: Final = "/mnt/models"
+"""emptyDir shared by agent (read-write) and server (read-only): artifacts, cache, staged slots."""
+SHARED_DIR: Final = "/mnt/shoal"
+"""emptyDir shared by agent and server: plug-ins (written by the agent before the server starts) and counters."""
+AGENT_CREDENTIALS_DIR: Final = "/var/run/secrets/shoal"
+"""Projected volume of the agent: `token` (audience AGENT_AUDIENCE) and `ca.crt` (the operator's CA)."""
+STORAGE_SECRETS_DIR: Final = "/var/run/secrets/shoal-storage"
+"""One folder per storage Secret of the predictor's service account, its keys as files, plus `annotations.json`."""
+
+AGENT_AUDIENCE: Final = "shoal"
+CA_CONFIGMAP: Final = "shoal-ca"
+
+# Ports.
+AGENT_PORT: Final = 9090
+"""Agent's own HTTP port in the pod: /healthz, /readyz, /metrics, /drain (the server container's preStop)."""
+OPERATOR_AGENTS_PORT: Final = 8443
+OPERATOR_HTTP_PORT: Final = 8080
+OPERATOR_ADS_PORT: Final = 18000
+GATEWAY_PORT: Final = 8080

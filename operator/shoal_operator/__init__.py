@@ -1,0 +1,1 @@
+"""The Shoal operator: watch -> state -> placement -> agents, gateway, status. See docs/architecture.md."""

@@ -1,0 +1,125 @@
+"""What can happen to the world. The edges turn API events, agents' reports and time into these, one at a time."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shoal_api.messages import SyncRequest
+
+from .values import ModelKey, ModelSpec, Plan, PodSpec, ServiceKey, ServiceSpec
+
+
+class Kind(StrEnum):
+    MODEL = "TrainedModel"
+    SERVICE = "InferenceService"
+    POD = "Pod"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSeen:
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGone:
+    key: ModelKey
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSeen:
+    spec: ServiceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGone:
+    key: ServiceKey
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    spec: PodSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PodGone:
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A metadata-only list of one kind: UIDs by (namespace, name). Ends the initial sync and sweeps ghosts."""
+
+    kind: Kind
+    uids: dict[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCopy:
+    """A placement read back from the store."""
+
+    model: ModelKey
+    uid: str
+    content: str
+    service: str
+    pod_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLoaded:
+    copies: tuple[StoredCopy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochClaimed:
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReported:
+    """A sync request whose sender's pod UID was verified."""
+
+    request: SyncRequest
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The agent's connection ended and did not come back in time."""
+
+    pod_uid: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAcknowledged:
+    """All connected Envoys have every route change up to this sequence."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    pass
+
+
+Event = (
+    ModelSeen
+    | ModelGone
+    | ServiceSeen
+    | ServiceGone
+    | PodSeen
+    | PodGone
+    | Listed
+    | StoreLoaded
+    | EpochClaimed
+    | AgentReported
+    | AgentLost
+    | Planned
+    | GatewayAcknowledged
+    | Tick
+)

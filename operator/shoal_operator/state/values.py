@@ -1,0 +1,147 @@
+"""Values that describe what users asked for and what pods offer. Frozen; parsed once at the edge, never re-parsed."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class ModelKey(NamedTuple):
+    """A TrainedModel by name."""
+
+    namespace: str
+    name: str
+
+
+class ServiceKey(NamedTuple):
+    """An InferenceService by name."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something cannot be: a stable CamelCase reason, and a message that says what to do next."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A TrainedModel as the user wants it.
+
+    ``content`` is ``shoal_api.messages.content_digest(storage_uri, framework)``; memory in bytes. ``problem`` is set
+    when the spec cannot be used at all (a URI that does not parse, a scheme that is not supported).
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    service: str
+    storage_uri: str
+    framework: str
+    memory_bytes: int
+    content: str
+    min_copies: int = 1
+    problem: Problem | None = None
+
+    @property
+    def key(self) -> ModelKey:
+        return ModelKey(self.namespace, self.name)
+
+    @property
+    def service_key(self) -> ServiceKey:
+        return ServiceKey(self.namespace, self.service)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """An InferenceService with its runtime resolved.
+
+    ``formats``: lower-case frameworks that the chosen runtime loads. ``capacity_bytes``: model memory of one pod,
+    the predictor's limits.memory as KServe counts it. ``problem``: why it cannot hold models (not multi-model, no
+    runtime fits, workloads refused by the API server), None when it can.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    capacity_bytes: int
+    formats: frozenset[str]
+    server_type: str
+    protocol: str = "v2"
+    min_replicas: int = 1
+    max_replicas: int = 1
+    multi_model: bool = True
+    problem: Problem | None = None
+    ignored_fields: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> ServiceKey:
+        return ServiceKey(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """A model-server pod as Kubernetes reports it. ``ip`` is empty until it has one."""
+
+    namespace: str
+    name: str
+    uid: str
+    service: str
+    ip: str
+    capacity_bytes: int
+    node: str = ""
+    zone: str = ""
+    server_type: str = ""
+    http_port: int = 8080
+    grpc_port: int = 8081
+    deleting: bool = False
+    ready: bool = False
+    gate_open: bool = False
+    problem: Problem | None = None  # e.g. image pull or scheduling failure, shown in the InferenceService's status
+
+    @property
+    def service_key(self) -> ServiceKey:
+        return ServiceKey(self.namespace, self.service)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One filter's word about one pod: why a copy is not there. Shown by explain."""
+
+    pod: str
+    filter: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why no pod was found for a copy: every pod's verdict, and the bytes missing where memory is the only cause."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    missing_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One decision of a plan: hold ``model`` on pod ``pod_uid``."""
+
+    model: ModelKey
+    pod_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What placement decided for one InferenceService.
+
+    ``add``: new copies. ``retire``: copies to drain now that others serve, or that are surplus. ``refused``: models
+    that found no pod.
+    """
+
+    service: ServiceKey
+    add: tuple[Placement, ...] = ()
+    retire: tuple[Placement, ...] = ()
+    refused: dict[ModelKey, Refusal] = field(default_factory=dict)
