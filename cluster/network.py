@@ -1,0 +1,139 @@
+"""The bridge that the pods hang on, its kernel settings and packet filter rules, and their removal."""
+
+import ipaddress
+import json
+from pathlib import Path
+
+from cluster.commands import find, run
+from cluster.layout import BRIDGE, CONFIG, NODE_IP_WITH_PREFIX, POD_NETWORK, STATE
+
+CNI_CONFIG = CONFIG / "cni"
+CNI_BIN = Path("/usr/lib/cni")
+_CNI_NAME = "shoal"
+_CNI_STATE = STATE / "cni"
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_COMMENT = "shoal-cluster"
+_SAVED = STATE / "kernel-settings.json"
+_SETTINGS = {
+    "net.ipv4.ip_forward": "1",
+    # Pods on one bridge reach each other past the packet filter; Services need their answers to pass it.
+    "net.bridge.bridge-nf-call-iptables": "1",
+    # kube-proxy serves node ports on 127.0.0.1 and sets this; it is here so that we put it back.
+    "net.ipv4.conf.all.route_localnet": "1",
+    # Thousands of pods and their connections come and go; the default of 128 instances is for a desktop.
+    "fs.inotify.max_user_instances": "1024",
+}
+
+
+def ensure() -> None:
+    """Create what is missing and correct what differs."""
+    _ensure_bridge()
+    _ensure_kernel_settings()
+    _ensure_forwarding()
+    _write_cni_configuration()
+
+
+def present() -> bool:
+    """Whether the bridge is there with its address."""
+    answer = run(["ip", "-j", "address", "show", "dev", BRIDGE], check=False)
+    return answer.returncode == 0 and NODE_IP_WITH_PREFIX.split("/")[0] in answer.stdout
+
+
+def remove() -> None:
+    """Remove the bridge, the pods' links on it, every chain and rule, and put kernel settings back."""
+    for link in _links_on_bridge():
+        run(["ip", "link", "delete", link], check=False)
+    run(["ip", "link", "delete", BRIDGE], check=False)
+    for family in ("iptables", "ip6tables"):
+        _remove_rules(family)
+    if _CNI_RESULTS.is_dir():
+        for result in _CNI_RESULTS.glob(f"{_CNI_NAME}-*"):
+            result.unlink(missing_ok=True)
+        for folder in (_CNI_RESULTS, _CNI_RESULTS.parent):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+    if _SAVED.exists():
+        for name, value in json.loads(_SAVED.read_text()).items():
+            _write_setting(name, value)
+        _SAVED.unlink()
+
+
+def _ensure_bridge() -> None:
+    if not present():
+        run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=False)
+        run(["ip", "address", "replace", NODE_IP_WITH_PREFIX, "dev", BRIDGE])
+    run(["ip", "link", "set", BRIDGE, "up"])
+
+
+def _ensure_kernel_settings() -> None:
+    if find("modprobe"):
+        run(["modprobe", "-a", "br_netfilter", "overlay"], check=False)
+    if not _SAVED.exists():
+        before = {name: _setting(name).read_text().strip() for name in _SETTINGS if _setting(name).exists()}
+        _SAVED.parent.mkdir(parents=True, exist_ok=True)
+        _SAVED.write_text(json.dumps(before))
+    for name, value in _SETTINGS.items():
+        _write_setting(name, value)
+
+
+def _ensure_forwarding() -> None:
+    """Let pods talk where the host's policy for forwarded packets is to drop them."""
+    for direction in ("-i", "-o"):
+        rule = ["FORWARD", direction, BRIDGE, "-m", "comment", "--comment", _COMMENT, "-j", "ACCEPT"]
+        if run(["iptables", "-w", "-C", *rule], check=False).returncode != 0:
+            run(["iptables", "-w", "-I", *rule])
+
+
+def _write_cni_configuration() -> None:
+    CNI_CONFIG.mkdir(parents=True, exist_ok=True)
+    bridge = {
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": POD_NETWORK, "rangeStart": _first_pod_address()}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": str(_CNI_STATE),
+        },
+    }
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+    text = json.dumps({"cniVersion": "0.4.0", "name": _CNI_NAME, "plugins": [bridge, portmap]}, indent=1)
+    path = CNI_CONFIG / "10-shoal.conflist"
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def _first_pod_address() -> str:
+    return str(ipaddress.ip_network(POD_NETWORK)[16])
+
+
+def _links_on_bridge() -> list[str]:
+    answer = run(["ip", "-j", "link", "show", "master", BRIDGE], check=False)
+    if answer.returncode != 0 or not answer.stdout.strip():
+        return []
+    return [link["ifname"] for link in json.loads(answer.stdout) if "ifname" in link]
+
+
+def _remove_rules(family: str) -> None:
+    """Write the tables back without Kubernetes' chains, CNI's chains, and our two rules."""
+    if find(f"{family}-save") is None:
+        return
+    saved = run([f"{family}-save"], check=False)
+    if saved.returncode != 0:
+        return
+    lines = saved.stdout.splitlines()
+    kept = [line for line in lines if not any(mark in line for mark in ("KUBE-", "CNI-", _COMMENT))]
+    if kept != lines:
+        run([f"{family}-restore", "-w"], stdin="\n".join(kept) + "\n")
+
+
+def _setting(name: str) -> Path:
+    return Path("/proc/sys") / name.replace(".", "/")
+
+
+def _write_setting(name: str, value: str) -> None:
+    path = _setting(name)
+    if path.exists() and path.read_text().strip() != value:
+        path.write_text(value)
