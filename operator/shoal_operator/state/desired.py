@@ -1,7 +1,7 @@
 """What one pod should hold, versioned, so that its agent is sent only what changed.
 
-Versions come from one ``Versions`` for all pods, above ``epoch << 32``: a version that an earlier operator, or an
-earlier list of the same pod, handed out can therefore never be mistaken for one of this list.
+Versions come from one ``Versions`` for all pods, above ``epoch << 32``: a version that an earlier operator,
+or an earlier list of the same pod, handed out can therefore never be mistaken for one of this list.
 """
 
 from collections import OrderedDict
@@ -35,7 +35,7 @@ class Versions:
 class DesiredChange:
     """The way from version ``base`` to ``version``; ``base`` None: ``intents`` is the whole list.
 
-    The fields are those of ``SyncResponse.desired_version``, ``desired_base``, ``desired`` and ``desired_gone``.
+    The fields are ``SyncResponse``'s ``desired_version``, ``desired_base``, ``desired`` and ``desired_gone``.
     """
 
     version: int
@@ -45,7 +45,7 @@ class DesiredChange:
 
 
 class DesiredList:
-    """Intents by slot (model name). ``set``, ``remove`` and ``get`` are O(1), ``since`` is O(what changed)."""
+    """Intents by slot (model name). ``set``, ``remove``, ``get`` are O(1), ``since`` is O(what changed)."""
 
     __slots__ = ("_floor", "_intents", "_max_tombstones", "_tombstones", "_version", "_versions")
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shoal_api.messages import CopyIntent
-
 from shoal_operator.state.desired import DesiredChange, DesiredList, Versions
 
 NAMES = ("a", "b", "c", "d", "e")
