@@ -66,10 +66,9 @@ class DesiredChanged:
 
 @dataclass(frozen=True, slots=True)
 class PlanNeeded:
-    """Placement should run for these models of one service (None: all that have no copy, and balance)."""
+    """Placement should run for what ``snapshot.plan_input`` finds to plan in this service."""
 
     service: ServiceKey
-    models: frozenset[ModelKey] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,11 +137,67 @@ class Placement:
 class Plan:
     """What placement decided for one InferenceService.
 
-    ``add``: new copies. ``retire``: copies to drain now that others serve, or that are surplus. ``refused``: models
-    that found no pod.
+    ``considered``: the models it looked at. ``add``: new copies. ``replace``: copies whose pod has room to load the
+    new content beside the old. ``retire``: copies to drain now that others serve, or that are surplus. ``refused``:
+    models that found no pod. ``unbalanced``: more moves would even out the pods' load once these are done.
     """
 
     service: ServiceKey
+    considered: tuple[ModelKey, ...] = ()
     add: tuple[Placement, ...] = ()
+    replace: tuple[Placement, ...] = ()
     retire: tuple[Placement, ...] = ()
     refused: dict[ModelKey, Refusal] = field(default_factory=dict)
+    unbalanced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PodOffer:
+    """What placement may know of a pod. ``committed`` and ``capacity`` in bytes of model memory."""
+
+    uid: str
+    name: str
+    node: str
+    zone: str
+    capacity: int
+    committed: int
+    copies: int
+    server_ready: bool
+    agent_connected: bool
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAt:
+    """A placed copy of the model in question.
+
+    ``answers``: requests can go there. ``current``: it wants the model's present content. ``loaded``: that content
+    answers. ``leaving``: its pod is going, or belongs to the service that the model moves away from.
+    """
+
+    pod_uid: str
+    answers: bool
+    current: bool
+    loaded: bool
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNeed:
+    """One model to plan. ``occupied``: pods where another model of that name is still being unloaded."""
+
+    key: ModelKey
+    memory_bytes: int
+    wanted: int
+    copies: tuple[CopyAt, ...]
+    occupied: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInput:
+    """Everything that one plan of one InferenceService depends on. ``balance``: even out over the pods as well."""
+
+    service: ServiceKey
+    pods: tuple[PodOffer, ...]
+    needs: tuple[ModelNeed, ...]
+    balance: bool = False

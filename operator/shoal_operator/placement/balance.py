@@ -1,0 +1,70 @@
+"""Evening out: when pods joined, move models from the fullest pods to the emptiest, each move worth its load.
+
+A move is a second copy; once it answers, the planner retires the one on the fuller pod. Moves in flight are bounded,
+so that a service never loads more than a fraction of its models at once for balance's sake.
+"""
+
+from shoal_operator.state.values import ModelNeed, Placement, PlanInput
+
+from .ledger import PodLedger
+
+MAX_IN_FLIGHT = 64
+TOLERANCE = 0.1  # of the mean fullness: smaller differences are left alone
+
+
+def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement]) -> tuple[list[Placement], bool]:
+    """Moves to make now, and whether more should follow. ``pods`` is updated."""
+    usable = [
+        pod
+        for pod in pods.values()
+        if pod.offer.server_ready and pod.offer.agent_connected and not pod.offer.leaving and pod.offer.capacity
+    ]
+    if len(usable) < 2:
+        return [], False
+    placed = {placement.model for placement in added}
+    movable: dict[str, list[ModelNeed]] = {}
+    in_flight = 0
+    for need in given.needs:
+        if len(need.copies) > need.wanted or any(not copy.loaded for copy in need.copies):
+            in_flight += 1
+        elif need.key not in placed:
+            for copy in need.copies:
+                movable.setdefault(copy.pod_uid, []).append(need)
+    moves: list[Placement] = []
+    # What a pod will hold once moves in flight are done: a move frees its source only later.
+    expected = {pod.offer.uid: pod.committed for pod in usable}
+    for need in given.needs:
+        if len(need.copies) > need.wanted and need.copies:
+            source = max(
+                (c.pod_uid for c in need.copies if c.pod_uid in expected), key=expected.__getitem__, default=None
+            )
+            if source is not None:
+                expected[source] -= need.memory_bytes
+    while True:
+        fullest = max(usable, key=lambda pod: expected[pod.offer.uid] / pod.offer.capacity)
+        emptiest = min(usable, key=lambda pod: expected[pod.offer.uid] / pod.offer.capacity)
+        mean = sum(expected[pod.offer.uid] / pod.offer.capacity for pod in usable) / len(usable)
+        candidate = _candidate(movable.get(fullest.offer.uid, []), emptiest)
+        high = expected[fullest.offer.uid] / fullest.offer.capacity
+        low = expected[emptiest.offer.uid] / emptiest.offer.capacity
+        if candidate is None or high - low <= max(TOLERANCE * mean, candidate.memory_bytes / emptiest.offer.capacity):
+            return moves, in_flight > 0 and high - low > TOLERANCE * mean
+        if in_flight + len(moves) >= MAX_IN_FLIGHT:
+            return moves, True
+        movable[fullest.offer.uid].remove(candidate)
+        moves.append(Placement(candidate.key, emptiest.offer.uid))
+        emptiest.add(candidate.memory_bytes)
+        expected[emptiest.offer.uid] += candidate.memory_bytes
+        expected[fullest.offer.uid] -= candidate.memory_bytes
+
+
+def _candidate(movable: list[ModelNeed], target: PodLedger) -> ModelNeed | None:
+    """The last (in name order) model that the target can take; large plans only ever look at the list's end."""
+    for need in reversed(movable):
+        if (
+            need.memory_bytes <= target.free
+            and target.offer.uid not in need.occupied
+            and all(copy.pod_uid != target.offer.uid for copy in need.copies)
+        ):
+            return need
+    return None

@@ -1,0 +1,11 @@
+"""Where a model's copies are so far, as the sorters need it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many copies of the model each zone and each node has."""
+
+    zones: dict[str, int]
+    nodes: dict[str, int]

@@ -1,0 +1,139 @@
+"""``plan(input) -> Plan``: fewest moves, copies over nodes, least loaded first, and a word for every refusal.
+
+Adding a model moves none; a leaving or lost pod moves only its own; make before break throughout: a copy retires
+only when enough others answer with the wanted content.
+"""
+
+from shoal_operator.state.values import (
+    CopyAt,
+    ModelKey,
+    ModelNeed,
+    Placement,
+    Plan,
+    PlanInput,
+    Refusal,
+    Verdict,
+)
+
+from .balance import even_out
+from .filters import FILTERS, MEMORY
+from .held import Held
+from .ledger import PodLedger
+from .sorters import SORTERS
+
+MAX_VERDICTS = 64
+
+
+class Planner:
+    """One plan in the making. Not reused."""
+
+    def __init__(self, given: PlanInput) -> None:
+        self.given = given
+        self.pods = {offer.uid: PodLedger.of(offer) for offer in given.pods}
+        self.add: list[Placement] = []
+        self.replace: list[Placement] = []
+        self.retire: list[Placement] = []
+        self.refused: dict[ModelKey, Refusal] = {}
+
+    def run(self) -> Plan:
+        # Large models first: what is left fits small ones. The name decides ties, so a plan is reproducible.
+        for need in sorted(self.given.needs, key=lambda need: (-need.memory_bytes, need.key)):
+            self._renew(need)
+            self._fill(need)
+            self._trim(need)
+        moves, unbalanced = even_out(self.given, self.pods, self.add) if self.given.balance else ([], False)
+        return Plan(
+            service=self.given.service,
+            considered=tuple(need.key for need in self.given.needs),
+            add=(*self.add, *moves),
+            replace=tuple(self.replace),
+            retire=tuple(self.retire),
+            refused=self.refused,
+            unbalanced=unbalanced,
+        )
+
+    def _renew(self, need: ModelNeed) -> None:
+        """Copies of an older content load the new one beside it where there is room, else elsewhere."""
+        for copy in need.copies:
+            if copy.current or copy.leaving:
+                continue
+            pod = self.pods.get(copy.pod_uid)
+            extra = need.memory_bytes if copy.answers else 0  # nothing loaded: the new content takes its place
+            if pod is not None and extra <= pod.free:
+                pod.committed += extra
+                self.replace.append(Placement(need.key, copy.pod_uid))
+
+    def _fill(self, need: ModelNeed) -> None:
+        replaced = {placement.pod_uid for placement in self.replace if placement.model == need.key}
+        staying = [c for c in need.copies if not c.leaving and (c.current or c.pod_uid in replaced)]
+        held = self._held(need)
+        for _ in range(need.wanted - len(staying)):
+            pod, refusal = self._choose(need, held)
+            if pod is None:
+                self.refused[need.key] = refusal
+                return
+            pod.add(need.memory_bytes)
+            held.zones[pod.offer.zone] = held.zones.get(pod.offer.zone, 0) + 1
+            held.nodes[pod.offer.node] = held.nodes.get(pod.offer.node, 0) + 1
+            self.add.append(Placement(need.key, pod.offer.uid))
+            need = _with_copy(need, pod.offer.uid)
+
+    def _choose(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
+        verdicts: list[Verdict] = []
+        best: PodLedger | None = None
+        best_key: tuple[float, ...] = ()
+        missing = 0
+        for pod in self.pods.values():
+            verdict = _refuse(need, pod)
+            if verdict is None:
+                key = tuple(sorter(pod, held) for sorter in SORTERS.values())
+                if best is None or key < best_key:
+                    best, best_key = pod, key
+            elif best is None and len(verdicts) < MAX_VERDICTS:
+                verdicts.append(verdict)
+            if verdict is not None and verdict.filter == MEMORY:
+                lacking = need.memory_bytes - pod.free
+                missing = lacking if not missing else min(missing, lacking)
+        return best, Refusal(tuple(verdicts), missing)
+
+    def _trim(self, need: ModelNeed) -> None:
+        """Retire what is not needed any more: leaving and outdated copies once enough others answer, then surplus."""
+        good = [c for c in need.copies if c.loaded and not c.leaving]
+        if len(good) < need.wanted:
+            return
+        spare = [c for c in need.copies if c not in good and (c.leaving or not c.current)]
+        surplus = sorted(good, key=self._fullness, reverse=True)[: len(good) - need.wanted]
+        # A copy that has not loaded yet, while enough others answer, was a move that is no longer needed; it is kept
+        # only when balance put it there, and then it loads and makes another one surplus.
+        self.retire += [Placement(need.key, c.pod_uid) for c in (*spare, *surplus)]
+
+    def _fullness(self, copy: CopyAt) -> float:
+        pod = self.pods.get(copy.pod_uid)
+        return pod.fullness if pod is not None else 1.0
+
+    def _held(self, need: ModelNeed) -> Held:
+        held = Held({}, {})
+        for copy in need.copies:
+            pod = self.pods.get(copy.pod_uid)
+            if pod is not None and not copy.leaving:
+                held.zones[pod.offer.zone] = held.zones.get(pod.offer.zone, 0) + 1
+                held.nodes[pod.offer.node] = held.nodes.get(pod.offer.node, 0) + 1
+        return held
+
+
+def plan(given: PlanInput) -> Plan:
+    """Decide where the given models go. Pure; O(models to plan x pods)."""
+    return Planner(given).run()
+
+
+def _refuse(need: ModelNeed, pod: PodLedger) -> Verdict | None:
+    for name, refuse in FILTERS.items():
+        message = refuse(need, pod)
+        if message is not None:
+            return Verdict(pod.offer.name, name, message)
+    return None
+
+
+def _with_copy(need: ModelNeed, pod_uid: str) -> ModelNeed:
+    copy = CopyAt(pod_uid, answers=False, current=True, loaded=False, leaving=False)
+    return ModelNeed(need.key, need.memory_bytes, need.wanted, (*need.copies, copy), need.occupied)

@@ -1,0 +1,13 @@
+"""Sorters: each gives a pod a key, smaller is better; ties go to the next. One file each, in the order of weight."""
+
+from collections.abc import Callable
+
+from shoal_operator.placement.held import Held
+from shoal_operator.placement.ledger import PodLedger
+
+from . import fewest_copies, least_full, spread_nodes
+
+Sorter = Callable[[PodLedger, Held], float]
+
+SORTERS: dict[str, Sorter] = {module.NAME: module.key for module in (spread_nodes, least_full, fewest_copies)}
+DESCRIPTIONS: dict[str, str] = {module.NAME: module.DESCRIPTION for module in (spread_nodes, least_full, fewest_copies)}

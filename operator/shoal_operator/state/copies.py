@@ -1,0 +1,136 @@
+"""The life of a copy: placed, replaced, drained, unloaded, freed; and the ledger of committed memory.
+
+Order of leaving: out of the routes -> every connected Envoy acknowledged -> grace for requests on the wire -> out of
+the desired list -> the agent confirmed. Only then is its memory free.
+"""
+
+from .context import Context
+from .effects import CopyForgotten, CopyStored, DesiredChanged
+from .routes import refresh
+from .values import ModelKey
+from .world import Copy, Model, Pod, Stage, Waiting
+
+
+def charge(pod: Pod, copy: Copy) -> None:
+    """Bring the pod's ledger up to date: while a copy is replaced, old and new content are both in memory."""
+    replacing = copy.stage is Stage.PLACED and copy.serving is not None and copy.serving != copy.want
+    due = copy.memory * 2 if replacing else copy.memory
+    pod.committed += due - copy.charged
+    copy.charged = due
+
+
+def place(ctx: Context, model: Model, pod: Pod) -> Copy:
+    """Want a model on a pod whose slot of that name is free."""
+    copy = Copy(
+        name=model.spec.name,
+        uid=model.spec.uid,
+        pod_uid=pod.spec.uid,
+        want=model.want,
+        storage_uri=model.spec.storage_uri,
+        framework=model.spec.framework,
+        memory=model.spec.memory_bytes,
+    )
+    pod.copies[copy.name] = copy
+    model.copies[pod.spec.uid] = copy
+    charge(pod, copy)
+    want(ctx, model, pod, copy)
+    return copy
+
+
+def replace(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
+    """Want the model's present content in a slot that serves an older one, which keeps serving meanwhile."""
+    copy.want = model.want
+    copy.storage_uri = model.spec.storage_uri
+    copy.framework = model.spec.framework
+    copy.report = None
+    charge(pod, copy)
+    want(ctx, model, pod, copy)
+
+
+def want(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
+    """Put the copy into the pod's desired list and into the store."""
+    pod.desired.set(copy.name, copy.intent())
+    ctx.emit(DesiredChanged(pod.spec.uid))
+    ctx.emit(CopyStored(model.spec.key, copy.uid, model.spec.content, pod.spec.service, pod.spec.uid))
+
+
+def retire(ctx: Context, pod: Pod, copy: Copy) -> None:
+    """Begin to take a copy away: out of the routes first."""
+    if copy.stage is not Stage.PLACED:
+        return
+    copy.stage = Stage.DRAINING
+    charge(pod, copy)
+    model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
+    if model is not None:
+        refresh(ctx, model)
+    if not copy.answers or not pod.serves:
+        _unload(ctx, pod, copy)
+        return
+    waiting = Waiting(ctx.world.sequence, pod.spec.uid, copy.name, copy.uid)
+    if ctx.world.acknowledged >= ctx.world.sequence:
+        _start_grace(ctx, waiting)
+    else:
+        ctx.world.draining.append(waiting)
+
+
+def acknowledged(ctx: Context, sequence: int) -> None:
+    """Every connected Envoy has route changes up to ``sequence``: start the grace of copies that waited for it."""
+    world = ctx.world
+    world.acknowledged = max(world.acknowledged, sequence)
+    while world.draining and world.draining[0].at <= world.acknowledged:
+        _start_grace(ctx, world.draining.popleft())
+
+
+def end_grace(ctx: Context) -> None:
+    """Unload the copies whose grace has passed."""
+    while ctx.world.grace and ctx.world.grace[0].at <= ctx.now:
+        waiting = ctx.world.grace.popleft()
+        pod = ctx.world.pods.get(waiting.pod_uid)
+        copy = pod.copies.get(waiting.name) if pod else None
+        if pod is not None and copy is not None and copy.uid == waiting.uid and copy.stage is Stage.DRAINING:
+            _unload(ctx, pod, copy)
+
+
+def confirm(ctx: Context, pod: Pod, desired_version: int) -> None:
+    """Free the slots that the agent knows to be unwanted and no longer reports."""
+    for name in [name for name in pod.unloading if name not in pod.slots]:
+        copy = pod.copies[name]
+        if desired_version >= copy.removed_version:
+            free(ctx, pod, copy)
+
+
+def free(ctx: Context, pod: Pod, copy: Copy) -> None:
+    """The copy is no more: give its memory back, and let models that wait for memory or for the name try."""
+    pod.copies.pop(copy.name, None)
+    pod.unloading.discard(copy.name)
+    pod.committed -= copy.charged
+    ctx.emit(CopyForgotten(copy.uid, pod.spec.uid))
+    model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
+    if model is not None:
+        model.copies.pop(pod.spec.uid, None)
+        refresh(ctx, model)
+    service = ctx.world.services.get(pod.spec.service_key)
+    if service is not None:
+        ctx.plan_waiting(service)
+
+
+def adopt_stray(pod: Pod, name: str, uid: str, memory: int) -> None:
+    """The agent holds a slot that nobody wants: keep its name and memory taken until it is confirmed gone."""
+    copy = Copy(name, uid, pod.spec.uid, "", "", "", memory, stage=Stage.UNLOADING)
+    copy.removed_version = pod.desired.version
+    pod.copies[name] = copy
+    pod.unloading.add(name)
+    charge(pod, copy)
+
+
+def _start_grace(ctx: Context, waiting: Waiting) -> None:
+    waiting.at = ctx.now + ctx.world.timing.drain_grace
+    ctx.world.grace.append(waiting)
+
+
+def _unload(ctx: Context, pod: Pod, copy: Copy) -> None:
+    copy.stage = Stage.UNLOADING
+    pod.desired.remove(copy.name)
+    copy.removed_version = pod.desired.version
+    pod.unloading.add(copy.name)
+    ctx.emit(DesiredChanged(pod.spec.uid))

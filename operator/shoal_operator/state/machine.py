@@ -1,0 +1,129 @@
+"""``step(world, event, now) -> effects``: the only code that changes the world, one event at a time."""
+
+from . import copies, models, plans, pods, recovery, reports, services
+from .context import Context
+from .effects import Effect, WakeAt
+from .events import (
+    AgentLost,
+    AgentReported,
+    EpochClaimed,
+    Event,
+    GatewayAcknowledged,
+    Kind,
+    Listed,
+    ModelGone,
+    ModelSeen,
+    Planned,
+    PodGone,
+    PodSeen,
+    ServiceGone,
+    ServiceSeen,
+    StoreLoaded,
+    Tick,
+)
+from .world import World
+
+GATE_INTERVAL = 0.25
+
+
+def step(world: World, event: Event, now: float) -> list[Effect]:
+    """Apply one event at ``now`` (monotonic seconds) and return what the edges must do, in order."""
+    ctx = Context(world, now)
+    _apply(ctx, event)
+    recovery.advance(ctx)
+    if not world.recovering:
+        _pass_time(ctx)
+    wake = _next_wake(world, now)
+    if wake is not None and (wake != world.wake or isinstance(event, Tick)):
+        ctx.effects.append(WakeAt(wake))
+    world.wake = wake
+    return ctx.effects
+
+
+def _apply(ctx: Context, event: Event) -> None:
+    match event:
+        case ModelSeen(spec):
+            models.seen(ctx, spec)
+        case ModelGone(model_key, uid):
+            models.gone(ctx, model_key, uid)
+        case ServiceSeen(service_spec):
+            services.seen(ctx, service_spec)
+        case ServiceGone(service_key, uid):
+            services.gone(ctx, service_key, uid)
+        case PodSeen(pod_spec):
+            pods.seen(ctx, pod_spec)
+        case PodGone(uid):
+            pods.gone(ctx, uid)
+        case Listed():
+            _sweep(ctx, event)
+        case StoreLoaded(stored):
+            ctx.world.store_loaded = True
+            for copy in stored:
+                ctx.world.stored.setdefault(copy.pod_uid, []).append(copy)
+        case EpochClaimed(epoch):
+            ctx.world.epoch = max(ctx.world.epoch, epoch)
+            ctx.world.versions.begin(ctx.world.epoch)
+        case AgentReported(request):
+            reports.apply(ctx, request)
+        case AgentLost(pod_uid, session):
+            pod = ctx.world.pods.get(pod_uid)
+            if pod is not None and pod.session == session:
+                pod.connected = False
+        case Planned(plan):
+            plans.carry_out(ctx, plan)
+        case GatewayAcknowledged(sequence):
+            copies.acknowledged(ctx, sequence)
+        case Tick():
+            if not ctx.world.recovering:
+                pods.open_gates(ctx)
+
+
+def _sweep(ctx: Context, listed: Listed) -> None:
+    """Drop what the API server no longer has: a watch can miss a deletion."""
+    world = ctx.world
+    world.listed.add(listed.kind)
+    match listed.kind:
+        case Kind.MODEL:
+            for model in [m for k, m in world.models.items() if listed.uids.get((k.namespace, k.name)) != m.spec.uid]:
+                models.gone(ctx, model.spec.key, model.spec.uid)
+        case Kind.SERVICE:
+            for service in [
+                s for k, s in world.services.items() if listed.uids.get((k.namespace, k.name)) != s.spec.uid
+            ]:
+                services.gone(ctx, service.spec.key, service.spec.uid)
+        case Kind.POD:
+            present = set(listed.uids.values())
+            for uid in [uid for uid in world.pods if uid not in present]:
+                pods.gone(ctx, uid)
+
+
+def _pass_time(ctx: Context) -> None:
+    copies.end_grace(ctx)
+    pods.abandon_unhealthy(ctx)
+    for key in list(ctx.world.held):
+        pods.release(ctx, key)
+    models.end_moves(ctx)
+    plans.retry(ctx)
+
+
+def _next_wake(world: World, now: float) -> float | None:
+    if world.recovering:
+        return world.started_at + world.timing.recovery
+    times = [world.grace[0].at] if world.grace else []
+    for uid in world.unhealthy:
+        since = world.pods[uid].unhealthy_since
+        if since is not None:
+            times.append(since + world.timing.server_restart)
+    for service_key in world.held:
+        hold = world.services[service_key].hold_until
+        if hold is not None:
+            times.append(hold)
+    if world.moving:
+        times.append(world.moving[0][0])
+    for service_key in world.retrying:
+        retry_at = world.services[service_key].retry_at if service_key in world.services else None
+        if retry_at is not None:
+            times.append(retry_at)
+    if any(world.pods[uid].placeable for uid in world.gating):
+        times.append(now + GATE_INTERVAL)
+    return min(times, default=None)

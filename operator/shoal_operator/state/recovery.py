@@ -1,0 +1,104 @@
+"""The recovery barrier: after a start nothing leaves until the world is known again.
+
+Known means: metadata lists of every kind were matched by UID, the store was read (or is lost), the epoch is claimed
+above every agent's, and every ready pod's agent has reported, or the time for that is over. What agents hold and
+users still want is adopted as it is, so a restart, and also a lost store, load nothing again.
+"""
+
+from . import copies, reports, routes
+from .context import Context
+from .effects import ClaimEpoch, DesiredChanged, Recovered
+from .events import Kind
+from .pods import note_health, release
+from .values import ModelKey
+from .world import Model, Pod, Stage, World
+
+
+def advance(ctx: Context) -> None:
+    """End the recovery if everything it waits for has come."""
+    world = ctx.world
+    if not world.recovering or world.listed != set(Kind) or not world.store_loaded or not world.epoch:
+        return
+    late = [pod.spec.name for pod in _awaited(world)]
+    if late and ctx.now < world.started_at + world.timing.recovery:
+        return
+    if world.highest_agent_epoch >= world.epoch:
+        if world.epoch_wanted <= world.highest_agent_epoch:
+            world.epoch_wanted = world.highest_agent_epoch + 1
+            ctx.effects.append(ClaimEpoch(world.epoch_wanted))
+        return
+    world.recovering = False
+    adopted = 0
+    for pod in world.pods.values():
+        adopted += _adopt(ctx, pod)
+    world.stored.clear()
+    _announce(ctx)
+    ctx.emit(Recovered(len(world.models), adopted, tuple(sorted(late))))
+
+
+def _awaited(world: World) -> list[Pod]:
+    """Ready pods of known services whose agents have not said yet what they hold."""
+    return [
+        pod
+        for pod in world.pods.values()
+        if pod.spec.ready and not pod.observed_version and pod.spec.service_key in world.services
+    ]
+
+
+def _adopt(ctx: Context, pod: Pod) -> int:
+    """Take over what the pod holds: from its agent's report, or, when that is missing, from the store."""
+    world = ctx.world
+    adopted = 0
+    if not pod.observed_version:
+        for stored in world.stored.get(pod.spec.uid, ()):
+            model = ctx.model(stored.model, stored.uid)
+            if model is not None and stored.model.name not in pod.copies:
+                copies.place(ctx, model, pod)
+                adopted += 1
+        return adopted
+    for name, report in pod.slots.items():
+        model = world.models.get(ModelKey(pod.spec.namespace, name))
+        held = report.serving or report.target
+        if model is None or held is None or not held.startswith(model.spec.uid + "."):
+            reports.stray(ctx, pod, report)
+            continue
+        _adopt_copy(ctx, pod, model, name)
+        adopted += 1
+    return adopted
+
+
+def _adopt_copy(ctx: Context, pod: Pod, model: Model, name: str) -> None:
+    report = pod.slots[name]
+    copy = copies.place(ctx, model, pod)
+    copy.report, copy.serving = report, report.serving
+    if copy.serving == copy.want:
+        model.artifact_seen = model.spec.content
+    elif report.target != copy.want and copy.serving is not None:
+        # The content changed while no operator ran: whether there is room for both is placement's to decide.
+        copy.want = copy.serving
+        pod.desired.set(name, copy.intent())
+    copies.charge(pod, copy)
+
+
+def _announce(ctx: Context) -> None:
+    """Say everything once: endpoints, routes, desired lists, status; and plan every service."""
+    world = ctx.world
+    for pod in world.pods.values():
+        note_health(ctx, pod)
+        pod.joined_at = ctx.now if pod.placeable else None
+        ctx.emit(DesiredChanged(pod.spec.uid))
+        routes.refresh_pod(ctx, pod)
+    for key, service in world.services.items():
+        routes.refresh_service(ctx, key)
+        service.dirty |= world.models_of.get(key, set())
+        if any(
+            copy.stage is Stage.PLACED for uid in world.pods_of.get(key, ()) for copy in world.pods[uid].copies.values()
+        ):
+            service.held = False
+        elif any(world.pods[uid].placeable for uid in world.pods_of.get(key, ())):
+            service.hold_until = ctx.now + world.timing.first_placement
+            world.held.add(key)
+        release(ctx, key)
+        ctx.plan(service)
+    for model in world.models.values():
+        routes.refresh(ctx, model)

@@ -1,0 +1,114 @@
+"""An agent's report: what its pod's slots and server are, and what follows from it."""
+
+from shoal_api.messages import CopyPhase, SlotReport, SyncRequest
+
+from . import copies
+from .context import Context
+from .pods import joined, note_health, start_leaving
+from .routes import refresh, refresh_pod
+from .values import ModelKey
+from .world import Copy, Model, Pod, Stage
+
+
+def apply(ctx: Context, request: SyncRequest) -> None:
+    """Take in one sync request. Whether its delta fitted shows in ``Pod.observed_version`` (0: send everything)."""
+    world = ctx.world
+    pod = world.pods.get(request.pod_uid)
+    if pod is None:
+        return
+    world.highest_agent_epoch = max(world.highest_agent_epoch, request.epoch)
+    if pod.session != request.session:
+        pod.session = request.session
+        pod.observed_version = 0
+    was_placeable, served = pod.placeable, pod.serves
+    pod.connected = True
+    pod.server = request.server
+    changed = _merge(pod, request)
+    if world.recovering:
+        return
+    if pod.serves != served:
+        note_health(ctx, pod)
+        refresh_pod(ctx, pod)
+    for name in changed:
+        _slot_changed(ctx, pod, name)
+    copies.confirm(ctx, pod, request.desired_version)
+    if request.draining and not pod.draining:
+        pod.draining = True
+        start_leaving(ctx, pod)
+    if pod.placeable and not was_placeable:
+        joined(ctx, pod)
+
+
+def _merge(pod: Pod, request: SyncRequest) -> set[str]:
+    """Bring ``pod.slots`` up to date; returns the names whose slots may have changed."""
+    reported = {slot.name: slot for slot in request.observed}
+    if request.observed_base is None:
+        changed = {name for name in pod.slots.keys() | reported.keys() if pod.slots.get(name) != reported.get(name)}
+        pod.slots = reported
+    elif request.observed_base == pod.observed_version and pod.observed_version:
+        changed = reported.keys() | set(request.observed_gone)
+        pod.slots.update(reported)
+        for name in request.observed_gone:
+            pod.slots.pop(name, None)
+    else:
+        pod.observed_version = 0
+        return set()
+    pod.observed_version = request.observed_version
+    return changed
+
+
+def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
+    report = pod.slots.get(name)
+    copy = pod.copies.get(name)
+    if copy is None:
+        if report is not None:
+            stray(ctx, pod, report)
+        return
+    answered, was_current, failed = (
+        copy.answers,
+        copy.current,
+        copy.report is not None and copy.report.failure,
+    )
+    copy.report = report
+    copy.serving = report.serving if report is not None else None
+    copies.charge(pod, copy)
+    model = ctx.model(ModelKey(pod.spec.namespace, name), copy.uid)
+    if model is None or copy.stage is not Stage.PLACED:
+        return
+    if report is not None and report.phase in (CopyPhase.LOADING, CopyPhase.LOADED) and report.target == model.want:
+        model.artifact_seen = model.spec.content
+    refresh(ctx, model)
+    if copy.current and not was_current:
+        _settled(ctx, pod, model, copy)
+    elif answered and not copy.answers and not failed:
+        ctx.plan_model(model)
+
+
+def _settled(ctx: Context, pod: Pod, model: Model, copy: Copy) -> None:
+    """The wanted content answers: copies that were only kept until now can go, and memory may be free again."""
+    if model.former is not None and copy.pod_uid in ctx.world.pods_of.get(model.spec.service_key, ()):
+        end_move(ctx, model)
+    if len(model.copies) > model.spec.min_copies:
+        ctx.plan_model(model)
+    service = ctx.world.services.get(pod.spec.service_key)
+    if service is not None:
+        ctx.plan_waiting(service)
+
+
+def end_move(ctx: Context, model: Model) -> None:
+    """The model's new InferenceService serves it, or the time for that is over: the former one lets go."""
+    former, model.former = model.former, None
+    for copy in list(model.copies.values()):
+        pod = ctx.world.pods[copy.pod_uid]
+        if pod.spec.service_key == former:
+            copies.retire(ctx, pod, copy)
+    refresh(ctx, model)
+
+
+def stray(ctx: Context, pod: Pod, report: SlotReport) -> None:
+    """A slot that the agent holds although nothing wants it: the full desired list will have it unloaded."""
+    held = report.serving or report.target
+    uid = held.split(".", 1)[0] if held else ""
+    model = ctx.world.models.get(ModelKey(pod.spec.namespace, report.name))
+    memory = model.spec.memory_bytes if model is not None and model.spec.uid == uid else 0
+    copies.adopt_stray(pod, report.name, uid, memory)

@@ -1,0 +1,148 @@
+"""Where a model's requests go: the one place that decides routes, readiness and counts, and says what changed."""
+
+from shoal_api.messages import CopyPhase, FailureStage
+
+from .context import Context
+from .effects import (
+    ModelStatusChanged,
+    PodEndpointChanged,
+    RouteChanged,
+    ServiceRouteChanged,
+    ServiceStatusChanged,
+    Unavailable,
+)
+from .values import ModelKey, ServiceKey
+from .world import Copy, Model, Pod, Service, Stage, Target
+
+
+def refresh(ctx: Context, model: Model, *, status: bool = True) -> None:
+    """Recompute a model's routes, flags and its service's counts; emit what differs from what was sent."""
+    if ctx.world.recovering:
+        return
+    targets = _targets(ctx, model)
+    for service, target in targets.items():
+        if model.routes.get(service) != target:
+            _send(ctx, service, model.spec.name, target)
+    for service in model.routes.keys() - targets.keys():
+        _send(ctx, service, model.spec.name, None)
+    model.routes = targets
+    own = targets[model.spec.service_key]
+    _count(ctx, model, ready=bool(own.pods), failed=not own.pods and _failed(ctx, model))
+    if status:
+        ctx.emit(ModelStatusChanged(model.spec.key))
+
+
+def forget(ctx: Context, model: Model) -> None:
+    """The model is gone: its routes become unknown and it no longer counts."""
+    for service in model.routes:
+        _send(ctx, service, model.spec.name, None)
+    model.routes = {}
+    _count(ctx, model, ready=False, failed=False)
+
+
+def refresh_pod(ctx: Context, pod: Pod) -> None:
+    """A pod's address or its server's readiness changed: endpoint, its models' routes, its service's routes."""
+    if ctx.world.recovering:
+        return
+    endpoint = (pod.spec.ip, pod.spec.http_port, pod.spec.grpc_port) if pod.spec.ip else None
+    if endpoint is not None and pod.routed != endpoint and pod.serves:
+        pod.routed = endpoint
+        ctx.emit(PodEndpointChanged(pod.spec.uid, *endpoint))
+    for copy in list(pod.copies.values()):
+        model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
+        if model is not None:
+            refresh(ctx, model)
+    refresh_service(ctx, pod.spec.service_key)
+
+
+def refresh_service(ctx: Context, key: ServiceKey) -> None:
+    """Recompute a service's model-less routes and whether it can take models."""
+    service = ctx.world.services.get(key)
+    if service is None or ctx.world.recovering:
+        return
+    pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(key, ())]
+    route = frozenset(pod.spec.uid for pod in pods if pod.serves and not pod.leaving)
+    if not route:  # better a leaving pod than none
+        route = frozenset(pod.spec.uid for pod in pods if pod.serves)
+    if not service.known_to_gateway or route != service.route:
+        service.route = route
+        service.known_to_gateway = True
+        ctx.world.sequence += 1
+        ctx.emit(ServiceRouteChanged(key, known=True, sequence=ctx.world.sequence, pods=route))
+    usable = any(pod.serves for pod in pods) and service.spec.problem is None
+    if usable != service.usable:
+        service.usable = usable
+        for model_key in ctx.world.models_of.get(key, ()):
+            refresh(ctx, ctx.world.models[model_key])
+    ctx.emit(ServiceStatusChanged(key))
+
+
+def _targets(ctx: Context, model: Model) -> dict[ServiceKey, Target]:
+    pods: dict[ServiceKey, set[str]] = {}
+    for copy in model.copies.values():
+        pod = ctx.world.pods[copy.pod_uid]
+        if copy.stage is Stage.PLACED and copy.answers and pod.serves:
+            pods.setdefault(pod.spec.service_key, set()).add(copy.pod_uid)
+    targets = {}
+    for service in (model.spec.service_key, model.former):
+        if service is None:
+            continue
+        serving = frozenset(pods.get(service, ())) if service in ctx.world.services else frozenset()
+        targets[service] = Target(serving) if serving else Target(unavailable=_unavailable(ctx, model))
+    return targets
+
+
+def _unavailable(ctx: Context, model: Model) -> Unavailable:
+    service = ctx.world.services.get(model.spec.service_key)
+    if service is None or service.spec.problem is not None:
+        return Unavailable.SERVICE_NOT_READY
+    if model.spec.framework.lower() not in service.spec.formats:
+        return Unavailable.NO_RUNTIME
+    if model.spec.problem is not None:
+        return Unavailable.STORAGE_FAILED
+    copies = [copy for copy in model.copies.values() if copy.stage is Stage.PLACED]
+    for copy in copies:
+        if copy.report is not None and copy.report.failure is not None and not copy.current:
+            storage = copy.report.failure.stage is FailureStage.STORAGE
+            return Unavailable.STORAGE_FAILED if storage else Unavailable.LOAD_FAILED
+    if any(_loading(copy) for copy in copies):
+        return Unavailable.LOADING
+    if model.refusal is not None and model.refusal.missing_bytes:
+        return Unavailable.NO_MEMORY
+    return Unavailable.PENDING if service.usable else Unavailable.SERVICE_NOT_READY
+
+
+def _loading(copy: Copy) -> bool:
+    return copy.report is not None and copy.report.phase in (CopyPhase.PULLING, CopyPhase.LOADING)
+
+
+def _failed(ctx: Context, model: Model) -> bool:
+    return _unavailable(ctx, model) not in (
+        Unavailable.PENDING,
+        Unavailable.LOADING,
+        Unavailable.SERVICE_NOT_READY,
+    )
+
+
+def _send(ctx: Context, service: ServiceKey, model: str, target: Target | None) -> None:
+    ctx.world.sequence += 1
+    ctx.emit(
+        RouteChanged(
+            service,
+            model,
+            ctx.world.sequence,
+            pods=target.pods if target else frozenset(),
+            unavailable=target.unavailable if target else None,
+        )
+    )
+
+
+def _count(ctx: Context, model: Model, *, ready: bool, failed: bool) -> None:
+    if (ready, failed) == (model.ready, model.failed):
+        return
+    service: Service | None = ctx.world.services.get(model.spec.service_key)
+    if service is not None:
+        service.ready_count += ready - model.ready
+        service.failed_count += failed - model.failed
+        ctx.emit(ServiceStatusChanged(service.spec.key))
+    model.ready, model.failed = ready, failed
