@@ -1,0 +1,82 @@
+"""Runs the demo's stages in order; exits with 1 and a message when anything was wrong."""
+
+import sys
+
+from rich.console import Console
+
+from demo import attack, guide, holders, install, kubernetes, manifests, predictions, readiness, s3_server, settings
+from demo import upload as uploads
+from demo.failure import DemoError
+from demo.predictions import Target
+from demo.s3_server import S3Server
+from demo.stages import Stages
+from demo.training import DemoModel, train
+
+
+def main() -> int:
+    """The whole demo; 0 when all of it held."""
+    console = Console()
+    stages = Stages(console)
+    try:
+        _run(console, stages)
+    except DemoError as error:
+        stages.show()
+        console.print(f"\n[bold red]The demo failed:[/bold red] {error}", highlight=False, markup=True)
+        return 1
+    return 0
+
+
+def _run(console: Console, stages: Stages) -> None:
+    with stages.stage("Cluster and images"):
+        install.make("cluster", "images")
+    with stages.stage("Chart"):
+        install.chart()
+        gateway = install.gateway()
+    with stages.stage("Sixty models, trained here"):
+        models = train(settings.WORK / "models")
+    with stages.stage("S3 server and upload"):
+        server = _storage(console, models)
+    target = Target.of(gateway, settings.INFERENCE_SERVICE, settings.NAMESPACE)
+    with kubernetes.api_proxy() as api:
+        with stages.stage("kubectl apply, and all models Ready"):
+            _apply(console, server, models)
+            names = {model.name for model in models}
+            readiness.wait(console, api, settings.NAMESPACE, names, settings.READY_TIMEOUT_SECONDS)
+        with stages.stage("Every model's prediction, compared with the model trained here"):
+            for way, count in predictions.compare_all(target, models):
+                console.print(f"  {way}: {count} of {count} equal", highlight=False)
+        with stages.stage(f"Attack: {settings.ATTACK_RATE} requests/s for {settings.ATTACK_SECONDS} s"):
+            rate, seconds = settings.ATTACK_RATE, settings.ATTACK_SECONDS
+            attack.show(console, attack.attack(target, models, rate, seconds, settings.WORK))
+        with stages.stage("Placement"):
+            holders.show(console, holders.by_pod(api, settings.NAMESPACE, sorted(names)))
+    guide.write_environment(target, server)
+    stages.show()
+    guide.show(console, target, models)
+
+
+def _storage(console: Console, models: list[DemoModel]) -> S3Server:
+    server = s3_server.ensure(settings.S3_NAMESPACE, settings.S3_NODE_PORT)
+    client = server.client()
+    uploads.ensure_bucket(client, settings.BUCKET)
+    folders = [settings.WORK / "models" / model.name for model in models]
+    console.print(f"  {uploads.upload_folders(client, settings.BUCKET, folders)} files uploaded to {server.endpoint}")
+    return server
+
+
+def _apply(console: Console, server: S3Server, models: list[DemoModel]) -> None:
+    kubernetes.ensure_namespace(settings.NAMESPACE)
+    kubernetes.apply(manifests.storage(server, settings.NAMESPACE))
+    service = settings.WORK / "inference-service.yaml"
+    service.write_text(manifests.inference_service(settings.INFERENCE_SERVICE, settings.NAMESPACE, settings.PODS))
+    trained = settings.WORK / "trained-models.yaml"
+    trained.write_text(
+        manifests.trained_models(models, settings.NAMESPACE, settings.INFERENCE_SERVICE, settings.BUCKET)
+    )
+    for file in (service, trained):
+        console.print(f"  kubectl apply -f {file.relative_to(settings.CHECKOUT)}", highlight=False)
+        kubernetes.kubectl("apply", "-f", str(file))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
