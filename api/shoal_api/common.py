@@ -15,6 +15,9 @@ from .errors import SpecError
 
 MAX_ERRORS_SHOWN = 3
 
+BareQuantity = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True})]
+"""Amount of any resource, as the user wrote it."""
+
 Quantity = Annotated[
     int | str,
     WithJsonSchema(
@@ -22,7 +25,8 @@ Quantity = Annotated[
             "x-kubernetes-int-or-string": True,
             "x-kubernetes-validations": [
                 {
-                    "rule": "type(self) == int ? self >= 0 : isQuantity(self) && quantity(self).sign() >= 0",
+                    "rule": "type(self) == int ? self >= 0 "
+                    ": isQuantity(self) && quantity(self).compareTo(quantity('0')) >= 0",
                     "message": "not a size: write a Kubernetes quantity that is not negative, such as 256Mi or 1Gi",
                 }
             ],

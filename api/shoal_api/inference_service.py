@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from .common import (
     Addressable,
     ApiModel,
+    BareQuantity,
     CommonStatus,
     Opaque,
     OpaqueList,
@@ -50,13 +51,34 @@ ENV_MULTI_MODEL = "MULTI_MODEL_SERVER"
 Protocol = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROTOCOLS)})]
 
 
+class Amounts(ApiModel):
+    """Amounts by resource. Only memory is read; the API server's rule is left off where it could not afford it."""
+
+    memory: BareQuantity | None = None
+    """Amount of memory."""
+
+
+class CheckedAmounts(Amounts):
+    """Amounts by resource."""
+
+    memory: Quantity | None = None
+    """Amount of memory."""
+
+
 class ResourceRequirements(ApiModel):
     """Compute resources of a container."""
 
-    limits: dict[str, Quantity] | None = None
+    limits: Amounts | None = None
     """Most that it may use; memory is the room for models."""
-    requests: dict[str, Quantity] | None = None
+    requests: Amounts | None = None
     """Least that it needs to be scheduled."""
+
+
+class CheckedResourceRequirements(ResourceRequirements):
+    """Compute resources of the model server."""
+
+    limits: CheckedAmounts | None = None
+    """Most that it may use; memory is the room for models."""
 
 
 class EnvVar(ApiModel):
@@ -95,6 +117,8 @@ class NamedContainer(Container):
 class FrameworkPredictor(Container):
     """A predictor of one framework: a container's fields, and KServe's."""
 
+    resources: CheckedResourceRequirements | None = None
+    """Compute resources."""
     storage_uri: Annotated[str, Field(max_length=2048)] | None = None
     """Makes it a single-model predictor; leave it out to serve TrainedModels."""
     storage: Opaque | None = None
@@ -251,10 +275,10 @@ class Predictor(ApiModel):
         """limits.memory of the model server: the room for models of one pod. Raises SpecError (InvalidQuantity)."""
         container = self.server_container()
         limits = container.resources.limits if container and container.resources else None
-        if not limits or "memory" not in limits:
+        if limits is None or limits.memory is None:
             return None
         where = f"spec.predictor.{self.implementation().key}.resources.limits.memory"
-        return quantity_bytes(limits["memory"], where)
+        return quantity_bytes(limits.memory, where)
 
     def replicas(self) -> tuple[int, int]:
         """Fewest and most pods; the most is never below the fewest."""
