@@ -1,0 +1,4 @@
+"""InferenceService and runtime → Deployment, Services and what belongs to them, kept as rendered.
+
+Pure: ``resolve``, ``render``, ``pod_spec``. Edge: ``WorkloadController``.
+"""

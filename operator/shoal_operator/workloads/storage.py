@@ -1,0 +1,70 @@
+"""The storage Secrets of a predictor: which ones there are, and what the agent is told of them (never their keys).
+
+As in KServe, they are the Secrets that the predictor's service account names, and the endpoint, region and so on
+are annotations of each. The operator reads only the Secrets' metadata; their keys reach the agent as mounted files.
+The agent reads `storage.json`:
+
+    {"version": 1,
+     "serviceAccount": {"name": "models", "annotations": {"eks.amazonaws.com/role-arn": "…"}},
+     "secrets": [{"name": "s3-credentials", "annotations": {"serving.kserve.io/s3-endpoint": "…"}}]}
+
+in the order in which the service account names them; the keys of each lie in STORAGE_SECRETS_DIR/<name>.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shoal_api.names import GROUP
+
+STORAGE_FILE = "storage.json"
+MAX_SECRETS = 16
+"""More than this many Secrets of one service account are not mounted: each is a volume of every pod."""
+
+_ANNOTATION_PREFIXES = (f"{GROUP}/", "eks.amazonaws.com/", "iam.gke.io/", "azure.workload.identity/")
+# Secrets that Kubernetes and OpenShift add to a service account by themselves; none holds storage credentials.
+_GENERATED = ("kubernetes.io/service-account.name", "openshift.io/")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSecret:
+    """A Secret by name, with those of its annotations that speak of storage."""
+
+    name: str
+    annotations: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What a service account brings for storage."""
+
+    service_account: str = "default"
+    annotations: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[StorageSecret, ...] = ()
+
+    def document(self) -> str:
+        """``storage.json``; the same text for the same content."""
+        value = {
+            "version": 1,
+            "serviceAccount": {"name": self.service_account, "annotations": dict(self.annotations)},
+            "secrets": [{"name": secret.name, "annotations": dict(secret.annotations)} for secret in self.secrets],
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def secret_names(service_account: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the Secrets that a ServiceAccount object lists, at most MAX_SECRETS, without repeats."""
+    listed = (str(item.get("name", "")) for item in service_account.get("secrets") or ())
+    return tuple(dict.fromkeys(name for name in listed if name))[:MAX_SECRETS]
+
+
+def storage_annotations(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Those annotations of an object that speak of storage or of a cloud identity, sorted."""
+    annotations = metadata.get("annotations") or {}
+    return tuple(sorted((k, str(v)) for k, v in annotations.items() if k.startswith(_ANNOTATION_PREFIXES)))
+
+
+def is_generated(metadata: Mapping[str, Any]) -> bool:
+    """Whether a Secret is a service account's own token or registry login."""
+    return any(key.startswith(_GENERATED) for key in metadata.get("annotations") or {})
