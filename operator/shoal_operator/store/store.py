@@ -262,16 +262,16 @@ class Store:
             return False
         else:
             self._load_failed = False
-            if self._troubled:
-                self._troubled = False
-                self._log_again.reset()
-                log.info("the store takes writes again", extra={"event": "StoreRecovered"})
             self._metrics.written.inc(len(batch))
             self._metrics.seconds.observe(time.perf_counter() - started)
         for key, write in batch.items():
             if self._waiting.get(key) is write:  # else it has changed again meanwhile
                 del self._waiting[key]
         self._count_waiting()
+        if self._troubled and not self._waiting:
+            self._troubled = False
+            if self._log_again.ready("recovered"):  # a database that comes and goes is told of once a minute
+                log.info("the store has everything again", extra={"event": "StoreRecovered"})
         return True
 
     async def _write(self, connection: AsyncConnection, epoch: int, batch: Iterable[Write]) -> None:
