@@ -1,10 +1,12 @@
-"""python3 -m cluster up | down | status | images [NAME…]"""
+"""python3 -m cluster up | down | status | images [NAME…] | tools"""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable, Iterable
 
-from cluster import binaries, lifecycle, ownership, packages, processes
+from cluster import binaries, external, images, lifecycle, ownership, packages, processes
+from cluster.image_list import BY_NAME, PROJECT, RUNTIMES, Image
 from cluster.layout import KUBECONFIG
 from cluster.progress import Background, ClusterError, say, warn
 
@@ -12,18 +14,16 @@ from cluster.progress import Background, ClusterError, say, warn
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start or repair the cluster")
-    commands.add_parser("down", help="remove the cluster")
-    commands.add_parser("status", help="say what runs")
+    commands.add_parser("up", help="start or repair the cluster, build and import all images").set_defaults(run=_up)
+    commands.add_parser("down", help="remove the cluster").set_defaults(run=_down)
+    commands.add_parser("status", help="say what runs").set_defaults(run=_status)
+    commands.add_parser("tools", help="build only the programs, into .local/bin").set_defaults(run=_tools)
+    some = commands.add_parser("images", help="build images; import them when the cluster runs")
+    some.add_argument("names", nargs="*", choices=[*BY_NAME, []], metavar="NAME", help=", ".join(BY_NAME))
+    some.set_defaults(run=_images)
     arguments = parser.parse_args()
-    takeover = os.environ.get("TAKEOVER") == "1"
     try:
-        if arguments.command == "up":
-            _up(takeover)
-        elif arguments.command == "down":
-            lifecycle.down(takeover)
-        elif arguments.command == "status":
-            return _status()
+        arguments.run(arguments)
     except ClusterError as failure:
         warn(f"error: {failure}")
         return 1
@@ -33,25 +33,83 @@ def main() -> int:
     return 0
 
 
-def _up(takeover: bool) -> None:
+def _up(_: argparse.Namespace) -> None:
+    config = external.kubeconfig()
+    if config is not None:
+        external.verify(config)
+        return
+    takeover = _takeover()
     ownership.must_not_be_another(takeover)
     packages.ensure()
+    wanted = [*RUNTIMES, *PROJECT]
+    building = Background(lambda: _each(wanted, images.build))
     for tool in binaries.FOR_THE_CLUSTER:
         binaries.ensure(tool)
-    for_the_user = Background(lambda: [binaries.ensure(tool) for tool in binaries.FOR_THE_USER] and None)
+    others = Background(lambda: _ensure_all(binaries.FOR_THE_USER))
     lifecycle.up(takeover)
-    for_the_user.wait()
-    say(f"the cluster is ready: export KUBECONFIG={KUBECONFIG}")
+    say(f"the cluster is up: export KUBECONFIG={KUBECONFIG}")
+    others.wait()
+    building.wait()
+    _each(wanted, images.import_into_cluster)
+    say("the cluster is ready and has all images")
 
 
-def _status() -> int:
-    say(f"cluster of {ownership.owner() or 'no checkout'}")
+def _down(_: argparse.Namespace) -> None:
+    if external.kubeconfig() is not None:
+        raise ClusterError("SHOAL_KUBECONFIG is set: that cluster is yours, it is left alone")
+    lifecycle.down(_takeover())
+
+
+def _status(_: argparse.Namespace) -> None:
+    config = external.kubeconfig()
+    if config is not None:
+        external.verify(config)
+        return
+    say(f"the cluster belongs to {ownership.owner() or 'no checkout'}")
     for name in processes.recorded():
         pid = processes.pid_of(name)
         say(f"{name}: {f'running as {pid}' if pid else 'not running'}")
-    ready = lifecycle.healthy()
-    say("it answers" if ready else "it does not answer")
-    return 0 if ready else 1
+    if not lifecycle.healthy():
+        raise ClusterError("no cluster of this checkout answers: run 'make cluster'")
+    say(f"it answers: export KUBECONFIG={KUBECONFIG}")
+
+
+def _tools(_: argparse.Namespace) -> None:
+    _ensure_all((*binaries.FOR_THE_CLUSTER, *binaries.FOR_THE_USER))
+
+
+def _images(arguments: argparse.Namespace) -> None:
+    packages.ensure()
+    wanted = [BY_NAME[name] for name in arguments.names] or list(BY_NAME.values())
+    _each(wanted, images.build)
+    if external.kubeconfig() is not None:
+        external.explain_loading(wanted)
+    elif lifecycle.healthy():
+        _each(wanted, images.import_into_cluster)
+        say("the cluster has them: " + ", ".join(image.tag() for image in wanted))
+    else:
+        say("built; no cluster of this checkout runs, so nothing was imported")
+
+
+def _each(wanted: Iterable[Image], work: Callable[[Image], object]) -> None:
+    """Do the same with every image, and only then fail for those that failed."""
+    failed = []
+    for image in wanted:
+        try:
+            work(image)
+        except ClusterError as failure:
+            failed.append(f"image {image.name}: {failure}")
+    if failed:
+        raise ClusterError("\n".join(failed))
+
+
+def _ensure_all(tools: Iterable[binaries.Tool]) -> None:
+    for tool in tools:
+        binaries.ensure(tool)
+
+
+def _takeover() -> bool:
+    return os.environ.get("TAKEOVER", "") not in ("", "0")
 
 
 if __name__ == "__main__":

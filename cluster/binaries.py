@@ -75,7 +75,7 @@ def _build(tool: Tool, folder: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     flags = f"-s -w {_version_flags(tool)}".strip()
-    command = [_go(), "build", "-mod=readonly", "-trimpath", f"-ldflags={flags}", "-o", f"{scratch}/", "tool"]
+    command = [str(_go()), "build", "-mod=readonly", "-trimpath", f"-ldflags={flags}", "-o", f"{scratch}/", "tool"]
     run(command, cwd=tool.folder, env=_environment(tool))
     for built, wanted in tool.renamed:
         (scratch / built).rename(scratch / wanted)
@@ -119,9 +119,7 @@ def _version_flags(tool: Tool) -> str:
     values = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
     values["gitTreeState"] = "clean"
     return " ".join(
-        f"-X {package}.{name}={value}"
-        for package in _KUBERNETES_VERSION_PACKAGES
-        for name, value in values.items()
+        f"-X {package}.{name}={value}" for package in _KUBERNETES_VERSION_PACKAGES for name, value in values.items()
     )
 
 

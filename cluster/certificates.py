@@ -57,7 +57,9 @@ def ensure() -> None:
     """Make what is missing; keep what is there, so that a repair does not change identities."""
     PKI.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not _there(_CA):
-        _openssl(_CA, "/CN=shoal-cluster", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"])
+        _openssl(
+            _CA, "/CN=shoal-cluster", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]
+        )
     if not key("service-accounts").exists():
         _finish(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], key("service-accounts"), "-out")
     for certificate in _CERTIFICATES:

@@ -135,7 +135,7 @@ def _etcd_answers() -> bool:
 
 def _ask(*words: str) -> bool:
     program = binaries.ensure(binaries.KUBERNETES) / "kubectl"
-    command = [program, f"--kubeconfig={KUBECONFIG}", "--request-timeout=5s", *words]
+    command = [str(program), f"--kubeconfig={KUBECONFIG}", "--request-timeout=5s", *words]
     return run(command, check=False).returncode == 0
 
 

@@ -35,7 +35,7 @@ def ensure() -> None:
         return
     if find("apt-get") is None:
         raise ClusterError(f"the local cluster needs Debian; not found here: {', '.join(wanted)}")
-    apt = [need("apt-get", "Debian only"), "-o", f"DPkg::Lock::Timeout={_LOCK_WAIT_SECONDS}"]
+    apt = [str(need("apt-get", "Debian only")), "-o", f"DPkg::Lock::Timeout={_LOCK_WAIT_SECONDS}"]
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     with step(f"Debian packages: {' '.join(wanted)}"):
         run([*apt, "update"], env=quiet)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.layout import LOGS, STATE
@@ -38,11 +38,20 @@ class Program:
         return digest.hexdigest()
 
 
-def start(program: Program, environment: dict[str, str] | None = None) -> bool:
+@dataclass(frozen=True)
+class _Record:
+    """What is kept of a started program."""
+
+    pid: int
+    started: str | None
+    digest: str = ""
+
+
+def start(program: Program) -> bool:
     """Start a program unless the same one runs; whether it was started."""
     record = _read(program.name)
     if record is not None and _alive(record):
-        if record["digest"] == program.digest:
+        if record.digest == program.digest:
             return False
         stop(program.name)
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -58,9 +67,9 @@ def start(program: Program, environment: dict[str, str] | None = None) -> bool:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd="/",
-            env={**_environment(), **(environment or {})},
+            env=_environment(),
         )
-    text = json.dumps({"pid": child.pid, "started": _start_time(child.pid), "digest": program.digest})
+    text = json.dumps(asdict(_Record(child.pid, _start_time(child.pid), program.digest)))
     part = _RECORDS / f".{program.name}.part"
     part.write_text(text)
     part.replace(_RECORDS / f"{program.name}.json")
@@ -85,20 +94,19 @@ def any_running() -> bool:
 def pid_of(name: str) -> int | None:
     """The process id of a program that runs."""
     record = _read(name)
-    return int(record["pid"]) if record is not None and _alive(record) else None
+    return record.pid if record is not None and _alive(record) else None
 
 
 def stop(name: str) -> None:
     """End a recorded program, by its id, first politely; forget it."""
     record = _read(name)
     if record is not None and _alive(record):
-        pid = int(record["pid"])
-        _signal(pid, signal.SIGTERM)
+        _signal(record.pid, signal.SIGTERM)
         deadline = time.monotonic() + _TERM_SECONDS
         while _alive(record) and time.monotonic() < deadline:
             time.sleep(0.05)
         if _alive(record):
-            _signal(pid, signal.SIGKILL)
+            _signal(record.pid, signal.SIGKILL)
             while _alive(record):
                 time.sleep(0.05)
     (_RECORDS / f"{name}.json").unlink(missing_ok=True)
@@ -106,12 +114,12 @@ def stop(name: str) -> None:
 
 def kill_all(pids: Sequence[int]) -> None:
     """End processes at once and wait until they are gone."""
-    begun = {pid: _start_time(pid) for pid in pids}
+    begun = [_Record(pid, _start_time(pid)) for pid in pids]
     for pid in pids:
         _signal(pid, signal.SIGKILL)
     deadline = time.monotonic() + _TERM_SECONDS
     while time.monotonic() < deadline:
-        if not any(_alive({"pid": pid, "started": began}) for pid, began in begun.items()):
+        if not any(_alive(record) for record in begun):
             return
         time.sleep(0.05)
 
@@ -149,17 +157,16 @@ def _environment() -> dict[str, str]:
     return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 
 
-def _read(name: str) -> dict[str, object] | None:
+def _read(name: str) -> _Record | None:
     try:
-        record = json.loads((_RECORDS / f"{name}.json").read_text())
-    except (OSError, ValueError):
+        return _Record(**json.loads((_RECORDS / f"{name}.json").read_text()))
+    except (OSError, ValueError, TypeError):
         return None
-    return record if isinstance(record, dict) else None
 
 
-def _alive(record: dict[str, object]) -> bool:
-    started = _start_time(int(str(record["pid"])))
-    return started is not None and started == record["started"]
+def _alive(record: _Record) -> bool:
+    started = _start_time(record.pid)
+    return started is not None and started == record.started
 
 
 def _start_time(pid: int) -> str | None:

@@ -1,0 +1,72 @@
+# Everything runs from here; 'make help' lists it. With SHOAL_KUBECONFIG=path every target uses that
+# cluster (kind, cloud) instead of the local one that 'make cluster' builds and starts.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON := $(firstword $(shell command -v python3.11 python3))
+VENV := .venv
+VENV_READY := $(VENV)/.ready
+CLUSTER := $(PYTHON) -m cluster
+LOCKED := $(CURDIR)/cluster/images/locked.py
+
+export KUBECONFIG := $(or $(SHOAL_KUBECONFIG),$(CURDIR)/.local/kubeconfig)
+export PATH := $(CURDIR)/.local/bin:$(PATH)
+
+##@ Cluster
+.PHONY: cluster cluster-down cluster-status tools
+cluster: ## Start or repair the local cluster, with all images (TAKEOVER=1: from another checkout)
+	@$(CLUSTER) up
+
+cluster-down: ## Remove the local cluster and everything it left
+	@$(CLUSTER) down
+
+cluster-status: ## Say what of the cluster runs
+	@$(CLUSTER) status
+
+tools: ## Build only the programs (kubectl, helm, vegeta, etcdctl, versitygw) into .local/bin
+	@$(CLUSTER) tools
+
+##@ Images
+.PHONY: images image-operator image-agent image-mlserver image-envoy image-versitygw
+images: ## Build all images; import them into the local cluster when it runs
+	@$(CLUSTER) images
+
+image-operator: ## Build and import one image; the same for image-agent, -mlserver, -envoy, -versitygw
+image-operator image-agent image-mlserver image-envoy image-versitygw: image-%:
+	@$(CLUSTER) images $*
+
+##@ Development
+.PHONY: venv constraints crds test lint demo bench-gateway
+venv: $(VENV_READY) ## Make .venv with every extra, exactly as constraints.txt pins it
+
+$(VENV_READY): pyproject.toml constraints.txt cluster/images/locked.py
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(LOCKED) build-system > $(VENV)/build.txt
+	$(VENV)/bin/python $(LOCKED) operator agent cli dev > $(VENV)/locked.txt
+	$(VENV)/bin/pip install --quiet --no-deps --require-hashes -r $(VENV)/build.txt -r $(VENV)/locked.txt
+	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+constraints: ## Pin and hash anew what pyproject.toml and runtimes/mlserver ask for (UPGRADE=1: newest)
+	PYTHON=$(PYTHON) bash cluster/constraints.sh $(if $(UPGRADE),--upgrade)
+
+crds: venv ## Generate crds/ from the types in api/
+	$(VENV)/bin/python -m shoal_api.generate crds/
+
+test: venv ## Run the tests
+	bash tests/run.sh
+
+lint: venv ## Check style, types and import contracts
+	bash tests/lint.sh
+
+demo: venv ## From a fresh machine to models that answer through the gateway
+	$(VENV)/bin/python -m demo
+
+bench-gateway: venv ## What the gateway adds to a request
+	$(VENV)/bin/python -m benchmarks.gateway
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

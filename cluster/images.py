@@ -1,0 +1,129 @@
+"""Builds images from Dockerfiles with buildah and brings them into the cluster's containerd.
+
+Every image carries a hash of its inputs as a label, in buildah's storage and in containerd: what is
+unchanged is neither built nor imported again.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.commands import need, output, run
+from cluster.image_list import Image
+from cluster.layout import CACHE, CONTAINERD_SOCKET
+from cluster.progress import ClusterError, step
+
+_LABEL = "dev.shoal.inputs"
+_TIMESTAMP = "1735689600"
+_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "timeout", "default-timeout", "retries", "proxy")
+
+
+def build(image: Image) -> str:
+    """Build an image and its bases unless they are unchanged; the hash of its inputs."""
+    for base in image.bases:
+        build(base)
+    lock = CACHE / "locks" / f"image-{image.name}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        digest = image.digest()
+        if _built(image.tag()) != digest:
+            with step(f"building image {image.tag()}"):
+                _bud(image, digest)
+    return digest
+
+
+def archive(image: Image) -> Path:
+    """The image as a docker-archive file, made when it is missing; older ones of the image are removed."""
+    digest = build(image)
+    folder = CACHE / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{image.name}-{digest}.tar"
+    if not target.exists():
+        part = folder / f".{image.name}-{digest}.{os.getpid()}.part"
+        run([_buildah(), "push", "--quiet", image.tag(), f"docker-archive:{part}:{image.tag()}"])
+        part.rename(target)
+    for older in folder.glob(f"{image.name}-*.tar"):
+        if older != target:
+            older.unlink(missing_ok=True)
+    return target
+
+
+def import_into_cluster(image: Image) -> None:
+    """Bring a built image into the local cluster unless it is there."""
+    digest = build(image)
+    if _imported(image.tag()) == digest:
+        return
+    with step(f"importing {image.tag()}"):
+        run([*_ctr(), "import", archive(image)])
+        run([*_ctr(), "label", image.tag(), f"{_LABEL}={digest}"])
+
+
+def _bud(image: Image, digest: str) -> None:
+    command: list[str | Path] = [_buildah(), "bud", "--isolation", "chroot", "--pull=never", "--layers"]
+    command += ["--format", "docker", "--timestamp", _TIMESTAMP, "--label", f"{_LABEL}={digest}"]
+    command += ["--tag", image.tag(), "--file", image.dockerfile]
+    with tempfile.TemporaryDirectory(prefix="shoal-image-") as scratch:
+        for source, target in _host_settings(Path(scratch)):
+            command += ["--volume", f"{source}:{target}:ro"]
+        command += ["--volume", f"{_pip_cache()}:/root/.cache/pip"]
+        run([*command, image.context()])
+
+
+def _host_settings(scratch: Path) -> Sequence[tuple[Path, str]]:
+    """What makes this host's way to the package registries work inside a build, without a trace in the image."""
+    found: list[tuple[Path, str]] = []
+    pip = _pip_configuration()
+    if _CA_BUNDLE.exists():
+        found.append((_CA_BUNDLE, str(_CA_BUNDLE)))
+        pip.append(f"cert = {_CA_BUNDLE}")
+    configuration = scratch / "pip.conf"
+    configuration.write_text("\n".join(["[global]", "root-user-action = ignore", *pip]) + "\n")
+    found.append((configuration, "/etc/pip.conf"))
+    return found
+
+
+def _pip_cache() -> Path:
+    """Downloads outlive a build, so that a changed list of dependencies costs only what is new in it."""
+    folder = CACHE / "pip"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _pip_configuration() -> list[str]:
+    """The host's own pip settings, from its files and its environment."""
+    lines: dict[str, str] = {}
+    for line in output(["python3", "-m", "pip", "config", "list"]).splitlines():
+        name, _, value = line.partition("=")
+        setting = name.rpartition(".")[2]
+        if setting in _PIP_SETTINGS:
+            lines[setting.removeprefix("default-")] = value.strip("'\"")
+    return [f"{name} = {value}" for name, value in lines.items()]
+
+
+def _built(tag: str) -> str:
+    template = f'{{{{index .Docker.Config.Labels "{_LABEL}"}}}}'
+    found = run([_buildah(), "inspect", "--type", "image", "--format", template, tag], check=False)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def _imported(tag: str) -> str:
+    listed = output([*_ctr(), "list", f"name=={tag}"])
+    for word in listed.replace(",", " ").split():
+        if word.startswith(f"{_LABEL}="):
+            return word.removeprefix(f"{_LABEL}=")
+    return ""
+
+
+def _buildah() -> Path:
+    return need("buildah", "apt-get install buildah")
+
+
+def _ctr() -> list[str]:
+    if shutil.which("ctr") is None:
+        raise ClusterError("ctr was not found: apt-get install containerd")
+    return ["ctr", "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io", "images"]
