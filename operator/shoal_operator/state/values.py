@@ -61,7 +61,8 @@ class ServiceSpec:
 
     ``formats``: lower-case frameworks that the chosen runtime loads. ``capacity_bytes``: model memory of one pod,
     the predictor's limits.memory as KServe counts it. ``problem``: why it cannot hold models (not multi-model, no
-    runtime fits, workloads refused by the API server), None when it can.
+    runtime fits, workloads refused by the API server), None when it can. ``degraded``: what was refused while older
+    pods go on serving (an update, a further pod); shown in its status, and blocks nothing.
     """
 
     namespace: str
@@ -77,6 +78,7 @@ class ServiceSpec:
     multi_model: bool = True
     problem: Problem | None = None
     ignored_fields: tuple[str, ...] = ()
+    degraded: Problem | None = None
 
     @property
     def key(self) -> ServiceKey:

@@ -1,0 +1,97 @@
+"""Findings and how they become conditions: one small value for what is the case, why, and what to do about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from . import reasons
+
+Object = dict[str, Any]
+
+MAX_MESSAGE_LENGTH = 1024
+"""Every revision of a status stays in etcd until it is compacted, so messages are kept short."""
+
+
+class Verdict(StrEnum):
+    """The status of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``reason``: a stable CamelCase word. ``message``: what is the case, and where. ``action``: what to do next;
+    empty when there is nothing to do."""
+
+    verdict: Verdict
+    reason: str
+    message: str = ""
+    action: str = ""
+
+    @property
+    def text(self) -> str:
+        """Message and action, cut to what a condition may hold."""
+        text = " ".join(part for part in (self.message, self.action) if part)
+        return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
+
+    @property
+    def waits(self) -> bool:
+        """It passes by itself."""
+        return self.reason in reasons.WAITING
+
+    @property
+    def good(self) -> bool:
+        return self.verdict is Verdict.TRUE
+
+
+def true(reason: str, message: str = "", action: str = "") -> Finding:
+    """It is the case."""
+    return Finding(Verdict.TRUE, reason, message, action)
+
+
+def false(reason: str, message: str, action: str = "") -> Finding:
+    """It is not the case."""
+    return Finding(Verdict.FALSE, reason, message, action)
+
+
+def unknown(reason: str = reasons.PENDING, message: str = "") -> Finding:
+    """Not decided yet."""
+    return Finding(Verdict.UNKNOWN, reason, message)
+
+
+def conditions(
+    findings: Sequence[tuple[str, Finding]], previous: Mapping[str, Any] | None, now: datetime
+) -> list[Object]:
+    """The status's list of conditions. ``lastTransitionTime`` moves only when a condition's status does."""
+    before = {c.get("type"): c for c in (previous or {}).get("conditions") or () if isinstance(c, Mapping)}
+    result: list[Object] = []
+    for kind, finding in findings:
+        old = before.get(kind, {})
+        same = old.get("status") == finding.verdict.value and old.get("lastTransitionTime")
+        condition: Object = {
+            "type": kind,
+            "status": finding.verdict.value,
+            "reason": finding.reason,
+            "lastTransitionTime": old["lastTransitionTime"] if same else timestamp(now),
+        }
+        if finding.text:
+            condition["message"] = finding.text
+        result.append(condition)
+    return result
+
+
+def find(status: Mapping[str, Any] | None, kind: str) -> Mapping[str, Any]:
+    """The condition of that type in a status; empty when there is none."""
+    for condition in (status or {}).get("conditions") or ():
+        if isinstance(condition, Mapping) and condition.get("type") == kind:
+            return condition
+    return {}
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as Kubernetes writes metav1.Time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
