@@ -8,18 +8,18 @@ from demo import settings
 from demo.s3_server import S3Server, storage_secret
 from demo.training import DemoModel
 
-_STORAGE_SECRET = "s3-models"  # noqa: S105 - the name of a Secret, not one
+STORAGE_SECRET = "s3-models"  # noqa: S105 - the name of a Secret, not one
 _SERVICE_ACCOUNT = "models"
 
 
 def storage(server: S3Server, namespace: str) -> str:
     """The storage Secret with KServe's annotations, and the ServiceAccount that names it."""
-    secret = storage_secret(server, _STORAGE_SECRET)
+    secret = storage_secret(server, STORAGE_SECRET)
     account = {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": {"name": _SERVICE_ACCOUNT, "namespace": namespace},
-        "secrets": [{"name": _STORAGE_SECRET}],
+        "secrets": [{"name": STORAGE_SECRET}],
     }
     secret["metadata"]["namespace"] = namespace
     return _documents([secret, account])

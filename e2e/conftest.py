@@ -1,0 +1,49 @@
+"""Fixtures of the end-to-end tests: one installation for the session, namespaces for modules and tests."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.training import DemoModel, train
+from e2e.installation import Installation, installed
+from e2e.space import Space, space
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder needs the cluster."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """The cluster with the chart installed."""
+    with installed() as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def shared(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A namespace for the module, with one InferenceService `models` of one pod."""
+    name = request.module.__name__.rpartition("test_")[2].replace("_", "-")
+    with space(installation, name) as fresh:
+        fresh.service()
+        yield fresh
+
+
+@pytest.fixture
+def own(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A namespace for one test, with the storage account and nothing else."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")
+    with space(installation, name[:50].strip("-")) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[DemoModel]:
+    """The demo's sixty models, trained in a folder of the session."""
+    return train(tmp_path_factory.mktemp("models"))

@@ -1,0 +1,73 @@
+"""Kubernetes objects: memory that is not there, edits of what we own, what a delete leaves, what is written when."""
+
+import json
+import re
+import time
+
+from demo import kubernetes
+from e2e.space import READY_SECONDS, Space
+
+MEBIBYTE = 1024 * 1024
+
+
+def test_no_room_says_how_much_is_missing(shared: Space) -> None:
+    shared.model("large", shared.put("large", 1.0), memory="300Mi")
+    shared.wait_ready("large")
+    shared.model("larger", shared.put("larger", 2.0), memory="300Mi")
+    refused = shared.wait_condition("larger", "MemoryResourceAvailable", "False")
+    assert shared.condition("larger")["status"] == "False"
+    missing = 300 - (512 - 300)
+    assert re.search(rf"\b{missing}\s?Mi|{missing * MEBIBYTE}", refused["message"]), refused["message"]
+    assert shared.ask("larger").status == 503
+    assert shared.answer("large") == 1.0
+    shared.delete("trainedmodel", "large")
+    shared.wait_ready("larger")
+    assert shared.answer("larger") == 2.0
+    shared.delete("trainedmodel", "larger")
+
+
+def test_a_users_edit_of_an_owned_object_is_put_right(shared: Space) -> None:
+    deployment = shared.wait(shared.deployments, "the Deployment", READY_SECONDS)[0]
+    name, replicas = deployment["metadata"]["name"], deployment["spec"]["replicas"]
+    kubernetes.kubectl("scale", f"deployment/{name}", "-n", shared.name, "--replicas=0")
+    shared.wait(lambda: shared.deployments()[0]["spec"]["replicas"] == replicas, "the replicas put right")
+    service = f"/api/v1/namespaces/{shared.name}/services/models"
+    kubernetes.kubectl("delete", "service", "models", "-n", shared.name)
+    shared.wait(lambda: shared.api.get(service).status_code == 200, "the Service back")
+    label = {"metadata": {"labels": {"serving.kserve.io/inferenceservice": "someone-else"}}}
+    kubernetes.kubectl("patch", "service", "models", "-n", shared.name, "--type=merge", "-p", json.dumps(label))
+    shared.wait(
+        lambda: shared.get(service)["metadata"]["labels"].get("serving.kserve.io/inferenceservice") != "someone-else",
+        "the label put right",
+    )
+
+
+def test_deleting_the_inference_service_removes_what_it_owned_and_keeps_the_models(own: Space) -> None:
+    own.service("short")
+    own.model("orphan", own.put("orphan", 1.0), service="short")
+    own.wait_ready("orphan")
+    own.delete("inferenceservice", "short")
+    own.wait(lambda: not own.deployments(), "no Deployment left", READY_SECONDS)
+    own.wait(lambda: not own.pods("short"), "no pod left", READY_SECONDS)
+    gone = own.wait_condition("orphan", "InferenceServiceReady", "False")
+    assert "short" in gone["message"]
+    assert own.ask("orphan", "short").status == 404
+    begin = time.monotonic()
+    own.delete("trainedmodel", "orphan")
+    assert time.monotonic() - begin < 10, "a finalizer held the TrainedModel"
+
+
+def test_deleted_model_leaves_no_file_in_its_pod(shared: Space) -> None:
+    shared.models({"gone": shared.put("gone", 1.0), "stays": shared.put("stays", 2.0)})
+    shared.wait_ready("gone", "stays")
+    assert "gone" in _files(shared)
+    shared.delete("trainedmodel", "gone")
+    shared.wait(lambda: "gone" not in _files(shared), "its files removed")
+    assert "stays" in _files(shared)
+    assert shared.answer("stays") == 2.0
+
+
+def _files(space: Space) -> str:
+    pod = space.pods()[0]["metadata"]["name"]
+    listing = "import os,sys; [print(root) for root, _, _ in os.walk('/mnt/models')]"
+    return kubernetes.kubectl("exec", pod, "-n", space.name, "-c", "kserve-container", "--", "python3", "-c", listing)
