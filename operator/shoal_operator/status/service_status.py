@@ -50,6 +50,12 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
     return findings
 
 
+def trouble(view: ServiceView) -> Finding | None:
+    """What needs someone to act; None when all is well, or when it passes by itself."""
+    finding = _predictor(view, None)
+    return finding if not finding.good and not finding.waits else None
+
+
 def _good(predictor: Finding) -> Finding:
     return true(reasons.READY) if predictor.reason == reasons.READY else predictor
 

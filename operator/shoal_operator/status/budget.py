@@ -1,0 +1,100 @@
+"""When a status that differs from the stored one is written: the write budget of DESIGN.md. Pure.
+
+A change of spec or of Ready is what users wait for and goes at once; a state that passes by itself is held back, and
+so costs no write unless it lasts; everything else waits for a quiet period. Every revision of a status stays in etcd
+for minutes and goes to every watcher, which is what 10,000 models make expensive.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shoal_api.names import READY
+
+from . import reasons
+from .conditions import find
+
+HOLD_SECONDS = 3.0
+"""How long a passing state (Pending, Updating, …) must last to be written."""
+HOLD_AFTER_FAILURE_SECONDS = 30.0
+"""The same while the stored status says why it failed: a retry must not wipe the cause out each time."""
+MODEL_QUIET_SECONDS = 30.0
+SERVICE_QUIET_SECONDS = 10.0
+MAX_URGENT = 4
+"""Changes of Ready that go at once within one quiet period; more are a flapping model and wait like the rest."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """When an object's status was last written, in monotonic seconds. ``differs_since``: None while nothing is due."""
+
+    differs_since: float | None = None
+    last_write: float | None = None
+    urgent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_URGENT))
+
+    def wrote(self, now: float, *, urgent: bool) -> None:
+        """A write went out."""
+        self.differs_since = None
+        self.last_write = now
+        if urgent:
+            self.urgent.append(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """``at``: earliest time of the write. ``urgent``: users wait for it."""
+
+    at: float
+    urgent: bool
+
+
+def due(
+    previous: Mapping[str, Any] | None, desired: Mapping[str, Any], ledger: Ledger, quiet_seconds: float, now: float
+) -> Due:
+    """When ``desired``, which differs from ``previous``, may be written."""
+    since = ledger.differs_since if ledger.differs_since is not None else now
+    before, after = find(previous, READY), find(desired, READY)
+    passing = after.get("reason") in reasons.WAITING
+    if _ready_changed(before, after) or (previous or {}).get("observedGeneration") != desired.get("observedGeneration"):
+        if passing:
+            failed = before.get("status") == "False" and before.get("reason") not in reasons.WAITING
+            return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else HOLD_SECONDS), urgent=False)
+        flapping = len(ledger.urgent) == MAX_URGENT and now - ledger.urgent[0] < quiet_seconds
+        if not flapping:
+            return Due(since, urgent=True)
+    last = ledger.last_write
+    return Due(since if last is None else max(since, last + quiet_seconds), urgent=False)
+
+
+def _ready_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return (before.get("status"), before.get("reason")) != (after.get("status"), after.get("reason"))
+
+
+class TokenBucket:
+    """Lets ``rate`` things a second through, and ``burst`` at once. Time in seconds is given by the caller."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at: float | None = None
+
+    def wait(self, now: float) -> float:
+        """Take a token; seconds to wait before using it."""
+        self._refill(now)
+        self._tokens -= 1
+        return 0.0 if self._tokens >= 0 else -self._tokens / self._rate
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one."""
+        self._refill(now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def _refill(self, now: float) -> None:
+        if self._at is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
