@@ -48,14 +48,10 @@ rebuild_step = st.tuples(st.just("rebuild"), st.just(""), st.just(0))
 
 
 @given(
-    steps=st.lists(
-        st.one_of(set_step, remove_step, sync_step, lose_step, restart_step, rebuild_step), max_size=60
-    ),
+    steps=st.lists(st.one_of(set_step, remove_step, sync_step, lose_step, restart_step, rebuild_step), max_size=60),
     tombstones=st.integers(0, 3),
 )
-def test_any_interleaving_gives_every_agent_the_same_list(
-    steps: list[tuple[str, str, int]], tombstones: int
-) -> None:
+def test_any_interleaving_gives_every_agent_the_same_list(steps: list[tuple[str, str, int]], tombstones: int) -> None:
     versions = Versions(epoch=3)
     desired = DesiredList(versions, max_tombstones=tombstones)
     agents: list[Agent] = [Agent() for _ in range(3)]

@@ -1,0 +1,190 @@
+"""Which agent polls now, which has hung up, and how often each may ask. No HTTP here; one event loop.
+
+An agent is known from its first sync until it is lost: ``hung_up_seconds`` after it dropped a poll, or
+``silent_seconds`` after it was answered, without a new one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .identity import Refused
+from .metrics import AgentsMetrics
+
+log = logging.getLogger(__name__)
+
+HUNG_UP_SECONDS = 5.0
+SILENT_SECONDS = 15.0
+MAX_AGENTS = 5_000
+REQUESTS_PER_SECOND = 20.0
+REQUESTS_BURST = 60.0
+
+Lost = Callable[[str, str], None]
+"""Called with (pod UID, session)."""
+
+
+class Poll:
+    """One sync that is being answered."""
+
+    def __init__(self, agent: "_Agent") -> None:
+        self._agent = agent
+        self._changed = asyncio.Event()
+        self.superseded = False
+
+    async def wait(self, seconds: float) -> None:
+        """Until something changed for this pod, the poll is superseded, or ``seconds`` have passed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    @property
+    def told_drained(self) -> bool:
+        """This session was told before that its pod is drained."""
+        return self._agent.told_drained
+
+    @told_drained.setter
+    def told_drained(self, told: bool) -> None:
+        self._agent.told_drained = told
+
+
+class _Agent:
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.poll: Poll | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.told_drained = False
+
+
+class Polls:
+    """All agents that are connected."""
+
+    def __init__(
+        self,
+        lost: Lost,
+        metrics: AgentsMetrics,
+        *,
+        hung_up_seconds: float = HUNG_UP_SECONDS,
+        silent_seconds: float = SILENT_SECONDS,
+        max_agents: int = MAX_AGENTS,
+    ) -> None:
+        self._lost = lost
+        self._metrics = metrics
+        self._hung_up_seconds = hung_up_seconds
+        self._silent_seconds = silent_seconds
+        self._max_agents = max_agents
+        self._agents: dict[str, _Agent] = {}
+        self._budgets: dict[str, tuple[float, float]] = {}  # pod UID: requests left, at this loop time
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def admit(self, pod_uid: str) -> None:
+        """A request of this pod has arrived. Raises Refused (429) when there are too many of them."""
+        now = asyncio.get_running_loop().time()
+        left, at = self._budgets.get(pod_uid, (REQUESTS_BURST, now))
+        left = min(REQUESTS_BURST, left + (now - at) * REQUESTS_PER_SECOND)
+        if left < 1:
+            raise Refused(429, "TooManySyncs", "this pod syncs too often: wait for the answer before the next one")
+        if len(self._budgets) > 2 * self._max_agents:
+            self._budgets = {uid: budget for uid, budget in self._budgets.items() if uid in self._agents}
+        self._budgets[pod_uid] = (left - 1, now)
+        agent = self._agents.get(pod_uid)
+        if agent is not None and agent.timer is not None:
+            self._start_timer(pod_uid, agent, self._hung_up_seconds)  # a large report takes its time to arrive
+
+    @contextmanager
+    def answering(self, pod_uid: str, session: str) -> Iterator[Poll]:
+        """Hold the pod's place while its sync is answered; an older one of the same pod ends at once.
+
+        Leave it with CancelledError when the agent hung up. Raises Refused (503) when all places are taken.
+        """
+        agent = self._agents.get(pod_uid)
+        if agent is None or agent.session != session:
+            if agent is None and len(self._agents) >= self._max_agents:
+                raise Refused(503, "TooManyAgents", f"{self._max_agents} agents are connected: try again later")
+            agent = self._replace(pod_uid, agent, session)
+        self._stop_timer(agent)
+        self._supersede(agent)
+        poll = agent.poll = Poll(agent)
+        self._metrics.waiting.inc()
+        grace = self._silent_seconds
+        try:
+            yield poll
+        except asyncio.CancelledError:
+            grace = self._hung_up_seconds
+            raise
+        finally:
+            self._metrics.waiting.dec()
+            if agent.poll is poll:
+                agent.poll = None
+                self._start_timer(pod_uid, agent, grace)
+
+    def wake(self, pod_uid: str) -> None:
+        """Something changed for this pod; nothing happens when it does not poll now."""
+        agent = self._agents.get(pod_uid)
+        if agent is not None and agent.poll is not None:
+            agent.poll.wake()
+
+    def wake_all(self) -> None:
+        for agent in self._agents.values():
+            if agent.poll is not None:
+                agent.poll.wake()
+
+    def close(self) -> None:
+        """The operator goes: nobody is lost by that."""
+        self._closed = True
+        for agent in self._agents.values():
+            self._stop_timer(agent)
+        self.wake_all()
+
+    def _replace(self, pod_uid: str, old: _Agent | None, session: str) -> _Agent:
+        if old is not None:
+            self._stop_timer(old)
+            self._supersede(old)
+        agent = self._agents[pod_uid] = _Agent(session)
+        self._metrics.connected.set(len(self._agents))
+        log.info(
+            "an agent connected" if old is None else "an agent was restarted",
+            extra={"event": "AgentConnected", "pod_uid": pod_uid, "session": session},
+        )
+        return agent
+
+    @staticmethod
+    def _supersede(agent: _Agent) -> None:
+        if agent.poll is not None:
+            agent.poll.superseded = True
+            agent.poll.wake()
+            agent.poll = None
+
+    def _start_timer(self, pod_uid: str, agent: _Agent, seconds: float) -> None:
+        self._stop_timer(agent)
+        if not self._closed and self._agents.get(pod_uid) is agent:
+            loop = asyncio.get_running_loop()
+            agent.timer = loop.call_later(seconds, self._give_up, pod_uid, agent)
+
+    @staticmethod
+    def _stop_timer(agent: _Agent) -> None:
+        if agent.timer is not None:
+            agent.timer.cancel()
+            agent.timer = None
+
+    def _give_up(self, pod_uid: str, agent: _Agent) -> None:
+        if self._agents.get(pod_uid) is not agent or agent.poll is not None:
+            return
+        del self._agents[pod_uid]
+        self._budgets.pop(pod_uid, None)
+        self._metrics.connected.set(len(self._agents))
+        self._metrics.lost.inc()
+        log.warning(
+            "an agent hung up and did not come back",
+            extra={"event": "AgentLost", "pod_uid": pod_uid, "session": agent.session},
+        )
+        self._lost(pod_uid, agent.session)

@@ -1,0 +1,25 @@
+"""A running agents API on a port of its own, without TLS."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+from shoal_operator.agents import AgentsServer
+
+from tests.unit.agents.agents_parts import Client, DictionaryBackend, Running, ScriptedReviews
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+async def running(registry: CollectorRegistry) -> AsyncIterator[Running]:
+    backend, reviews = DictionaryBackend(), ScriptedReviews()
+    server = AgentsServer(backend, reviews, registry, hung_up_seconds=0.3, silent_seconds=1.0, max_agents=20)
+    port = await server.start("127.0.0.1", 0, None)
+    async with aiohttp.ClientSession() as session:
+        yield Running(backend, reviews, server, Client(f"http://127.0.0.1:{port}", session))
+    await server.close()
