@@ -1,0 +1,97 @@
+"""The operator's own HTTP, over a real socket."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+from shoal_operator.http import HttpServer
+
+
+@dataclass
+class Parts:
+    answer: tuple[bool, str] = (False, "Recovering: waiting for 2 agents")
+    models: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    url: str = ""
+
+    def ready(self) -> tuple[bool, str]:
+        return self.answer
+
+    def explain(self, namespace: str, model: str) -> Mapping[str, Any] | None:
+        if model == "breaks":
+            raise RuntimeError("s3cr3t")
+        return self.models.get((namespace, model))
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[Parts]:
+    parts = Parts()
+    server = HttpServer(parts.ready, parts.explain, parts.registry)
+    port = await server.start("127.0.0.1", 0)
+    parts.url = f"http://127.0.0.1:{port}"
+    yield parts
+    await server.close()
+
+
+async def get(parts: Parts, path: str, method: str = "GET", **headers: str) -> tuple[int, str, Mapping[str, str]]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, parts.url + path, headers=headers) as response,
+    ):
+        return response.status, await response.text(), response.headers
+
+
+async def test_alive_even_while_not_ready(parts: Parts) -> None:
+    assert (await get(parts, "/healthz"))[0] == 200
+    status, text, _ = await get(parts, "/readyz")
+    assert status == 503
+    assert "waiting for 2 agents" in text
+    parts.answer = (True, "")
+    assert (await get(parts, "/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0", "text/plain;version=0.0.4"])
+async def test_metrics_in_the_format_that_the_scraper_asks_for(parts: Parts, accept: str) -> None:
+    Counter("shoal_tests", "Tests.", registry=parts.registry).inc(3)
+    status, text, headers = await get(parts, "/metrics", Accept=accept)
+    assert status == 200
+    assert ("openmetrics" in headers["Content-Type"]) == ("openmetrics" in accept)
+    samples = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
+    assert samples["shoal_tests_total"] == 3
+
+
+async def test_explain(parts: Parts) -> None:
+    parts.models["team", "m.1"] = {"model": "m.1", "copies": [{"pod": "p", "state": "Loaded"}]}
+    status, text, headers = await get(parts, "/explain/team/m.1")
+    assert status == 200
+    assert '"state": "Loaded"' in text
+    assert headers["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.parametrize(
+    "path", ["/explain/team/none", "/explain/team/..%2f..", "/explain/team/UPPER", "/explain/a", "/x"]
+)
+async def test_what_is_not_there_is_a_404_in_json(parts: Parts, path: str) -> None:
+    status, text, _ = await get(parts, path)
+    assert status == 404
+    assert '"reason": "NotFound"' in text
+
+
+async def test_a_fault_shows_nothing(parts: Parts) -> None:
+    status, text, _ = await get(parts, "/explain/team/breaks")
+    assert status == 500
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_read_only(parts: Parts, method: str) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/explain/team/m"):
+        assert (await get(parts, path, method))[0] == 405
+
+
+async def test_head(parts: Parts) -> None:
+    assert (await get(parts, "/healthz", "HEAD"))[:2] == (200, "")
