@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 from cluster import binaries, external, images, lifecycle, ownership, packages, processes
 from cluster.image_list import BY_NAME, PROJECT, RUNTIMES, Image
@@ -42,15 +42,14 @@ def _up(_: argparse.Namespace) -> None:
     ownership.must_not_be_another(takeover)
     packages.ensure()
     wanted = [*RUNTIMES, *PROJECT]
-    building = Background(lambda: _each(wanted, images.build))
+    building = Background(lambda: _build(wanted))
     for tool in binaries.FOR_THE_CLUSTER:
         binaries.ensure(tool)
     others = Background(lambda: _ensure_all(binaries.FOR_THE_USER))
     lifecycle.up(takeover)
     say(f"the cluster is up: export KUBECONFIG={KUBECONFIG}")
     others.wait()
-    building.wait()
-    _each(wanted, images.import_into_cluster)
+    _import(*building.wait())
     say("the cluster is ready and has all images")
 
 
@@ -80,25 +79,37 @@ def _tools(_: argparse.Namespace) -> None:
 
 def _images(arguments: argparse.Namespace) -> None:
     packages.ensure()
-    wanted = [BY_NAME[name] for name in arguments.names] or list(BY_NAME.values())
-    _each(wanted, images.build)
+    built, failed = _build([BY_NAME[name] for name in arguments.names] or list(BY_NAME.values()))
     if external.kubeconfig() is not None:
-        external.explain_loading(wanted)
+        external.explain_loading(built)
     elif lifecycle.healthy():
-        _each(wanted, images.import_into_cluster)
-        say("the cluster has them: " + ", ".join(image.tag() for image in wanted))
+        _import(built, failed)
+        say("the cluster has them: " + ", ".join(image.tag() for image in built))
     else:
-        say("built; no cluster of this checkout runs, so nothing was imported")
+        say("no cluster of this checkout runs, so nothing was imported")
+    _fail_for(failed)
 
 
-def _each(wanted: Iterable[Image], work: Callable[[Image], object]) -> None:
-    """Do the same with every image, and only then fail for those that failed."""
+def _build(wanted: Iterable[Image]) -> tuple[dict[Image, str], list[str]]:
+    """Build every image; what was built (with its hash), and why others were not."""
+    built: dict[Image, str] = {}
     failed = []
     for image in wanted:
         try:
-            work(image)
+            built[image] = images.build(image)
         except ClusterError as failure:
             failed.append(f"image {image.name}: {failure}")
+    return built, failed
+
+
+def _import(built: Mapping[Image, str], failed: list[str]) -> None:
+    """Import what was built, and only then fail for what was not."""
+    for image, digest in built.items():
+        images.import_into_cluster(image, digest)
+    _fail_for(failed)
+
+
+def _fail_for(failed: list[str]) -> None:
     if failed:
         raise ClusterError("\n".join(failed))
 

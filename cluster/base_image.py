@@ -3,6 +3,7 @@
 The mirror is the one that this host's apt uses, read when it is needed.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,12 +17,20 @@ _SUITE = "bookworm"
 _PACKAGES = "ca-certificates"
 _EPOCH = "1735689600"  # files of an image carry this time, so that the same build gives the same image
 # Parts of Debian's own slim images' diet: what no program in a container reads.
-_NOT_NEEDED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/info", "var/log")
+_NOT_NEEDED = (
+    "usr/share/doc",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/man",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log",
+)
 
 
 def ensure() -> Path:
     """The folder that holds rootfs.tar, the build context of the base image."""
-    folder = CACHE / "base" / f"{_SUITE}-1"
+    folder = CACHE / "base" / f"{_SUITE}-{_digest()}"
     if (folder / "rootfs.tar").exists():
         return folder
     scratch = CACHE / "base" / f"{_SUITE}.{os.getpid()}"
@@ -34,6 +43,10 @@ def ensure() -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _digest() -> str:
+    return hashlib.sha256(repr((_PACKAGES, _NOT_NEEDED)).encode()).hexdigest()[:8]
 
 
 def _debootstrap(root: Path) -> None:

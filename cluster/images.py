@@ -37,9 +37,8 @@ def build(image: Image) -> str:
     return digest
 
 
-def archive(image: Image) -> Path:
-    """The image as a docker-archive file, made when it is missing; older ones of the image are removed."""
-    digest = build(image)
+def archive(image: Image, digest: str) -> Path:
+    """A built image as a docker-archive file, made when it is missing; the image's older files go."""
     folder = CACHE / "images"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{image.name}-{digest}.tar"
@@ -53,13 +52,12 @@ def archive(image: Image) -> Path:
     return target
 
 
-def import_into_cluster(image: Image) -> None:
+def import_into_cluster(image: Image, digest: str) -> None:
     """Bring a built image into the local cluster unless it is there."""
-    digest = build(image)
     if _imported(image.tag()) == digest:
         return
     with step(f"importing {image.tag()}"):
-        run([*_ctr(), "import", archive(image)])
+        run([*_ctr(), "import", archive(image, digest)])
         run([*_ctr(), "label", image.tag(), f"{_LABEL}={digest}"])
 
 

@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 _STARTED = time.monotonic()
 _PRINTING = threading.Lock()
@@ -40,26 +43,28 @@ def step(name: str) -> Iterator[None]:
     say(f"{name}: done in {time.monotonic() - begin:.1f} s")
 
 
-class Background:
-    """A function in a thread whose failure is kept for the one who waits for it."""
+class Background(Generic[T]):
+    """A function in a thread whose result, or failure, is kept for the one who waits for it."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
+        self._results: list[T] = []
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._work()
+            self._results.append(self._work())
         except BaseException as failure:
             self._failure = failure
 
-    def wait(self) -> None:
-        """Wait for the end; raise what the work raised."""
+    def wait(self) -> T:
+        """Wait for the end; return what the work returned, or raise what it raised."""
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+        return self._results[0]
 
 
 def wait_until(what: str, ready: Callable[[], bool], seconds: float, interval: float = 0.25) -> None:
