@@ -4,7 +4,19 @@ import sys
 
 from rich.console import Console
 
-from demo import attack, guide, holders, install, kubernetes, manifests, predictions, readiness, s3_server, settings
+from demo import (
+    attack,
+    guide,
+    holders,
+    images,
+    install,
+    kubernetes,
+    manifests,
+    predictions,
+    readiness,
+    s3_server,
+    settings,
+)
 from demo import upload as uploads
 from demo.failure import DemoError
 from demo.predictions import Target
@@ -28,7 +40,7 @@ def main() -> int:
 
 def _run(console: Console, stages: Stages) -> None:
     with stages.stage("Cluster and images"):
-        install.make("cluster", "images")
+        install.make("cluster")
     with stages.stage("Chart"):
         install.chart()
         gateway = install.gateway()
@@ -76,6 +88,7 @@ def _apply(console: Console, server: S3Server, models: list[DemoModel]) -> None:
     for file in (service, trained):
         console.print(f"  kubectl apply -f {file.relative_to(settings.CHECKOUT)}", highlight=False)
         kubernetes.kubectl("apply", "-f", str(file))
+    images.restart_model_servers_if_rebuilt(settings.NAMESPACE)
 
 
 if __name__ == "__main__":

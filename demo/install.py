@@ -2,10 +2,12 @@
 
 import subprocess
 
-from demo import addresses, kubernetes, settings
+from demo import addresses, images, kubernetes, settings
 from demo.failure import DemoError
 
 _HELM_TIMEOUT = "300s"
+# The tag of an image does not change when `make images` rebuilds it; the pods should be replaced all the same.
+_IMAGE_ANNOTATION = r"shoal\.dev/image"
 
 
 def make(*targets: str) -> None:
@@ -27,6 +29,8 @@ def chart() -> None:
         "--create-namespace",
         "--set=gateway.service.type=NodePort",
         f"--set=gateway.service.nodePort={settings.GATEWAY_NODE_PORT}",
+        f"--set-string=operator.podAnnotations.{_IMAGE_ANNOTATION}={images.digest('/shoal-operator:')}",
+        f"--set-string=gateway.podAnnotations.{_IMAGE_ANNOTATION}={images.digest('/envoy:')}",
         "--wait",
         f"--timeout={_HELM_TIMEOUT}",
         timeout=360,

@@ -32,7 +32,7 @@ class Installation:
 @contextmanager
 def installed() -> Iterator[Installation]:
     """Bring everything up (what is there is kept), remove leftovers of broken-off runs, and hand it out."""
-    install.make("cluster", "images")
+    install.make("cluster")
     install.chart()
     _remove_leftovers()
     server = s3_server.ensure(S3_NAMESPACE, S3_NODE_PORT)

@@ -21,7 +21,7 @@ import aiohttp
 from demo.predictions import Target, v2_answer, v2_body, v2_path
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
-_RELATIVE_TOLERANCE: Final = 1e-6
+_RELATIVE_TOLERANCE: Final = 1e-8
 _FAILURES_SHOWN: Final = 10
 
 

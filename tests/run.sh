@@ -59,11 +59,11 @@ stage() {
 
 nothing() { :; }
 tools() { make --no-print-directory tools; }
-cluster_and_images() { make --no-print-directory cluster images; }
+cluster() { make --no-print-directory cluster; }
 
 stage "unit, property and simulation tests" nothing tests/unit tests/simulation -- "$@"
 stage "component tests" tools tests/component -- "$@"
-stage "end-to-end tests" cluster_and_images e2e -- "$@"
+stage "end-to-end tests" cluster e2e -- "$@"
 
 if ((!ran)); then
   echo "== no test matches: $*"
