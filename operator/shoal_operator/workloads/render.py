@@ -7,6 +7,7 @@ from typing import Any
 
 from shoal_api.inference_service import InferenceService
 from shoal_api.names import (
+    AGENT_PORT,
     GROUP,
     LABEL_COMPONENT,
     LABEL_INFERENCE_SERVICE,
@@ -135,7 +136,7 @@ def _network_policy(isvc: InferenceService, profile: ServerProfile, settings: Wo
                 "from": [gateway],
                 "ports": [{"port": port, "protocol": "TCP"} for port in (profile.http_port, profile.grpc_port)],
             },
-            {"from": [home], "ports": [{"port": "agent", "protocol": "TCP"}]},
+            {"from": [home], "ports": [{"port": AGENT_PORT, "protocol": "TCP"}]},
         ],
     }
     return manifest
