@@ -126,4 +126,5 @@ def _next_wake(world: World, now: float) -> float | None:
             times.append(retry_at)
     if any(world.pods[uid].placeable for uid in world.gating):
         times.append(now + GATE_INTERVAL)
-    return min(times, default=None)
+    # What is due was tried in this step; if it must wait for something else, that event brings the next try.
+    return min((at for at in times if at > now), default=None)

@@ -6,7 +6,7 @@ from .desired import DesiredList
 from .effects import GateChanged, PodEndpointChanged
 from .routes import refresh_pod, refresh_service
 from .values import ModelKey, PodSpec, ServiceKey
-from .world import Copy, Pod, Stage
+from .world import Copy, Pod, Stage, World
 
 
 def seen(ctx: Context, spec: PodSpec) -> None:
@@ -140,10 +140,10 @@ def open_gates(ctx: Context) -> None:
                 ctx.emit(GateChanged(uid, pod.spec.namespace, pod.spec.name, open=True, message=message))
 
 
-def drained(ctx: Context, uid: str) -> bool:
+def drained(world: World, uid: str) -> bool:
     """Nothing on the pod answers requests any more, or its InferenceService is going: preStop may return."""
-    pod = ctx.world.pods.get(uid)
-    if pod is None or pod.spec.service_key not in ctx.world.services:
+    pod = world.pods.get(uid)
+    if pod is None or pod.spec.service_key not in world.services:
         return True
     return not any(copy.answers and copy.stage is not Stage.UNLOADING for copy in pod.copies.values())
 

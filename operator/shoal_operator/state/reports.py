@@ -41,6 +41,8 @@ def apply(ctx: Context, request: SyncRequest) -> None:
 
 def _merge(pod: Pod, request: SyncRequest) -> set[str]:
     """Bring ``pod.slots`` up to date; returns the names whose slots may have changed."""
+    if request.observed_version < pod.observed_version:
+        return set()  # a late copy of an older message
     reported = {slot.name: slot for slot in request.observed}
     if request.observed_base is None:
         changed = {name for name in pod.slots.keys() | reported.keys() if pod.slots.get(name) != reported.get(name)}

@@ -1,0 +1,141 @@
+"""The one writer of the world: every event of every room passes here, and every effect leaves from here.
+
+Runs on the event loop and never awaits, so events are applied one at a time in the order they come. Plans are made
+once per turn of the loop, however many events asked for them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from shoal_api.messages import SyncRequest
+
+from shoal_operator.engine import Engine
+from shoal_operator.state.desired import DesiredList
+from shoal_operator.state.effects import (
+    ClaimEpoch,
+    CopyForgotten,
+    CopyStored,
+    DesiredChanged,
+    Effect,
+    GateChanged,
+    ModelStatusChanged,
+    PodEndpointChanged,
+    Recovered,
+    RouteChanged,
+    ServiceRouteChanged,
+    ServiceStatusChanged,
+    WakeAt,
+)
+from shoal_operator.state.events import AgentLost, AgentReported, Event, Tick
+from shoal_operator.state.pods import drained
+from shoal_operator.state.values import ModelKey, ServiceKey
+from shoal_operator.state.world import World
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 0.01
+
+
+class Outlets(Protocol):
+    """Where effects go; main.py gives one that leads to the rooms. Nothing here may block."""
+
+    def gateway(self, effects: Iterable[Effect]) -> None: ...
+
+    def wake_agent(self, pod_uid: str) -> None: ...
+
+    def model_status(self, key: ModelKey) -> None: ...
+
+    def service_status(self, key: ServiceKey) -> None: ...
+
+    def gate(self, effect: GateChanged) -> None: ...
+
+    def store(self, effect: CopyStored | CopyForgotten) -> None: ...
+
+    def claim_epoch(self, at_least: int) -> None: ...
+
+    def recovered(self, effect: Recovered) -> None: ...
+
+
+class Core:
+    """``handle`` any event. Also what the agents' server asks of the state (agents.server.Backend)."""
+
+    def __init__(self, world: World, outlets: Outlets, clock: Callable[[], float]) -> None:
+        self.world = world
+        self._engine = Engine(world)
+        self._outlets = outlets
+        self._clock = clock
+        self._wake: asyncio.TimerHandle | None = None
+        self._settling = False
+
+    def handle(self, event: Event) -> None:
+        """Apply an event now; a plan, if one is needed, follows in this turn of the loop or the next."""
+        self._carry_out(self._engine.handle(event, self._clock()))
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
+
+    def report(self, request: SyncRequest) -> int | None:
+        """An agent's report; the version that its next delta may start from, None for a pod we do not know yet."""
+        if request.pod_uid not in self.world.pods:
+            return None
+        self.handle(AgentReported(request))
+        pod = self.world.pods.get(request.pod_uid)
+        return pod.observed_version if pod is not None else None
+
+    def desired(self, pod_uid: str) -> DesiredList | None:
+        """What the pod should hold; None while recovering."""
+        pod = self.world.pods.get(pod_uid)
+        return None if self.world.recovering or pod is None else pod.desired
+
+    def drained(self, pod_uid: str) -> bool:
+        """Nothing on the pod answers requests any more."""
+        return not self.world.recovering and drained(self.world, pod_uid)
+
+    def epoch(self) -> int:
+        """The epoch claimed; 0 before."""
+        return self.world.epoch
+
+    def lost(self, pod_uid: str, session: str) -> None:
+        """The agent hung up and did not come back in time."""
+        self.handle(AgentLost(pod_uid, session))
+
+    def _settle(self) -> None:
+        self._settling = False
+        self._carry_out(self._engine.settle(self._clock()))
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        routes: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case PodEndpointChanged() | RouteChanged() | ServiceRouteChanged():
+                    routes.append(effect)
+                case DesiredChanged(pod_uid):
+                    self._outlets.wake_agent(pod_uid)
+                case ModelStatusChanged(model):
+                    self._outlets.model_status(model)
+                case ServiceStatusChanged(service):
+                    self._outlets.service_status(service)
+                case CopyStored() | CopyForgotten():
+                    self._outlets.store(effect)
+                case GateChanged():
+                    self._outlets.gate(effect)
+                case ClaimEpoch(epoch):
+                    self._outlets.claim_epoch(epoch)
+                case WakeAt(at):
+                    self._wake_at(at)
+                case Recovered():
+                    self._outlets.gateway(routes)
+                    routes = []
+                    self._outlets.recovered(effect)
+                case _:
+                    raise AssertionError(f"no outlet for {effect}")
+        if routes:
+            self._outlets.gateway(routes)
+
+    def _wake_at(self, at: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        delay = max(0.0, at - self._clock())
+        self._wake = asyncio.get_running_loop().call_later(delay, self.handle, Tick())

@@ -1,0 +1,76 @@
+"""The operator's settings: environment variables, as the chart sets them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HTTP_PORT
+
+
+class SettingsError(Exception):
+    """A variable is missing or malformed; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``watch_namespaces`` empty: all. ``domain_template`` has ``{name}`` and ``{namespace}``."""
+
+    namespace: str
+    agent_image: str
+    pod: str = "shoal-operator"
+    store_url: str = "sqlite+aiosqlite:////var/lib/shoal/shoal.sqlite"
+    operator_service: str = "shoal-operator"
+    gateway_service: str = "shoal-gateway"
+    cluster_domain: str = "cluster.local"
+    domain_template: str = "{name}.{namespace}.svc.cluster.local"
+    watch_namespaces: tuple[str, ...] = ()
+    agent_image_pull_policy: str = "IfNotPresent"
+    agent_resources: Mapping[str, Any] = field(default_factory=dict)
+    network_policy: bool = True
+    log_level: str = "INFO"
+    host: str = "0.0.0.0"  # noqa: S104 - in a pod, behind a Service and NetworkPolicy
+    agents_port: int = OPERATOR_AGENTS_PORT
+    ads_port: int = OPERATOR_ADS_PORT
+    http_port: int = OPERATOR_HTTP_PORT
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Settings from SHOAL_* variables. Raises SettingsError."""
+
+    def required(name: str) -> str:
+        value = environment.get(name, "")
+        if not value:
+            raise SettingsError(f"{name} is not set: the chart's operator Deployment sets it")
+        return value
+
+    given: dict[str, Any] = {}
+    for key in (
+        "pod",
+        "store_url",
+        "operator_service",
+        "gateway_service",
+        "cluster_domain",
+        "domain_template",
+        "agent_image_pull_policy",
+        "log_level",
+    ):
+        value = environment.get(f"SHOAL_{key.upper()}", "")
+        if value:
+            given[key] = value
+    resources = environment.get("SHOAL_AGENT_RESOURCES", "")
+    if resources:
+        try:
+            given["agent_resources"] = json.loads(resources)
+        except ValueError as error:
+            raise SettingsError(f"SHOAL_AGENT_RESOURCES is not JSON: {error}") from error
+    policy = environment.get("SHOAL_NETWORK_POLICY", "")
+    if policy:
+        given["network_policy"] = policy.lower() in ("1", "true", "yes")
+    namespaces = environment.get("SHOAL_WATCH_NAMESPACES", "")
+    return Settings(
+        namespace=required("SHOAL_NAMESPACE"),
+        agent_image=required("SHOAL_AGENT_IMAGE"),
+        watch_namespaces=tuple(name.strip() for name in namespaces.split(",") if name.strip()),
+        **given,
+    )

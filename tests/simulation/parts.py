@@ -1,0 +1,189 @@
+"""The simulated surroundings of the operator's core: agents with their servers, and Envoys.
+
+They keep the same promises as the real ones (the agent's contract is tests/component/agent, Envoy's is
+tests/component/gateway) and break down as the real ones do.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shoal_api.messages import (
+    CopyFailure,
+    CopyIntent,
+    CopyPhase,
+    FailureStage,
+    ServerReport,
+    SlotReport,
+    SyncRequest,
+    SyncResponse,
+)
+from shoal_operator.state.effects import RouteChanged
+from shoal_operator.state.values import ServiceKey
+
+
+@dataclass
+class SimPod:
+    """One model-server pod: its agent's memory, and what its server really holds."""
+
+    name: str
+    uid: str
+    service: str
+    capacity: int
+    rng: random.Random
+    broken: Callable[[CopyIntent], bool]
+    on_unload: Callable[["SimPod", str, str], None]
+    session: str = "s0"
+    epoch: int = 0
+    server_ready: bool = True
+    draining: bool = False
+    desired: dict[str, CopyIntent] = field(default_factory=dict)
+    desired_version: int = 0
+    slots: dict[str, SlotReport] = field(default_factory=dict)
+    loaded: dict[str, CopyIntent] = field(default_factory=dict)  # what the server really answers with
+    busy: dict[str, tuple[float, CopyIntent | None]] = field(default_factory=dict)  # name -> (done at, intent)
+    version: int = 0
+    acknowledged: int = 0
+    history: dict[int, dict[str, SlotReport]] = field(default_factory=dict)
+    drained: bool = False
+    loads: int = 0
+
+    def restart_agent(self) -> None:
+        """The agent starts again: it knows only what the server lists."""
+        self.session = f"s{self.rng.random()}"
+        self.desired, self.desired_version, self.busy = {}, 0, {}
+        self.version = self.acknowledged = 0
+        self.history = {}
+        self.slots = {
+            name: SlotReport(name=name, serving=held.copy_id, target=held.copy_id, phase=CopyPhase.LOADED)
+            for name, held in self.loaded.items()
+        }
+
+    def restart_server(self) -> None:
+        """The server process dies and comes back empty; the agent restores what is desired."""
+        self.loaded, self.busy = {}, {}
+        for name in list(self.slots):
+            self._report(name, serving=None, phase=CopyPhase.WAITING)
+
+    def request(self) -> SyncRequest:
+        if self.acknowledged and self.acknowledged in self.history and self.rng.random() < 0.9:
+            base: int | None = self.acknowledged
+            old = self.history[self.acknowledged]
+            observed = [slot for name, slot in self.slots.items() if old.get(name) != slot]
+            gone = [name for name in old if name not in self.slots]
+        else:
+            base, observed, gone = None, list(self.slots.values()), []
+        self.version += 1
+        self.history[self.version] = dict(self.slots)
+        while len(self.history) > 50:
+            del self.history[min(self.history)]
+        return SyncRequest(
+            namespace="ns",
+            pod=self.name,
+            pod_uid=self.uid,
+            session=self.session,
+            epoch=self.epoch,
+            server=ServerReport(type="mlserver", ready=self.server_ready),
+            draining=self.draining,
+            observed_version=self.version,
+            observed_base=base,
+            observed=observed,
+            observed_gone=gone,
+            desired_version=self.desired_version,
+        )
+
+    def receive(self, response: SyncResponse, session: str) -> None:
+        """Obey, unless the answer is of an older epoch, an older list, or was meant for an earlier process."""
+        if session != self.session or response.epoch < self.epoch:
+            return
+        self.epoch = response.epoch
+        self.acknowledged = response.observed_acknowledged
+        self.drained = response.drained
+        if response.desired_version is None or response.desired_version <= self.desired_version:
+            return
+        if response.desired_base is None:
+            self.desired = {intent.name: intent for intent in response.desired}
+        elif response.desired_base == self.desired_version:
+            self.desired |= {intent.name: intent for intent in response.desired}
+            for name in response.desired_gone:
+                self.desired.pop(name, None)
+        else:
+            self.desired_version = 0
+            return
+        self.desired_version = response.desired_version
+
+    def work(self, now: float) -> None:
+        """Finish what is done, begin what is wanted. Only a process that knows its desired list unloads."""
+        for name, (done, intent) in list(self.busy.items()):
+            if now >= done:
+                del self.busy[name]
+                self._finish(name, intent)
+        if not self.server_ready or not self.desired_version:
+            return
+        for name, intent in self.desired.items():
+            held = self.loaded.get(name)
+            slot = self.slots.get(name)
+            if name in self.busy or (held is not None and held.copy_id == intent.copy_id):
+                continue
+            if slot is not None and slot.target == intent.copy_id and slot.failure is not None and self.rng.random() < 0.8:
+                continue  # back-off
+            self.busy[name] = (now + self.rng.uniform(0.05, 2.0), intent)
+            self._report(name, target=intent.copy_id, phase=self.rng.choice([CopyPhase.PULLING, CopyPhase.LOADING]))
+        for name in [n for n in self.slots if n not in self.desired and n not in self.busy]:
+            self.busy[name] = (now + self.rng.uniform(0.01, 0.5), None)
+            self._report(name, target=None, phase=CopyPhase.UNLOADING)
+            # The agent asks the server now: from here on requests may fail.
+            if name in self.loaded:
+                self.on_unload(self, name, self.loaded[name].copy_id)
+                del self.loaded[name]
+
+    def _finish(self, name: str, intent: CopyIntent | None) -> None:
+        if intent is None:
+            self.slots.pop(name, None)
+            return
+        if self.desired.get(name) != intent:
+            return
+        if self.broken(intent):
+            failure = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="broken")
+            self._report(name, target=intent.copy_id, phase=CopyPhase.WAITING, failure=failure)
+            return
+        old = self.loaded.get(name)
+        if old is not None and old.copy_id.split(".")[0] != intent.copy_id.split(".")[0]:
+            self.on_unload(self, name, old.copy_id)
+        self.loaded[name] = intent
+        self.loads += 1
+        self._report(name, serving=intent.copy_id, target=intent.copy_id, phase=CopyPhase.LOADED, failure=None)
+
+    def _report(self, name: str, **changes: object) -> None:
+        held = self.slots.get(name) or SlotReport(name=name, phase=CopyPhase.WAITING)
+        self.slots[name] = held.model_copy(update=changes)
+
+
+@dataclass
+class SimEnvoy:
+    """One Envoy: applies an operator's route changes in order, late; a new operator's first sync replaces the table."""
+
+    table: dict[tuple[ServiceKey, str], RouteChanged] = field(default_factory=dict)
+    pending: list[RouteChanged] = field(default_factory=list)
+    fresh: bool = True  # the next changes are a first sync
+    sequence: int = 0
+
+    def reconnect(self) -> None:
+        self.pending, self.fresh, self.sequence = [], True, 0
+
+    def apply(self) -> int:
+        """Apply what is pending; returns the sequence to acknowledge."""
+        if self.fresh:
+            self.table, self.fresh = {}, False
+        for change in self.pending:
+            assert change.sequence > self.sequence, "route changes out of order"
+            self.sequence = change.sequence
+            if change.pods or change.unavailable:
+                self.table[change.service, change.model] = change
+            else:
+                self.table.pop((change.service, change.model), None)
+        self.pending = []
+        return self.sequence
+
+    def routes_to(self, pod_uid: str, name: str) -> bool:
+        return any(model == name and pod_uid in change.pods for (_, model), change in self.table.items())
