@@ -10,13 +10,17 @@ from demo.training import DemoModel, train
 from e2e.installation import Installation, installed
 from e2e.space import Space, space
 
+_TEST_SECONDS = 600
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of this folder needs the cluster."""
+    """Every test of this folder needs the cluster, and may take longer than one that does not."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_TEST_SECONDS))
 
 
 @pytest.fixture(scope="session")

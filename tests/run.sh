@@ -63,7 +63,7 @@ cluster() { make --no-print-directory cluster; }
 
 stage "unit, property and simulation tests" nothing tests/unit tests/simulation -- "$@"
 stage "component tests" tools tests/component -- "$@"
-stage "end-to-end tests" cluster e2e -- "$@"
+stage "end-to-end tests" cluster e2e -- --durations=15 "$@"
 
 if ((!ran)); then
   echo "== no test matches: $*"
