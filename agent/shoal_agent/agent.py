@@ -1,0 +1,223 @@
+"""One agent: the parts wired together, and what concerns them all (draining, the epoch on disk, rotated Secrets)."""
+
+import asyncio
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from shoal_api.messages import ServerReport
+
+from . import logs
+from .cache import Cache
+from .control_plane import ControlPlane
+from .counters import COUNTERS_FILE, read_counters
+from .exchange import Accepted, Exchange, Identity
+from .http import application
+from .metrics import Metrics
+from .server_watch import ServerWatch
+from .servers import ModelServer, ServerState
+from .servers.mlserver import MLServer
+from .settings import Settings, SettingsError
+from .staging import Found, Staging
+from .storage import Limits
+from .storage.credentials import fingerprint
+from .storage.s3 import S3Source
+from .worker import Worker
+
+SECRETS_SECONDS: Final = 2.0
+STORAGE_FILE: Final = "storage.json"
+
+
+class Agent:
+    """``run`` until cancelled."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._server = _model_server(settings)
+        self._cache = Cache(
+            settings.models_dir / "cache",
+            {
+                "s3": S3Source(
+                    settings.credentials_dir / STORAGE_FILE,
+                    settings.storage_secrets_dir,
+                    connections=settings.concurrent_pulls,
+                )
+            },
+            Limits(settings.max_artifact_bytes, settings.max_artifact_files),
+            settings.max_disk_bytes,
+        )
+        self._staging = Staging(settings.models_dir)
+        self._epoch_file = settings.models_dir / "epoch"
+        self._exchange = Exchange(
+            Identity(settings.namespace, settings.pod, settings.pod_uid, session=uuid.uuid4().hex),
+            _read_epoch(self._epoch_file),
+        )
+        self._epoch_saved = self._exchange.epoch
+        self._control_plane = ControlPlane(
+            url=settings.operator_url,
+            credentials=settings.credentials_dir,
+            exchange=self._exchange,
+            metrics=self._metrics,
+            accept=self._accept,
+            server=self._server_report,
+            draining=lambda: self._draining,
+        )
+        self._worker = Worker(
+            cache=self._cache,
+            staging=self._staging,
+            server=self._server,
+            observed=self._exchange.observed,
+            metrics=self._metrics,
+            changed=self._control_plane.changed,
+            backoff=settings.retry,
+            concurrent_pulls=settings.concurrent_pulls,
+            concurrent_loads=settings.concurrent_loads,
+        )
+        self._metrics.collect_slots(lambda: list(self._worker.slots.values()))
+        self._watch = ServerWatch(self._server, self, self._control_plane.changed)
+        self._ready = False
+        self._draining = False
+        self._drained = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until cancelled. The volume is laid out before the port says ready."""
+        runner = web.AppRunner(application(lambda: self._ready, self._metrics_text, self._drain))
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, None, self._settings.port).start()
+            found = await asyncio.to_thread(self._lay_out)
+            self._worker.start(found)
+            self._ready = True
+            logs.info("agent ready", pod=self._settings.pod, models=len(self._worker.slots))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch.run())
+                group.create_task(self._control_plane.run())
+                group.create_task(self._watch_secrets())
+        finally:
+            await runner.cleanup()
+            await self._worker.close()
+            await self._server.close()
+
+    def _lay_out(self) -> list[Found]:
+        shared = self._settings.shared_dir
+        counters = (shared / COUNTERS_FILE).parent
+        counters.mkdir(parents=True, exist_ok=True)
+        # The server writes here as another user; the volume belongs to this pod alone.
+        _allow(counters, 0o777)
+        _copy_plugin(self._settings.plugins_dir, shared / "plugins", self._settings.server_type)
+        self._cache.open()
+        return self._staging.open()
+
+    # ServerWatch tells these; a new process also ends a drain that a dead one asked for.
+
+    def loading(self) -> bool:
+        return self._worker.loading()
+
+    def mark(self) -> int:
+        return self._worker.mark()
+
+    def server_up(self, state: ServerState, mark: int) -> None:
+        self._draining = False
+        self._worker.server_up(state, mark)
+
+    def server_down(self) -> None:
+        self._worker.server_down()
+
+    def server_state(self, state: ServerState, mark: int) -> None:
+        self._worker.server_state(state, mark)
+
+    def _server_report(self) -> ServerReport:
+        return ServerReport(
+            type=self._settings.server_type,
+            ready=self._watch.ready,
+            boot=self._watch.boot,
+            message=self._watch.message,
+        )
+
+    def _accept(self, accepted: Accepted) -> None:
+        if self._exchange.epoch != self._epoch_saved:
+            self._epoch_saved = self._exchange.epoch
+            _write_epoch(self._epoch_file, self._epoch_saved)
+        self._worker.accept(accepted)
+        if accepted.drained:
+            self._drained.set()
+
+    async def _drain(self) -> bool:
+        """Ask the operator to empty the pod, and wait until it says so. Without one the pod serves on until the end."""
+        if not self._draining:
+            logs.info("draining")
+            self._draining = True
+            self._drained.clear()
+            self._control_plane.changed()
+        try:
+            await asyncio.wait_for(self._drained.wait(), self._settings.drain_timeout)
+        except TimeoutError:
+            return False
+        logs.info("drained")
+        return True
+
+    async def _metrics_text(self) -> bytes:
+        counters = await asyncio.to_thread(read_counters, self._settings.shared_dir / COUNTERS_FILE)
+        return self._metrics.text(counters)
+
+    async def _watch_secrets(self) -> None:
+        files = (self._settings.credentials_dir / STORAGE_FILE, self._settings.storage_secrets_dir)
+        before = await asyncio.to_thread(fingerprint, *files)
+        while True:
+            await asyncio.sleep(SECRETS_SECONDS)
+            now = await asyncio.to_thread(fingerprint, *files)
+            if now != before:
+                before = now
+                logs.info("storage secrets changed")
+                self._worker.retry_storage()
+
+
+def _model_server(settings: Settings) -> ModelServer:
+    if settings.server_type == "mlserver":
+        return MLServer(settings.server_url, settings.model_loading_timeout)
+    raise SettingsError(f"SHOAL_SERVER_TYPE={settings.server_type!r} is not supported; supported: mlserver")
+
+
+def _copy_plugin(source: Path, target: Path, server_type: str) -> None:
+    """Put the server's plug-in where its container finds it; by renames, an old server may be reading it."""
+    if not (source / server_type).is_dir():
+        logs.warning("no plug-in for the server", folder=str(source / server_type))
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    fresh = target / f".{server_type}-{uuid.uuid4().hex}"
+    shutil.copytree(source / server_type, fresh, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder, _, files in os.walk(fresh):
+        _allow(Path(folder), 0o755)
+        for file in files:
+            _allow(Path(folder) / file, 0o644)
+    old = target / f".{server_type}-{uuid.uuid4().hex}"
+    if (target / server_type).exists():
+        os.rename(target / server_type, old)
+    os.rename(fresh, target / server_type)
+    for leftover in target.glob(f".{server_type}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _allow(path: Path, mode: int) -> None:
+    try:
+        path.chmod(mode)
+    except PermissionError as error:  # the volume may belong to another user who already allows it
+        logs.warning("cannot set mode", path=str(path), error=str(error))
+
+
+def _read_epoch(file: Path) -> int:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _write_epoch(file: Path, epoch: int) -> None:
+    """A dozen bytes, once per operator: not worth a thread."""
+    temporary = file.with_suffix(".new")
+    temporary.write_text(str(epoch))
+    os.replace(temporary, file)

@@ -1,0 +1,156 @@
+"""The agent's side of the sync protocol: versions, deltas, the epoch fence. Pure; ``control_plane`` does the talking.
+
+Observed goes up as deltas from the version that the operator acknowledged, whole when it asks so (acknowledges 0, or a
+version that is not ours). Desired comes down as a delta on exactly the version held, or whole; anything else makes the
+agent ask for everything again. A response of an older epoch than one obeyed before is refused whole.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from shoal_api.messages import CopyIntent, ServerReport, SlotReport, SyncRequest, SyncResponse
+
+MAX_GONE = 10_000
+
+
+class Observed:
+    """Reports by slot, each with the version at which it changed. A delta costs what changed."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        self._floor = 0
+        self._reports: OrderedDict[str, tuple[int, SlotReport]] = OrderedDict()
+        self._gone: OrderedDict[str, int] = OrderedDict()
+
+    def put(self, report: SlotReport) -> bool:
+        """Note a report; False when nothing changed."""
+        held = self._reports.get(report.name)
+        if held is not None and held[1] == report:
+            return False
+        self.version += 1
+        self._gone.pop(report.name, None)
+        self._reports[report.name] = (self.version, report)
+        self._reports.move_to_end(report.name)
+        return True
+
+    def drop(self, name: str) -> bool:
+        """Note that a slot is gone; False when there was none."""
+        if self._reports.pop(name, None) is None:
+            return False
+        self.version += 1
+        self._gone[name] = self.version
+        if len(self._gone) > MAX_GONE:
+            _, self._floor = self._gone.popitem(last=False)
+        return True
+
+    def has(self, version: int) -> bool:
+        """Whether a delta can start from that version."""
+        return self._floor < version <= self.version
+
+    def since(self, version: int) -> tuple[list[SlotReport], list[str]]:
+        """Reports and names gone after ``version``."""
+        reports: list[SlotReport] = []
+        for changed, report in reversed(self._reports.values()):
+            if changed <= version:
+                break
+            reports.append(report)
+        gone: list[str] = []
+        for name, changed in reversed(self._gone.items()):
+            if changed <= version:
+                break
+            gone.append(name)
+        return reports[::-1], gone[::-1]
+
+    def everything(self) -> list[SlotReport]:
+        return [report for _, report in self._reports.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks. ``session`` is random per agent process."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a response asks for. ``whole``: ``wanted`` is everything. None of both: keep what there is."""
+
+    wanted: tuple[CopyIntent, ...] = ()
+    unwanted: tuple[str, ...] = ()
+    whole: bool = False
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A response that must not be obeyed, and why."""
+
+    reason: str
+
+
+class Exchange:
+    """Versions held on both sides, and the highest epoch obeyed."""
+
+    def __init__(self, identity: Identity, epoch: int = 0) -> None:
+        self.identity = identity
+        self.epoch = epoch
+        self.observed = Observed()
+        self.desired_version = 0
+        self._acknowledged: int | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Something was observed that the operator has not acknowledged."""
+        return self._acknowledged != self.observed.version
+
+    def request(self, server: ServerReport, draining: bool, wait_seconds: float) -> SyncRequest:
+        """The next request; a delta where the operator can take one."""
+        base = self._acknowledged
+        if base is not None and self.observed.has(base):
+            observed, gone = self.observed.since(base)
+        else:
+            base, observed, gone = None, self.observed.everything(), []
+        return SyncRequest(
+            namespace=self.identity.namespace,
+            pod=self.identity.pod,
+            pod_uid=self.identity.pod_uid,
+            session=self.identity.session,
+            epoch=self.epoch,
+            server=server,
+            draining=draining,
+            observed_version=self.observed.version,
+            observed_base=base,
+            observed=observed,
+            observed_gone=gone,
+            desired_version=self.desired_version,
+            wait_seconds=wait_seconds,
+        )
+
+    def response(self, request: SyncRequest, response: SyncResponse) -> Accepted | Refused:
+        """Take a response to ``request`` in."""
+        if response.epoch < self.epoch:
+            return Refused(f"epoch {response.epoch} is older than {self.epoch}, which this agent obeyed")
+        self.epoch = response.epoch
+        acknowledged = response.observed_acknowledged
+        # Anything but a version that we sent is another session's, or "send everything".
+        self._acknowledged = acknowledged if 0 < acknowledged <= request.observed_version else None
+        drained = request.draining and response.drained
+        if response.desired_version is None:
+            return Accepted(drained=drained)
+        if response.desired_base is None:
+            self.desired_version = response.desired_version
+            return Accepted(wanted=tuple(response.desired), whole=True, drained=drained)
+        if response.desired_base != self.desired_version:
+            held, self.desired_version = self.desired_version, 0
+            return Refused(f"desired delta starts at {response.desired_base}, but {held} is held")
+        self.desired_version = response.desired_version
+        return Accepted(tuple(response.desired), tuple(response.desired_gone), drained=drained)
+
+    def forget_operator(self) -> None:
+        """Ask for everything, and send everything, next time."""
+        self._acknowledged = None
+        self.desired_version = 0

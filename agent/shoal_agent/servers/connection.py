@@ -1,0 +1,39 @@
+"""A TCP connection held open and unused: the kernel ends it the moment the server's process ends, however it ends."""
+
+import asyncio
+import socket
+
+from . import ServerGone
+
+CONNECT_SECONDS = 2.0
+
+
+class TcpConnection:
+    """Made with ``connect``."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, host: str, port: int) -> "TcpConnection":
+        """Raises ServerGone."""
+        try:
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_SECONDS)
+        except OSError as error:  # TimeoutError is one
+            raise ServerGone(f"{host}:{port}: {error or 'timed out'}") from error
+        raw = writer.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return cls(reader, writer)
+
+    async def ended(self) -> None:
+        """The server says nothing on a connection that asked for nothing, so any end of the read is the end."""
+        try:
+            while await self._reader.read(1024):
+                pass
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._writer.close()

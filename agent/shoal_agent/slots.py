@@ -1,0 +1,263 @@
+"""One slot of the pod: what is wanted in it, what is in it, what went wrong. Values and their transitions, no I/O.
+
+A slot is a model's name. ``current`` is the copy that the server answers with (``live``), or answered with before it
+restarted and is to be restored; ``upcoming`` is a copy staged on disk and not loaded yet. The current copy stays until
+another one has loaded, so that a broken update never takes a model away.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shoal_api.messages import (
+    MAX_MESSAGE_LENGTH,
+    CopyFailure,
+    CopyIntent,
+    CopyPhase,
+    FailureStage,
+    SlotReport,
+)
+
+from .retries import Backoff
+
+MODEL_SERVER_CRASHED = "ModelServerCrashed"
+MAX_CRASHES = 3
+"""How often a copy may take the server down while it alone is loading, before it is left until its artifact changes."""
+
+
+class Doing(StrEnum):
+    """What is under way for a slot; at most one thing."""
+
+    NOTHING = "Nothing"
+    PULLING = "Pulling"
+    LOADING = "Loading"
+    UNLOADING = "Unloading"
+    REMOVING = "Removing"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A copy on disk that the server can load. ``folder`` names it to the server; ``artifact`` is its content."""
+
+    copy_id: str
+    folder: str
+    artifact: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """``not_before``: seconds since the epoch before which nothing is attempted. ``checked``: ``upcoming`` was
+    compared with the storage since its last failed load. ``suspect``: it was loading when the server went down."""
+
+    name: str
+    intent: CopyIntent | None = None
+    current: Staged | None = None
+    live: bool = False
+    upcoming: Staged | None = None
+    checked: bool = False
+    doing: Doing = Doing.NOTHING
+    loading: Staged | None = None
+    failure: CopyFailure | None = None
+    not_before: float = 0.0
+    suspect: bool = False
+    crashes: int = 0
+    crashed_artifact: str = ""
+    foreign: str = ""  # what the server answers with under this name, when the agent knows no such copy
+
+    @property
+    def settled(self) -> bool:
+        """The server answers with what is wanted."""
+        return (
+            self.intent is not None
+            and self.live
+            and self.current is not None
+            and self.current.copy_id == self.intent.copy_id
+        )
+
+    @property
+    def condemned(self) -> bool:
+        """Loading this artifact took the server down too often."""
+        return (
+            self.crashes >= MAX_CRASHES
+            and self.upcoming is not None
+            and self.upcoming.artifact == self.crashed_artifact
+        )
+
+    def copies(self) -> tuple[Staged, ...]:
+        """What must stay on disk for this slot: also a copy that is no longer wanted, while it is being loaded."""
+        return tuple(copy for copy in (self.current, self.upcoming, self.loading) if copy is not None)
+
+
+def want(slot: Slot, intent: CopyIntent | None) -> Slot:
+    """A changed intent starts with a clean sheet: the failures of the former one say nothing about it."""
+    if intent is not None and slot.intent is not None and intent.copy_id == slot.intent.copy_id:
+        return replace(slot, intent=intent)
+    slot = replace(slot, intent=intent, failure=None, not_before=0.0, crashes=0, crashed_artifact="")
+    # A copy that another intent left behind is of no use; a suspect one stays suspect only as itself.
+    if slot.upcoming is not None and (intent is None or slot.upcoming.copy_id != intent.copy_id):
+        slot = replace(slot, upcoming=None, checked=False, suspect=False)
+    return slot
+
+
+def begin(slot: Slot, doing: Doing, copy: Staged | None = None) -> Slot:
+    return replace(slot, doing=doing, loading=copy)
+
+
+def end(slot: Slot) -> Slot:
+    return replace(slot, doing=Doing.NOTHING, loading=None)
+
+
+def pulled(slot: Slot, copy: Staged) -> Slot:
+    """The copy is on disk. It counts only if it is still wanted."""
+    slot = end(slot)
+    if slot.intent is None or slot.intent.copy_id != copy.copy_id:
+        return slot
+    changed = slot.crashed_artifact not in ("", copy.artifact)
+    return replace(
+        slot,
+        upcoming=copy,
+        checked=True,
+        crashes=0 if changed else slot.crashes,
+        crashed_artifact="" if changed else slot.crashed_artifact,
+    )
+
+
+def loaded(slot: Slot, copy: Staged) -> Slot:
+    """The server answers with this copy."""
+    slot = end(slot)
+    is_wanted = slot.intent is not None and slot.intent.copy_id == copy.copy_id
+    upcoming = slot.upcoming
+    if is_wanted or (upcoming is not None and upcoming.folder == copy.folder):
+        upcoming = None
+    return replace(
+        slot,
+        current=copy,
+        live=True,
+        upcoming=upcoming,
+        suspect=False,
+        foreign="",
+        failure=None if is_wanted else slot.failure,
+        crashes=0 if is_wanted else slot.crashes,
+        crashed_artifact="" if is_wanted else slot.crashed_artifact,
+        not_before=0.0 if is_wanted else slot.not_before,
+    )
+
+
+def unloaded(slot: Slot) -> Slot:
+    """The server no longer answers under this name."""
+    return replace(end(slot), live=False, foreign="")
+
+
+def removed(slot: Slot) -> Slot:
+    """Nothing is left on disk."""
+    return replace(end(slot), current=None, upcoming=None, checked=False, live=False)
+
+
+def failed(
+    slot: Slot, stage: FailureStage, reason: str, message: str, *, now: float, backoff: Backoff, chance: float
+) -> Slot:
+    """An attempt failed: wait, longer each time. ``slot.loading`` tells which copy it was."""
+    attempts = (slot.failure.attempts if slot.failure is not None else 0) + 1
+    until = now + backoff.delay(attempts, chance)
+    copy = slot.loading
+    slot = end(slot)
+    if copy is not None and slot.current is not None and copy.folder == slot.current.folder:
+        if slot.intent is None or copy.copy_id != slot.intent.copy_id:
+            # An old copy that cannot be restored must not hold up the one that is wanted.
+            return replace(slot, current=None, live=False, suspect=False)
+        return replace(
+            slot,
+            suspect=False,
+            not_before=until,
+            failure=_failure(stage, reason, message, attempts, until),
+        )
+    return replace(
+        slot,
+        checked=False,
+        suspect=False,
+        not_before=until,
+        failure=_failure(stage, reason, message, attempts, until),
+    )
+
+
+def server_lost(slot: Slot, alone: bool, *, now: float, backoff: Backoff, chance: float) -> Slot:
+    """The server's process ended. Whatever was loading may have been the cause, surely so if nothing else was."""
+    copy = slot.loading if slot.doing is Doing.LOADING else None
+    if slot.doing in (Doing.LOADING, Doing.UNLOADING):
+        slot = end(slot)
+    slot = replace(slot, live=False, foreign="")
+    if copy is None:
+        return slot
+    slot = replace(slot, suspect=True)
+    if not alone:
+        return slot
+    crashes = slot.crashes + 1 if slot.crashed_artifact in ("", copy.artifact) else 1
+    until = now + backoff.delay(crashes, chance)
+    given_up = crashes >= MAX_CRASHES
+    advice = (
+        "It is not loaded again until its artifact or its TrainedModel changes."
+        if given_up
+        else "It is tried again alone, after the others."
+    )
+    slot = replace(
+        slot,
+        crashes=crashes,
+        crashed_artifact=copy.artifact,
+        not_before=until,
+        failure=_failure(
+            FailureStage.LOAD,
+            MODEL_SERVER_CRASHED,
+            f"The model server's process ended while this model, and no other, was loading ({crashes} times). {advice} "
+            "Look at the server container's previous log, and at its memory limit.",
+            crashes,
+            None if given_up else until,
+        ),
+    )
+    if slot.current is not None and slot.current.folder == copy.folder:
+        # It served once and now brings the server down: prove it anew, against the storage, as if it were new.
+        wanted = slot.intent is not None and slot.intent.copy_id == copy.copy_id
+        slot = replace(slot, current=None, upcoming=copy if wanted else slot.upcoming)
+    return replace(slot, checked=False)
+
+
+def condemn_again(slot: Slot, now: float, backoff: Backoff, chance: float) -> Slot:
+    """Its artifact was looked at and is the same: look again later."""
+    return replace(slot, not_before=now + backoff.delay(32, chance), checked=False)
+
+
+def _failure(stage: FailureStage, reason: str, message: str, attempts: int, retry_at: float | None) -> CopyFailure:
+    if len(message) > MAX_MESSAGE_LENGTH:
+        message = f"{message[: MAX_MESSAGE_LENGTH - 1]}…"
+    return CopyFailure(stage=stage, reason=reason, message=message, attempts=attempts, retry_at=retry_at)
+
+
+def report(slot: Slot) -> SlotReport:
+    """What the operator is told."""
+    target = slot.intent.copy_id if slot.intent is not None else None
+    size = next((copy.size for copy in reversed(slot.copies()) if copy.copy_id == target), None)
+    return SlotReport(
+        name=slot.name,
+        serving=_serving(slot),
+        target=target,
+        phase=_phase(slot),
+        failure=None if slot.settled else slot.failure,
+        artifact_bytes=size,
+    )
+
+
+def _serving(slot: Slot) -> str | None:
+    if slot.live and slot.current is not None:
+        return slot.current.copy_id
+    return f"unknown.{slot.foreign}" if slot.foreign else None
+
+
+def _phase(slot: Slot) -> CopyPhase:
+    if slot.intent is None:
+        return CopyPhase.UNLOADING
+    if slot.settled:
+        return CopyPhase.LOADED
+    if slot.doing is Doing.PULLING:
+        return CopyPhase.PULLING
+    if slot.doing is Doing.LOADING:
+        return CopyPhase.LOADING
+    return CopyPhase.WAITING

@@ -1,0 +1,443 @@
+"""The real parts around a real agent process: versitygw (S3), MLServer with the plug-in; and an operator by script."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import boto3
+from aiohttp import web
+from botocore.config import Config
+from shoal_api.messages import (
+    CopyIntent,
+    SlotReport,
+    SyncRequest,
+    SyncResponse,
+    content_digest,
+    copy_id,
+)
+
+REPOSITORY = Path(__file__).parents[3]
+PLUGINS = REPOSITORY / "runtimes"
+HOST = "127.0.51.1"
+BUCKET = "models"
+ACCESS_KEY, SECRET_KEY = "shoal-test-key", "shoal-test-secret"
+
+
+def free_port(host: str = HOST) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def eventually(
+    check: Callable[[], bool | Awaitable[bool]], seconds: float, what: str | Callable[[], object]
+) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        result = check()
+        if not isinstance(result, bool):
+            result = await result
+        if result:
+            return
+        assert time.monotonic() < end, f"not within {seconds} s: {what() if callable(what) else what}"
+        await asyncio.sleep(0.05)
+
+
+def mlserver_binary() -> Path:
+    """A virtual environment with what the MLServer image has, made once per list of requirements."""
+    requirements = REPOSITORY / "runtimes" / "mlserver" / "requirements.txt"
+    mark = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    home = Path.home() / ".cache" / "shoal" / "venvs" / f"mlserver-{mark}"
+    binary = home / "bin" / "mlserver"
+    if not binary.exists():
+        making = home.with_name(f"{home.name}.{os.getpid()}")
+        subprocess.run([sys.executable, "-m", "venv", str(making)], check=True)
+        pip = [str(making / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        subprocess.run([*pip, "-r", str(requirements)], check=True)
+        shutil.rmtree(home, ignore_errors=True)
+        making.rename(home)
+        # Scripts carry the path that they were made at.
+        for script in (home / "bin").iterdir():
+            with contextlib.suppress(UnicodeDecodeError):
+                if script.is_file() and not script.is_symlink():
+                    script.write_text(script.read_text().replace(str(making), str(home)))
+    return binary
+
+
+class Process:
+    """A child process with its output in a file."""
+
+    def __init__(self, arguments: Iterable[str], environment: dict[str, str], log: Path) -> None:
+        self._arguments = list(arguments)
+        self._environment = environment
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._arguments, env={**os.environ, **self._environment}, stdout=output, stderr=output
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def end(self, number: int = signal.SIGTERM, seconds: float = 15.0) -> None:
+        if self._process is None:
+            return
+        if self.running:
+            self._process.send_signal(number)
+            limit = time.monotonic() + seconds
+            while self.running and time.monotonic() < limit:
+                await asyncio.sleep(0.02)
+            if self.running:
+                self._process.kill()
+        self._process.wait()
+
+
+class Storage:
+    """versitygw on a folder; ``objects_read`` counts GETs of objects from its log."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder / "s3"
+        self._root.mkdir()
+        self.port = free_port()
+        self.endpoint = f"http://{HOST}:{self.port}"
+        self._log = folder / "versitygw.log"
+        binary = REPOSITORY / ".local" / "bin" / "versitygw"
+        assert binary.exists(), "versitygw is missing: make tools"
+        self.process = Process(
+            [str(binary), "--port", f"{HOST}:{self.port}", "posix", "--sidecar", str(folder / "meta"), str(self._root)],
+            {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
+            self._log,
+        )
+        (folder / "meta").mkdir()
+        self.client: Any = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+    async def start(self) -> None:
+        self.process.start()
+        await eventually(self._listens, 10, lambda: self._log.read_text()[-2000:])
+        await asyncio.to_thread(self.client.create_bucket, Bucket=BUCKET)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=BUCKET, Key=key)
+
+
+class Server:
+    """MLServer as the runtime starts it, with the environment that the operator renders."""
+
+    def __init__(self, folder: Path, models: Path, shared: Path) -> None:
+        self.http, self.grpc, metrics = free_port(), free_port(), free_port()
+        self.url = f"http://{HOST}:{self.http}"
+        slots = str(models / "slots")
+        self.process = Process(
+            [str(mlserver_binary()), "start", slots],
+            {
+                "PYTHONPATH": str(shared / "plugins" / "mlserver"),
+                "MLSERVER_MODEL_REPOSITORY_IMPLEMENTATION": "shoal_mlserver.repository.SlotRepository",
+                "MLSERVER_MODELS_DIR": slots,
+                "MLSERVER_MODEL_REPOSITORY_ROOT": slots,
+                "MLSERVER_LOAD_MODELS_AT_STARTUP": "false",
+                "MLSERVER_PARALLEL_WORKERS": "0",
+                "MLSERVER_HOST": HOST,
+                "MLSERVER_HTTP_PORT": str(self.http),
+                "MLSERVER_GRPC_PORT": str(self.grpc),
+                "MLSERVER_METRICS_PORT": str(metrics),
+                "MLSERVER_DEBUG": "false",
+                "SHOAL_SHARED_DIR": str(shared),
+            },
+            folder / "mlserver.log",
+        )
+
+    def start(self) -> None:
+        self.process.start()
+
+    async def kill(self) -> None:
+        await self.process.end(signal.SIGKILL)
+
+
+class Operator:
+    """Answers ``POST /v1/sync`` as shoal_api.messages says: deltas where versions meet, whole lists where not."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.epoch = 1
+        self.version = 1
+        self.desired: dict[str, CopyIntent] = {}
+        self.history: list[tuple[int, str]] = []  # version, name changed
+        self.forget_before = 1
+        self.slots: dict[str, SlotReport] = {}
+        self.requests: list[SyncRequest] = []
+        self.draining = False
+        self.drained = False
+        self.silent = False
+        self._session = ""
+        self._observed_version = 0
+        self._changed = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/sync", self._sync)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, HOST, self.port).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def want(self, *intents: CopyIntent) -> None:
+        for intent in intents:
+            self.version += 1
+            self.desired[intent.name] = intent
+            self.history.append((self.version, intent.name))
+        await self.wake()
+
+    async def drop(self, *names: str) -> None:
+        for name in names:
+            self.version += 1
+            del self.desired[name]
+            self.history.append((self.version, name))
+        await self.wake()
+
+    async def wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def last(self) -> SyncRequest:
+        return self.requests[-1]
+
+    async def _sync(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer pod-token"
+        message = SyncRequest.model_validate_json(await request.read())
+        self.requests.append(message)
+        acknowledged = self._observe(message)
+        self.draining = message.draining
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(message.wait_seconds), self._changed:
+                await self._changed.wait_for(
+                    lambda: (
+                        message.desired_version != self.version
+                        or message.epoch != self.epoch
+                        or (message.draining and self.drained)
+                        or acknowledged == 0
+                    )
+                )
+        return web.json_response(text=self._answer(message, acknowledged).model_dump_json())
+
+    def _observe(self, message: SyncRequest) -> int:
+        if message.observed_base is None:
+            self.slots = {}
+        elif message.session != self._session or message.observed_base > self._observed_version:
+            return 0
+        for report in message.observed:
+            self.slots[report.name] = report
+        for name in message.observed_gone:
+            self.slots.pop(name, None)
+        self._session, self._observed_version = message.session, message.observed_version
+        return message.observed_version
+
+    def _answer(self, message: SyncRequest, acknowledged: int) -> SyncResponse:
+        base: dict[str, Any] = {
+            "epoch": self.epoch,
+            "observed_acknowledged": acknowledged,
+            "drained": message.draining and self.drained,
+        }
+        if self.silent or message.desired_version == self.version:
+            return SyncResponse(**base)
+        if self.forget_before <= message.desired_version < self.version:
+            names = {name for version, name in self.history if version > message.desired_version}
+            return SyncResponse(
+                **base,
+                desired_version=self.version,
+                desired_base=message.desired_version,
+                desired=[self.desired[name] for name in names if name in self.desired],
+                desired_gone=[name for name in names if name not in self.desired],
+            )
+        return SyncResponse(**base, desired_version=self.version, desired=list(self.desired.values()))
+
+
+def intent(
+    name: str, key: str = "", *, uid: str = "uid-1", framework: str = "sklearn", bucket: str = BUCKET
+) -> CopyIntent:
+    uri = f"s3://{bucket}/{key or name}"
+    return CopyIntent(
+        name=name,
+        copy_id=copy_id(uid, content_digest(uri, framework)),
+        storage_uri=uri,
+        framework=framework,
+        memory_bytes=1024,
+    )
+
+
+class Pod:
+    """All of a pod: volumes, agent, server; beside it storage and operator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models, self.shared = folder / "models", folder / "shared"
+        self.credentials, self.secrets = folder / "credentials", folder / "secrets"
+        for path in (self.models, self.shared, self.credentials, self.secrets / "s3"):
+            path.mkdir(parents=True)
+        self.operator = Operator()
+        self.storage = Storage(folder)
+        self.server = Server(folder, self.models, self.shared)
+        self.agent_port = free_port()
+        (self.credentials / "token").write_text("pod-token\n")
+        annotations = {
+            "serving.kserve.io/s3-endpoint": f"{HOST}:{self.storage.port}",
+            "serving.kserve.io/s3-usehttps": "0",
+            "serving.kserve.io/s3-region": "us-east-1",
+        }
+        (self.credentials / "storage.json").write_text(json.dumps({"s3": annotations}))
+        self.keys(ACCESS_KEY, SECRET_KEY)
+        self.agent = Process(
+            [sys.executable, "-m", "shoal_agent.main"],
+            {
+                "SHOAL_OPERATOR_URL": f"http://{HOST}:{self.operator.port}",
+                "SHOAL_NAMESPACE": "default",
+                "SHOAL_POD": "pod-1",
+                "SHOAL_POD_UID": "pod-uid-1",
+                "SHOAL_INFERENCE_SERVICE": "iris",
+                "SHOAL_SERVER_TYPE": "mlserver",
+                "SHOAL_SERVER_URL": self.server.url,
+                "SHOAL_MODELS_DIR": str(self.models),
+                "SHOAL_SHARED_DIR": str(self.shared),
+                "SHOAL_CREDENTIALS_DIR": str(self.credentials),
+                "SHOAL_STORAGE_SECRETS_DIR": str(self.secrets),
+                "SHOAL_PLUGINS_DIR": str(folder / "plugins"),
+                "SHOAL_AGENT_PORT": str(self.agent_port),
+                "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": "20",
+                "SHOAL_RETRY_INITIAL_SECONDS": "0.5",
+                "SHOAL_RETRY_MAX_SECONDS": "2",
+                "SHOAL_DRAIN_TIMEOUT_SECONDS": "5",
+            },
+            folder / "agent.log",
+        )
+        plugins = folder / "plugins"
+        plugins.mkdir()
+        (plugins / "mlserver").symlink_to(PLUGINS / "mlserver" / "plugin")
+
+    def keys(self, access: str, secret: str) -> None:
+        """As the kubelet writes a Secret: another file under the same name."""
+        for name, value in (("AWS_ACCESS_KEY_ID", access), ("AWS_SECRET_ACCESS_KEY", secret)):
+            fresh = self.secrets / "s3" / f".{name}"
+            fresh.write_text(value)
+            fresh.replace(self.secrets / "s3" / name)
+
+    async def start(self, *, server: bool = True) -> "Pod":
+        await self.storage.start()
+        await self.operator.start()
+        await self.start_agent()
+        if server:
+            await self.start_server()
+        return self
+
+    async def start_agent(self) -> None:
+        self.agent.start()
+        await eventually(self.agent_ready, 15, self.agent_log)
+
+    async def start_server(self) -> None:
+        self.server.start()
+        await eventually(lambda: self.server_up, 60, lambda: self.server.process.log.read_text()[-3000:])
+
+    @property
+    def server_up(self) -> bool:
+        return bool(self.operator.requests) and self.operator.last.server.ready
+
+    def agent_log(self) -> str:
+        return self.agent.log.read_text()[-6000:] if self.agent.log.exists() else ""
+
+    async def agent_ready(self) -> bool:
+        try:
+            status, _ = await self.ask("GET", f"http://{HOST}:{self.agent_port}/readyz")
+        except aiohttp.ClientError:
+            return False
+        return status == 200
+
+    async def stop(self) -> None:
+        await self.agent.end()
+        await self.server.process.end()
+        await self.operator.stop()
+        await self.storage.process.end()
+
+    async def ask(self, method: str, url: str, content: object = None) -> tuple[int, Any]:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+            session.request(method, url, json=content) as answer,
+        ):
+            text = await answer.text()
+            with contextlib.suppress(ValueError):
+                return answer.status, json.loads(text)
+            return answer.status, text
+
+    async def predict(self, name: str, rows: list[list[float]]) -> tuple[int, Any]:
+        tensor = {"name": "x", "shape": [len(rows), len(rows[0])], "datatype": "FP64", "data": rows}
+        status, answer = await self.ask("POST", f"{self.server.url}/v2/models/{name}/infer", {"inputs": [tensor]})
+        return status, answer["outputs"][0]["data"] if status == 200 else answer
+
+    async def loaded(self, *names: str, seconds: float = 60) -> None:
+        """Every name answers with what is desired, says the agent."""
+
+        def all_loaded() -> bool:
+            return all(
+                (report := self.operator.slots.get(name)) is not None
+                and report.phase == "Loaded"
+                and report.serving == self.operator.desired[name].copy_id
+                for name in names
+            )
+
+        await eventually(all_loaded, seconds, self.story)
+
+    async def failed(self, name: str, reason: str, seconds: float = 30) -> SlotReport:
+        def has_failed() -> bool:
+            report = self.operator.slots.get(name)
+            return report is not None and report.failure is not None and report.failure.reason == reason
+
+        await eventually(has_failed, seconds, self.story)
+        return self.operator.slots[name]
+
+    def story(self) -> str:
+        reports = [report for report in self.operator.slots.values() if report.phase != "Loaded"]
+        loaded = len(self.operator.slots) - len(reports)
+        return f"{loaded} loaded, others {reports[:5]}; agent: {self.agent_log()}"
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.agent.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
