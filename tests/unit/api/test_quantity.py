@@ -1,0 +1,84 @@
+"""Sizes and durations as users write them."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kubernetes.utils.quantity import parse_quantity
+from shoal_api.errors import SpecError
+from shoal_api.quantity import MAX_BYTES, duration_seconds, format_bytes, quantity_bytes
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("256Mi", 256 * 2**20),
+        ("1Gi", 2**30),
+        ("1G", 10**9),
+        ("1.5Gi", 3 * 2**29),
+        ("1e3", 1000),
+        ("1E3", 1000),
+        ("1E", 10**18),
+        ("500m", 1),
+        ("1n", 1),
+        ("0", 0),
+        ("+5k", 5000),
+        (".5Mi", 2**19),
+        ("5.", 5),
+        (1073741824, 2**30),
+        ("9223372036854775808", MAX_BYTES),
+        ("16Ei", MAX_BYTES),
+        ("1e999999999", MAX_BYTES),
+        ("1e-999999999", 1),
+        (10**30, MAX_BYTES),
+    ],
+)
+def test_bytes_of_what_kubernetes_accepts(written: object, size: int) -> None:
+    assert quantity_bytes(written, "f") == size
+
+
+@pytest.mark.parametrize(
+    "written", ["", "Mi", "1 Gi", "1gi", "1GiB", "1e", "--1", "0x10", "1Mi1", "٣", "1" * 100, True, 1.5, None, [], {}]
+)
+def test_what_is_no_size_is_named_with_its_field(written: object) -> None:
+    with pytest.raises(SpecError, match=r"^spec\.model\.memory is .*not a Kubernetes quantity.*256Mi") as caught:
+        quantity_bytes(written, "spec.model.memory")
+    assert caught.value.reason == "InvalidQuantity"
+    assert len(caught.value.message) < 250
+
+
+@pytest.mark.parametrize("written", ["-1", "-1Gi", -5, -(10**30), "-.5"])
+def test_a_negative_size_is_refused(written: object) -> None:
+    with pytest.raises(SpecError, match="negative"):
+        quantity_bytes(written, "f")
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["", "k", "M", "G", "Ki", "Mi", "Gi", "m", "e2", "E1"]),
+)
+def test_agrees_with_the_kubernetes_client(number: int, suffix: str) -> None:
+    if suffix in ("e2", "E1"):
+        exact = number * 10 ** int(suffix[1])
+    else:
+        exact = parse_quantity(f"{number}{suffix}")  # type: ignore[no-untyped-call]  # the client has no types here
+    assert quantity_bytes(f"{number}{suffix}", "f") == math.ceil(exact)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("500ms", 0.5), ("30s", 30), ("5m", 300), ("1h30m", 5400), ("1.5s", 1.5), ("0s", 0)]
+)
+def test_durations(written: str, seconds: float) -> None:
+    assert duration_seconds(written, "f") == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("written", ["", "5", "5 m", "-1s", "1d", "s", 5, None, "1s" * 40])
+def test_what_is_no_duration_is_named(written: object) -> None:
+    with pytest.raises(SpecError, match=r"^spec\.serving\.timeout is .*1h30m"):
+        duration_seconds(written, "spec.serving.timeout")
+
+
+@pytest.mark.parametrize(("size", "shown"), [(0, "0"), (1023, "1023"), (2**20, "1Mi"), (3 * 2**29, "1.5Gi")])
+def test_sizes_as_people_read_them(size: int, shown: str) -> None:
+    assert format_bytes(size) == shown

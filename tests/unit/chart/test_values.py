@@ -1,0 +1,77 @@
+"""The chart's files agree with each other and with the code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from shoal_api import names
+from shoal_operator.gateway import bootstrap
+
+CHECKOUT = Path(__file__).parents[3]
+CHART = CHECKOUT / "charts" / "shoal"
+
+
+def values() -> dict[str, Any]:
+    return yaml.safe_load((CHART / "values.yaml").read_text())  # type: ignore[no-any-return]
+
+
+def schema() -> dict[str, Any]:
+    return json.loads((CHART / "values.schema.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_the_defaults_are_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.validate(values(), schema())
+
+
+def _same(shown: Any, described: dict[str, Any], path: str) -> None:
+    if "properties" in described and isinstance(shown, dict):
+        assert shown.keys() == described["properties"].keys() - {"global"}, path
+        assert described["additionalProperties"] is False, path
+        for name, part in shown.items():
+            _same(part, described["properties"][name], f"{path}.{name}")
+
+
+def test_every_value_is_in_both_files() -> None:
+    _same(values(), schema(), "values")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"operator": {"images": {}}},
+        {"gateway": {"service": {"nodePort": 70000}}},
+        {"operator": {"watchNamespaces": ["Team_A"]}},
+        {"operator": {"resources": {"limits": {"memory": "lots"}}}},
+        {"agent": {"image": {"tag": 1}}},
+        {"domainTemplate": "{namespace}.{name}.x"},
+        {"crds": {"manage": "yes"}},
+    ],
+)
+def test_bad_values_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(change, schema())
+
+
+def test_envoys_files_are_current(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bootstrap.main([str(CHART / "files" / "envoy.yaml"), "--check"]) == 0, capsys.readouterr().err
+
+
+def test_ports_are_the_ones_that_all_parts_know() -> None:
+    operator = (CHART / "templates" / "operator.yaml").read_text()
+    for port in (names.OPERATOR_AGENTS_PORT, names.OPERATOR_ADS_PORT, names.OPERATOR_HTTP_PORT):
+        assert f"containerPort: {port}," in operator
+    gateway = (CHART / "templates" / "gateway.yaml").read_text()
+    for port in (names.GATEWAY_PORT, bootstrap.PROBES_PORT):
+        assert f"containerPort: {port}," in gateway
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = next(
+        line for line in (CHECKOUT / "pyproject.toml").read_text().splitlines() if line.startswith("version = ")
+    )
+    assert project == f'version = "{chart["appVersion"]}"'
