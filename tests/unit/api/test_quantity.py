@@ -56,13 +56,10 @@ def test_a_negative_size_is_refused(written: object) -> None:
 
 @given(
     st.integers(0, 10**6),
-    st.sampled_from(["", "k", "M", "G", "Ki", "Mi", "Gi", "m", "e2", "E1"]),
+    st.sampled_from(["", "k", "M", "G", "Ki", "Mi", "Gi", "m"]),
 )
 def test_agrees_with_the_kubernetes_client(number: int, suffix: str) -> None:
-    if suffix in ("e2", "E1"):
-        exact = number * 10 ** int(suffix[1])
-    else:
-        exact = parse_quantity(f"{number}{suffix}")  # type: ignore[no-untyped-call]  # the client has no types here
+    exact = parse_quantity(f"{number}{suffix}")  # type: ignore[no-untyped-call]  # the client has no types here
     assert quantity_bytes(f"{number}{suffix}", "f") == math.ceil(exact)
 
 
