@@ -27,7 +27,7 @@ VALUES: dict[str, tuple[str, ...]] = {
         "--set=gateway.service.nodePort=30080",
         "--set=store.persistence.enabled=true",
         "--set=store.persistence.storageClass=fast",
-        "--set=networkPolicy.enabled=true",
+        "--set=networkPolicy.operator=true",
     ),
     "load balancer": ("--set=gateway.service.type=LoadBalancer",),
     "one gateway, others' CRDs": ("--set=gateway.replicas=1", "--set=crds.manage=false"),
