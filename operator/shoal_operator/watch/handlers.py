@@ -39,7 +39,7 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
     """Handlers for everything the operator watches."""
     handlers = kopf.OperatorRegistry()
 
-    def watch(group: str, version: str, plural: str, deliver: Any, labels: dict[str, str] | None = None) -> None:
+    def watch(group: str, version: str, plural: str, deliver: Any, labels: dict[str, Any] | None = None) -> None:
         @kopf.on.event(group, version, plural, registry=handlers, labels=labels, id=plural)
         async def seen(event: Any, **_: Any) -> None:
             deliver(event["object"], gone=event["type"] == "DELETED")
@@ -48,7 +48,7 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
     watch(GROUP, "v1beta1", "inferenceservices", sink.inference_service)
     watch(GROUP, "v1alpha1", "servingruntimes", sink.runtime)
     watch(GROUP, "v1alpha1", "clusterservingruntimes", sink.runtime)
-    ours = {LABEL_MANAGED_BY: MANAGED_BY}
+    ours: dict[str, Any] = {LABEL_MANAGED_BY: MANAGED_BY}
     watch("", "v1", "pods", sink.pod, {LABEL_INFERENCE_SERVICE: kopf.PRESENT, **ours})
     for kind, (group, version, plural) in OWNED.items():
 

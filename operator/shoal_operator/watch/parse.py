@@ -17,7 +17,7 @@ DEFAULT_MEMORY_BYTES = 128 << 20
 
 
 def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
-    """What the state knows of a TrainedModel; whatever is wrong with its spec becomes ``problem``, never an exception."""
+    """What the state knows of a TrainedModel; what is wrong with its spec becomes ``problem``."""
     try:
         model = TrainedModel.model_validate(obj)
     except ValidationError as error:

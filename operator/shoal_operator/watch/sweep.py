@@ -64,7 +64,9 @@ class Sweeper:
                 if not missing:
                     return uids
                 await asyncio.sleep(POLL_SECONDS)
-            log.warning("the watch lags behind the list", extra={"event": "WatchLags", "kind": kind, "missing": missing})
+            log.warning(
+                "the watch lags behind the list", extra={"event": "WatchLags", "kind": kind, "missing": missing}
+            )
 
     async def _list(self, kind: Kind) -> Uids:
         uids: Uids = {}

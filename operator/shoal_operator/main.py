@@ -1,0 +1,320 @@
+"""Wiring: settings in, rooms connected, everything started and stopped together. Nothing is decided here."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient
+from shoal_api.crd import is_ours
+from shoal_api.messages import SyncRequest
+from shoal_api.names import AGENT_AUDIENCE, GROUP
+
+from . import logs
+from .agents.review import KubernetesReviews
+from .agents.server import AgentsServer, ReportResult
+from .certificates import Certificates
+from .core import Core
+from .gateway.service import Gateway
+from .gateway.tables import GatewayTables
+from .gateway.tls import AdsTls
+from .http.server import HttpServer
+from .intake import Intake
+from .kube import Kube, KubeError, object_path
+from .leader import claim_epoch
+from .settings import Settings, SettingsError, from_environment
+from .state.desired import DesiredList
+from .state.effects import CopyForgotten, CopyStored, Effect, GateChanged, Recovered
+from .state.events import EpochClaimed, GatewayAcknowledged, StoreLoaded
+from .state.project import model_view, service_view
+from .state.values import ModelKey, ServiceKey
+from .state.views import ModelView, ServiceView
+from .state.world import World
+from .status.events import FailureEvents
+from .status.explain import explain
+from .status.writer import StatusWriter
+from .store.store import Store
+from .watch import handlers
+from .watch.sweep import Sweeper
+from .workloads.controller import WorkloadController
+from .workloads.settings import WorkloadSettings
+
+log = logging.getLogger(__name__)
+
+KSERVE_FINGERPRINT = "inferenceservices.serving.kserve.io"
+
+
+class Operator:
+    """All rooms of one operator process. Also core.Outlets and agents.server.Backend: where the rooms meet."""
+
+    def __init__(self, settings: Settings, client: ApiClient, certificates: Certificates, store: Store) -> None:
+        self._settings = settings
+        self._client = client
+        self._certificates = certificates
+        self._store = store
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recovered = False
+        api = Kube(client)
+        self.api = api
+        self.core = Core(World(started_at=time.monotonic()), self, time.monotonic)
+        self._gateway = Gateway(GatewayTables(), lambda sequence: self.core.handle(GatewayAcknowledged(sequence)))
+        self._agents = AgentsServer(self, KubernetesReviews(client, AGENT_AUDIENCE))
+        self._events = FailureEvents(api, settings.pod)
+        self._status = StatusWriter(
+            api,
+            model_view=self._model_view,
+            service_view=self._service_view,
+            events=self._events,
+            cluster_domain=settings.cluster_domain,
+        )
+        self._workload_settings = _workload_settings(settings)
+        self._workloads: WorkloadController | None = None
+        self._http = HttpServer(self._ready, self._explain)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, or a room fails, which ends the process: Kubernetes starts a new one."""
+        settings = self._settings
+        foreign = await _foreign_definitions(self.api)
+        self._workloads = WorkloadController(
+            self.api,
+            _workload_settings(settings, require_model_mesh=foreign),
+            ca_pem=self._ca_pem,
+            on_event=self.core.handle,
+        )
+        intake = Intake(self.core.handle, self._workloads, self._status)
+        for runtime in await _runtimes(self.api):
+            self._workloads.runtime_seen(runtime)
+        self._workloads.runtimes_listed()
+        await self._http.start(settings.host, settings.http_port)
+        await self._claim(await self._store.epoch())
+        self.core.handle(StoreLoaded(await self._store.load()))
+        await self._agents.start(settings.host, settings.agents_port, self._certificates.server_ssl_context())
+        with tempfile.TemporaryDirectory() as folder:
+            tls = self._tls_files(Path(folder))
+            await self._gateway.serve(settings.host, settings.ads_port, tls)
+            sweeper = Sweeper(self.api, settings.watch_namespaces, intake.known, self.core.handle)
+            rooms: list[Coroutine[Any, Any, Any]] = [
+                handlers.run(intake, settings.watch_namespaces, stop),
+                sweeper.run(),
+                self._workloads.run(),
+                self._status.run(),
+                self._events.run(),
+                self._certificates.run(),
+            ]
+            await _until(stop, rooms)
+            await self._close()
+
+    # core.Outlets: effects on their way out.
+
+    def gateway(self, effects: Iterable[Effect]) -> None:
+        self._gateway.apply(effects)
+
+    def wake_agent(self, pod_uid: str) -> None:
+        self._agents.wake(pod_uid)
+
+    def model_status(self, key: ModelKey) -> None:
+        self._status.model_changed(key)
+
+    def service_status(self, key: ServiceKey) -> None:
+        self._status.service_changed(key)
+
+    def gate(self, effect: GateChanged) -> None:
+        if self._workloads is not None:
+            self._workloads.set_gate(effect.namespace, effect.pod, effect.open, effect.message, effect.pod_uid)
+
+    def store(self, effect: CopyStored | CopyForgotten) -> None:
+        if isinstance(effect, CopyStored):
+            self._store.put(effect)
+        else:
+            self._store.forget(effect)
+
+    def claim_epoch(self, at_least: int) -> None:
+        task = asyncio.create_task(self._claim(at_least - 1), name="claim-epoch")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def recovered(self, effect: Recovered) -> None:
+        self._recovered = True
+        self._gateway.open()
+        self._status.open()
+        self._agents.wake_all()
+        log.info(
+            "recovered: routes, desired lists and status leave from now on",
+            extra={
+                "event": "Recovered",
+                "models": effect.models,
+                "adopted": effect.adopted,
+                "not_waited_for": list(effect.waited_for),
+            },
+        )
+
+    # agents.server.Backend: what agents ask.
+
+    def report(self, request: SyncRequest) -> ReportResult:
+        acknowledged = self.core.report(request)
+        return ReportResult(acknowledged=acknowledged or 0, known=acknowledged is not None)
+
+    def desired(self, pod_uid: str) -> DesiredList | None:
+        return self.core.desired(pod_uid)
+
+    def drained(self, pod_uid: str) -> bool:
+        return self.core.drained(pod_uid)
+
+    def epoch(self) -> int:
+        return self.core.epoch()
+
+    def lost(self, pod_uid: str, session: str) -> None:
+        self.core.lost(pod_uid, session)
+
+    # Views.
+
+    def _model_view(self, key: ModelKey) -> ModelView | None:
+        model = self.core.world.models.get(key)
+        if model is None:
+            return None
+        url = self._workload_settings.service_url(key.namespace, model.spec.service)
+        return model_view(self.core.world, key, url=url)
+
+    def _service_view(self, key: ServiceKey) -> ServiceView | None:
+        url = self._workload_settings.service_url(key.namespace, key.name)
+        return service_view(self.core.world, key, url=url, gateways=self._gateway.connected)
+
+    def _explain(self, namespace: str, name: str) -> dict[str, Any] | None:
+        view = self._model_view(ModelKey(namespace, name))
+        return explain(view) if view is not None else None
+
+    def _ready(self) -> tuple[bool, str]:
+        return self._recovered, "" if self._recovered else "recovering: waiting for lists, agents and the epoch"
+
+    def _ca_pem(self) -> str:
+        return self._certificates.ca_pem.decode()
+
+    async def _claim(self, at_least: int) -> None:
+        epoch = await claim_epoch(self._client, self._settings.namespace, self._settings.pod, at_least)
+        await self._store.claim_epoch(epoch)
+        self.core.handle(EpochClaimed(epoch))
+
+    def _tls_files(self, folder: Path) -> AdsTls:
+        """gRPC reads certificates from files; kept current, readable by this user only, gone with the process."""
+
+        def write() -> None:
+            pair = self._certificates.server
+            contents = {"tls.key": pair.key, "tls.crt": pair.certificate, "ca.crt": self._certificates.ca_pem}
+            for name, content in contents.items():
+                fresh = folder / f".{name}"
+                fresh.touch(mode=0o600)
+                fresh.write_bytes(content)
+                fresh.replace(folder / name)
+
+        write()
+        self._certificates.on_change(write)
+        return AdsTls(folder / "tls.crt", folder / "tls.key", folder / "ca.crt", frozenset({"shoal-gateway"}))
+
+    async def _close(self) -> None:
+        """Agents and Envoys keep what they have; they come back to the next operator."""
+        await self._agents.close()
+        await self._gateway.close()
+        await self._http.close()
+        await self._store.flush()
+        await self._store.close()
+
+
+def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) -> WorkloadSettings:
+    given: dict[str, Any] = {"agent_resources": settings.agent_resources} if settings.agent_resources else {}
+    return WorkloadSettings(
+        operator_namespace=settings.namespace,
+        agent_image=settings.agent_image,
+        agent_image_pull_policy=settings.agent_image_pull_policy,
+        operator_service=settings.operator_service,
+        gateway_service=settings.gateway_service,
+        cluster_domain=settings.cluster_domain,
+        domain_template=settings.domain_template,
+        network_policy=settings.network_policy,
+        require_model_mesh=require_model_mesh,
+        **given,
+    )
+
+
+async def _foreign_definitions(api: Kube) -> bool:
+    """Whether the InferenceService CRD is KServe's own: then only those that its controller skips are ours."""
+    path = object_path("apiextensions.k8s.io/v1", "customresourcedefinitions", None, KSERVE_FINGERPRINT)
+    definition = await api.request("GET", path)
+    foreign = not is_ours(definition)
+    if foreign:
+        log.warning(
+            "the CRDs are KServe's: only InferenceServices with deploymentMode ModelMesh are served",
+            extra={"event": "KServePresent"},
+        )
+    return foreign
+
+
+async def _runtimes(api: Kube) -> list[dict[str, Any]]:
+    """Every runtime there is, before the first InferenceService is resolved."""
+    found: list[dict[str, Any]] = []
+    for plural in ("servingruntimes", "clusterservingruntimes"):
+        try:
+            answer = await api.request("GET", object_path(f"{GROUP}/v1alpha1", plural, None))
+        except KubeError as error:
+            if not error.gone:
+                raise
+            continue
+        found += answer.get("items") or []
+    return found
+
+
+async def _until(stop: asyncio.Event, rooms: list[Coroutine[Any, Any, Any]]) -> None:
+    """Run rooms until ``stop``; the first that fails takes the others down. Raises what it raised."""
+    tasks = [asyncio.create_task(room) for room in rooms]
+    waiter = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {waiter}:
+            task.result()
+            if not stop.is_set():
+                raise RuntimeError("a room ended although nothing asked it to")
+    finally:
+        stop.set()
+        for task in (*tasks[1:], waiter):
+            task.cancel()
+        await asyncio.gather(*tasks, waiter, return_exceptions=True)
+
+
+async def serve(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]  # the client's only untyped part
+    else:
+        await config.load_kube_config()  # type: ignore[no-untyped-call]
+    async with ApiClient() as client:
+        certificates = await Certificates.ensure(
+            client, settings.namespace, settings.operator_service, settings.cluster_domain
+        )
+        store = await Store.open(settings.store_url)
+        await Operator(settings, client, certificates, store).run(stop)
+
+
+def main() -> None:
+    """Entry point of the operator image (``shoal-operator``)."""
+    try:
+        settings = from_environment(os.environ)
+    except SettingsError as error:
+        sys.exit(f"shoal-operator: {error}")
+    logs.setup(settings.log_level)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()
