@@ -18,11 +18,21 @@ _SETTINGS = {
     "net.ipv4.ip_forward": "1",
     # Pods on one bridge reach each other past the packet filter; Services need their answers to pass it.
     "net.bridge.bridge-nf-call-iptables": "1",
-    # kube-proxy serves node ports on 127.0.0.1 and sets this; it is here so that we put it back.
-    "net.ipv4.conf.all.route_localnet": "1",
     # Thousands of pods and their connections come and go; the default of 128 instances is for a desktop.
     "fs.inotify.max_user_instances": "1024",
 }
+# Settings that kube-proxy and the kubelet change by themselves, kept only to be put back.
+_CHANGED_BY_OTHERS = (
+    "net.ipv4.conf.all.route_localnet",
+    "net.netfilter.nf_conntrack_tcp_timeout_established",
+    "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
+    "vm.overcommit_memory",
+    "vm.panic_on_oom",
+    "kernel.panic",
+    "kernel.panic_on_oops",
+    "kernel.keys.root_maxkeys",
+    "kernel.keys.root_maxbytes",
+)
 
 
 def ensure() -> None:
@@ -69,7 +79,8 @@ def _ensure_kernel_settings() -> None:
     if find("modprobe"):
         run(["modprobe", "-a", "br_netfilter", "overlay"], check=False)
     if not _SAVED.exists():
-        before = {name: _setting(name).read_text().strip() for name in _SETTINGS if _setting(name).exists()}
+        names = [name for name in (*_SETTINGS, *_CHANGED_BY_OTHERS) if _setting(name).exists()]
+        before = {name: _setting(name).read_text().strip() for name in names}
         _SAVED.parent.mkdir(parents=True, exist_ok=True)
         _SAVED.write_text(json.dumps(before))
     for name, value in _SETTINGS.items():
