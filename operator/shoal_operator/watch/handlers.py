@@ -39,6 +39,11 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
     """Handlers for everything the operator watches."""
     handlers = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=handlers)
+    async def login(**context: Any) -> kopf.ConnectionInfo | None:
+        found = kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
+        return found if isinstance(found, kopf.ConnectionInfo) else None
+
     def watch(group: str, version: str, plural: str, deliver: Any, labels: dict[str, Any] | None = None) -> None:
         @kopf.on.event(group, version, plural, registry=handlers, labels=labels, id=plural)
         async def seen(event: Any, **_: Any) -> None:
