@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -19,6 +20,9 @@ RECONNECT_SECONDS = 3.0
 """After the barrier fell or an Envoy went, it may still route as it did while it connects again (at most 2 s): nothing
 is called acknowledged so long, and for at most HOLD_MAX_SECONDS of any 30."""
 HOLD_MAX_SECONDS = 10.0
+APPLIED_SECONDS = 0.25
+"""Envoy acknowledges when its main thread has a change; its workers follow at their next turn, a few ms later on a
+busy machine (measured: 2 of 770 requests went the old way after the acknowledgement)."""
 
 
 class Gateway:
@@ -43,6 +47,7 @@ class Gateway:
         self._metrics = GatewayMetrics(registry)
         self._ads = AdsServer(tables, self._metrics, self._progress)
         self._acknowledged = 0
+        self._applying: deque[tuple[int, float]] = deque()
         self._connected = 0
         self._opened = False
         self._hold_since = self._hold_until = float("-inf")
@@ -109,10 +114,18 @@ class Gateway:
             (each.acknowledged for each in subscriptions if not each.stalled(now)),
             default=self._tables.sequence,
         )
-        if acknowledged > self._acknowledged:
-            self._acknowledged = acknowledged
-            self._on_acknowledged(acknowledged)
-        self._publish(self._tables.collect(self._acknowledged))
+        if acknowledged > max(self._acknowledged, self._applying[-1][0] if self._applying else 0):
+            self._applying.append((acknowledged, now + APPLIED_SECONDS))
+            asyncio.get_running_loop().call_later(APPLIED_SECONDS, self._report_applied)
+
+    def _report_applied(self) -> None:
+        now = time.monotonic()
+        before = self._acknowledged
+        while self._applying and self._applying[0][1] <= now + 0.001:
+            self._acknowledged = self._applying.popleft()[0]
+        if self._acknowledged > before:
+            self._on_acknowledged(self._acknowledged)
+            self._publish(self._tables.collect(self._acknowledged))
 
     def _hold(self, now: float) -> None:
         if now > self._hold_since + 3 * HOLD_MAX_SECONDS:  # an Envoy that flaps cannot hold drains for ever
@@ -120,7 +133,8 @@ class Gateway:
         self._hold_until = min(now + self._reconnect_seconds, self._hold_since + HOLD_MAX_SECONDS)
 
     async def _watch(self) -> None:
-        """What no Envoy's answer triggers: one that stalls, the end of a hold."""
+        """What no Envoy's answer triggers: one that stalls, the end of a hold, a pod gone that nothing used."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self._progress()
+            self._publish(self._tables.collect(self._acknowledged))

@@ -62,6 +62,7 @@ class _Subscription:
     changed: dict[str, int] = field(default_factory=dict)
     halves: deque[tuple[list[str], int]] = field(default_factory=deque)
     in_flight: _InFlight | None = None
+    initial: dict[str, str] | None = None  # versions that Envoy brought along, not compared yet
     greeting: bool = False  # Envoy waits for a first response, even an empty one
     not_before: float = 0.0
 
@@ -92,7 +93,7 @@ class EnvoySubscription:
     def acknowledged(self) -> int:
         """Every route change up to this sequence is in this Envoy; -1 until it has its first full set."""
         subscription = self._types.get(words.SCOPE)
-        if subscription is None or subscription.greeting:
+        if subscription is None or subscription.initial is not None or subscription.greeting:
             return -1
         oldest = subscription.oldest()
         return self._tables.sequence if oldest is None else oldest - 1
@@ -128,7 +129,7 @@ class EnvoySubscription:
             for name in request.resource_names_unsubscribe:
                 subscription.names.discard(name)
                 subscription.changed.pop(name, None)
-                self._held_routes.discard(name)
+                self._held_routes.discard(name)  # only route configurations are unsubscribed
         return answer
 
     def next_deltas(self, now: float) -> tuple[list[Delta], float | None]:
@@ -138,12 +139,15 @@ class EnvoySubscription:
         """
         deltas: list[Delta] = []
         ask_again: float | None = None
+        for type_url, subscription in self._types.items():
+            if subscription.initial is not None:
+                self._compare(type_url, subscription, subscription.initial)
         for type_url in SENDING_ORDER:
             subscription = self._types.get(type_url)
             if subscription is None or subscription.in_flight is not None:
                 continue
             if now < subscription.not_before:
-                if subscription.changed:
+                if subscription.changed or subscription.halves:
                     ask_again = subscription.not_before
                 continue
             names, oldest = self._ready(type_url, subscription)
@@ -155,19 +159,29 @@ class EnvoySubscription:
     def _subscribe(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         asked = set(request.resource_names_subscribe)
         wildcard = request.type_url != words.ROUTES and (not asked or "*" in asked)
-        subscription = self._types[request.type_url] = _Subscription(wildcard, asked - {"*"})
-        current = self._tables.resources[request.type_url]
-        has = request.initial_resource_versions
-        subscription.greeting = wildcard and not has
-        for name in current if wildcard else asked:
+        self._types[request.type_url] = _Subscription(
+            wildcard, asked - {"*"}, initial=dict(request.initial_resource_versions)
+        )
+
+    def _compare(self, type_url: str, subscription: _Subscription, has: dict[str, str]) -> None:
+        """Against what Envoy brought along from the control plane before: only differences are sent. Done when the
+        first delta may leave, because the tables are not complete before the recovery barrier fell."""
+        subscription.initial = None
+        subscription.greeting = subscription.wildcard and not has
+        current = self._tables.resources[type_url]
+        later, subscription.changed = subscription.changed, {}
+        for name in current if subscription.wildcard else subscription.names:
             resource = current.get(name)
             if resource is None or has.get(name) != resource.version:
                 subscription.changed[name] = 0
-            elif request.type_url == words.ROUTES:
+            elif type_url == words.ROUTES:
                 self._held_routes.add(name)
         for name in has:
             if name not in current:
                 subscription.changed[name] = 0
+        if not subscription.wildcard:
+            for name, sequence in later.items():  # asked for by name since
+                subscription.changed.setdefault(name, sequence)
 
     def _answered(self, request: discovery_pb2.DeltaDiscoveryRequest, now: float) -> Answer | None:
         subscription = self._types.get(request.type_url)
@@ -185,7 +199,8 @@ class EnvoySubscription:
             subscription.halves.append((sent.names[middle:], sent.oldest))
         elif request.type_url == words.ROUTES:
             # Also when refused: its models answer 404 then, but do not keep Envoy from becoming ready.
-            self._held_routes.update(sent.names)
+            current = self._tables.resources[words.ROUTES]
+            self._held_routes.update(n for n in sent.names if n in current and n in subscription.names)
         if request.type_url == words.SCOPE:
             subscription.not_before = now + min(COALESCE_MAX_SECONDS, COALESCE_FACTOR * seconds)
         return Answer(
@@ -209,8 +224,7 @@ class EnvoySubscription:
                 if resource is not None and not anchor and resource.version not in self._held_routes:
                     continue
                 if anchor and resource is None:
-                    # Envoy drops the route configuration with it; should it come back, its scopes must wait again.
-                    self._held_routes.discard(name.removeprefix(scopes.ANCHOR_PREFIX))
+                    self._forget_routes(name.removeprefix(scopes.ANCHOR_PREFIX))
             elif name == words.GATE and self.acknowledged < 0:
                 continue
             names.append(name)
@@ -220,6 +234,18 @@ class EnvoySubscription:
         for name in names:
             del subscription.changed[name]
         return names, oldest
+
+    def _forget_routes(self, name: str) -> None:
+        """Its anchor leaves with the next delta, and Envoy drops it then. Should it come back, it counts as held only
+        once Envoy subscribed again and acknowledged: an answer under way, or one sent before Envoy's unsubscription
+        arrived, would be about the former."""
+        self._held_routes.discard(name)
+        subscription = self._types.get(words.ROUTES)
+        if subscription is not None:
+            subscription.names.discard(name)
+            subscription.changed.pop(name, None)
+            if subscription.in_flight is not None:
+                subscription.in_flight.names = [n for n in subscription.in_flight.names if n != name]
 
     def _delta(self, type_url: str, subscription: _Subscription, names: list[str], oldest: int, now: float) -> Delta:
         self._nonce += 1

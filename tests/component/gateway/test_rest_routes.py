@@ -15,7 +15,7 @@ HOST = "iris.default.example.com"
 
 
 @pytest.mark.parametrize(
-    ("method", "host", "path", "seen"),
+    "request_and_seen",
     [
         ("POST", HOST, "/v2/models/m1/infer", "/v2/models/m1/infer"),
         ("POST", "iris.default", "/v2/models/m1/infer", "/v2/models/m1/infer"),
@@ -39,8 +39,9 @@ HOST = "iris.default.example.com"
     ],
 )
 async def test_a_model_answers(
-    world: World, envoy: Envoy, http: aiohttp.ClientSession, method: str, host: str, path: str, seen: str
+    world: World, http: aiohttp.ClientSession, request_and_seen: tuple[str, str, str, str]
 ) -> None:
+    method, host, path, seen = request_and_seen
     a, b = await world.pod("a"), await world.pod("b")
     world.service(a)
     world.route("m2", a)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import signal
 import tempfile
 from dataclasses import replace
 from importlib import resources
@@ -91,6 +92,10 @@ class Envoy:
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def signal(self, name: str) -> None:
+        """STOP freezes it as a node without CPU would, CONT lets it go on."""
+        os.kill(self.pid, getattr(signal, "SIG" + name))
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -183,7 +188,7 @@ class World:
 async def eventually(condition: Any, seconds: float, message: str) -> None:
     try:
         async with asyncio.timeout(seconds):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110  # what another process does sets no event of ours
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(message) from None

@@ -1,0 +1,120 @@
+"""TLS between Envoy and operator: both sides prove who they are, and certificates rotate while both run."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+from shoal_operator.gateway import AdsTls
+from shoal_operator.gateway.bootstrap import ca_secret, certificate_secret, to_yaml
+
+from .authority import Authority
+from .test_control_plane import ask, connected
+from .world import ENVOY_HOST, World, eventually
+
+pytestmark = pytest.mark.component
+
+GATEWAY = "shoal-gateway"
+
+
+def files(folder: Path) -> AdsTls:
+    return AdsTls(folder / "tls.crt", folder / "tls.key", folder / "ca.crt", frozenset({GATEWAY}))
+
+
+def envoy_secrets(folder: Path, tls: Path) -> str:
+    folder.mkdir()
+    (folder / "tls-certificate.yaml").write_text(to_yaml(certificate_secret(str(tls))))
+    (folder / "tls-ca.yaml").write_text(to_yaml(ca_secret(str(tls))))
+    return str(folder)
+
+
+async def test_both_sides_rotate_to_another_ca_while_they_run(tmp_path: Path) -> None:
+    world = World()
+    first, second = Authority("first"), Authority("second")
+    first.write(tmp_path / "operator", "shoal-operator")
+    first.write(tmp_path / "gateway", GATEWAY)
+    try:
+        await world.serve(files(tmp_path / "operator"))
+        world.gateway.open()
+        pod = await world.pod("a")
+        sequence = world.route("m1", pod)
+        envoy = await world.envoy(tls_files=envoy_secrets(tmp_path / "envoy", tmp_path / "gateway"))
+        await world.applied(sequence)
+        assert await ask(envoy, "m1") == (200, "a")
+        updates = await envoy.stat("sds.certificate.key_rotation_failed")
+        second.write(tmp_path / "operator", "shoal-operator")
+        second.write(tmp_path / "gateway", GATEWAY)
+        await asyncio.sleep(1)
+        assert await envoy.stat("sds.certificate.key_rotation_failed") == updates
+        # New connections use the new certificates; the running stream goes on with the old. End it.
+        await world.control_plane_gone()
+        world.new_control_plane()
+        await world.serve(files(tmp_path / "operator"))
+        world.endpoint(pod)
+        world.gateway.open()
+        await eventually(lambda: connected(world, 1), 10, "Envoy did not come back with its new certificate")
+        # Rotated under a server that runs on: only the next handshake sees it.
+        first.write(tmp_path / "operator", "shoal-operator")
+        first.write(tmp_path / "gateway", GATEWAY)
+        await asyncio.sleep(1)
+        await envoy.stop()
+        await envoy.start()
+        await world.applied(world.route("m1", pod))
+        assert await ask(envoy, "m1") == (200, "a")
+    finally:
+        await world.close()
+
+
+@pytest.mark.parametrize("wrong", ["operator's name", "operator's CA", "gateway's CA", "gateway's name"])
+async def test_who_is_not_who_it_says_gets_nothing(tmp_path: Path, wrong: str) -> None:
+    world = World()
+    right, other = Authority("right"), Authority("other")
+    (other if wrong == "operator's CA" else right).write(
+        tmp_path / "operator", "shoal-impostor" if wrong == "operator's name" else "shoal-operator", ca=right
+    )
+    (other if wrong == "gateway's CA" else right).write(
+        tmp_path / "gateway", "another-client" if wrong == "gateway's name" else GATEWAY, ca=right
+    )
+    try:
+        await world.serve(files(tmp_path / "operator"))
+        world.gateway.open()
+        envoy = await world.envoy(wait=False, tls_files=envoy_secrets(tmp_path / "envoy", tmp_path / "gateway"))
+        await asyncio.sleep(2)
+        assert not await envoy.is_ready()
+        assert world.gateway.connected == 0
+    finally:
+        await world.close()
+
+
+async def test_a_client_without_a_certificate_is_refused(tmp_path: Path) -> None:
+    world = World()
+    authority = Authority()
+    authority.write(tmp_path / "operator", "shoal-operator")
+    try:
+        await world.serve(files(tmp_path / "operator"))
+        world.gateway.open()
+        credentials = grpc.ssl_channel_credentials((tmp_path / "operator" / "ca.crt").read_bytes())
+        options = [("grpc.ssl_target_name_override", "shoal-operator")]
+        address = f"{ENVOY_HOST}:{world.ads_port}"
+        async with grpc.aio.secure_channel(address, credentials, options) as channel:
+            method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+            call = channel.stream_stream(method)()
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    finally:
+        await world.close()
+
+
+async def test_a_broken_rotation_keeps_the_former_certificate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    authority = Authority()
+    authority.write(tmp_path / "operator", "shoal-operator")
+    authority.write(tmp_path / "gateway", GATEWAY)
+    try:
+        await world.serve(files(tmp_path / "operator"))
+        world.gateway.open()
+        key = (tmp_path / "operator" / "tls.key").resolve()
+        key.write_bytes((tmp_path / "gateway" / "tls.key").read_bytes())
+        await world.envoy(tls_files=envoy_secrets(tmp_path / "envoy", tmp_path / "gateway"))
+        assert "do not belong together" in caplog.text
+    finally:
+        await world.close()
