@@ -166,7 +166,8 @@ class Worker:
                 self._put(replace(slot, live=False, foreign=""))
 
     def _at_rest(self, slot: Slot, mark: int) -> bool:
-        return slot.doing is Doing.NOTHING and self._touched.get(slot.name, 0) <= mark
+        # A pull changes nothing about the server.
+        return slot.doing in (Doing.NOTHING, Doing.PULLING) and self._touched.get(slot.name, 0) <= mark
 
     def retry_storage(self) -> None:
         """The storage Secrets changed: what failed for want of them is tried at once."""
@@ -193,6 +194,8 @@ class Worker:
         if slot.current is not None and slot.current.folder == folder:
             return replace(slot, live=True, foreign="")
         if slot.upcoming is not None and slot.upcoming.folder == folder:
+            if slot.doing is Doing.PULLING:
+                return slot  # it is being compared with the storage; seen again at the next look
             return slots.loaded(slot, slot.upcoming)  # a load that was given up after its time limit
         return replace(slot, live=False, foreign=folder)
 

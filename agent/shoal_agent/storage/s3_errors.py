@@ -24,6 +24,7 @@ _BAD_KEYS = frozenset(
         "TokenRefreshRequired",
         "AuthorizationHeaderMalformed",
         "InvalidClientTokenId",
+        "XAdminUserNotFound",  # versitygw, with 404
     }
 )
 
@@ -84,7 +85,7 @@ def _answered(error: boto.ClientError, where: str, bucket: str, endpoint: str, o
             f"{answer} for {where} with {origin}. Allow s3:ListBucket on the bucket and s3:GetObject on its objects, "
             "or use other credentials.",
         )
-    if status == 404 or code in {"NoSuchKey", "NotFound"}:
+    if code in {"NoSuchKey", "NotFound", "404"} or (status == 404 and not code):
         return StorageError(
             ARTIFACT_NOT_FOUND,
             f"{answer} for {where}. Upload the artifact, or correct storageUri; it is looked for again.",

@@ -1,31 +1,27 @@
-"""A pod with real parts, and scikit-learn models whose answers tell them apart."""
+"""Pods with real parts. ``pod`` is a test's own; ``shared_pod`` serves the tests of a file that do it no harm."""
 
-import io
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import joblib
-import pytest
-from sklearn.dummy import DummyRegressor
+import pytest_asyncio
 
 from .parts import Pod
 
 
-def model(answer: float) -> bytes:
-    """A scikit-learn model that answers ``answer`` to everything."""
-    content = io.BytesIO()
-    joblib.dump(DummyRegressor(strategy="constant", constant=answer).fit([[0.0]], [answer]), content)
-    return content.getvalue()
-
-
-@pytest.fixture
-def artifact() -> Callable[[float], bytes]:
-    return model
-
-
-@pytest.fixture
+@pytest_asyncio.fixture
 async def pod() -> AsyncIterator[Pod]:
+    async for made in _pod():
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_pod() -> AsyncIterator[Pod]:
+    async for made in _pod():
+        yield made
+
+
+async def _pod() -> AsyncIterator[Pod]:
     with tempfile.TemporaryDirectory(prefix="shoal-agent-") as folder:
         made = Pod(Path(folder))
         try:

@@ -106,10 +106,9 @@ class Process:
             return
         if self.running:
             self._process.send_signal(number)
-            limit = time.monotonic() + seconds
-            while self.running and time.monotonic() < limit:
-                await asyncio.sleep(0.02)
-            if self.running:
+            try:
+                await asyncio.to_thread(self._process.wait, seconds)
+            except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
 
