@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,7 +158,10 @@ def _report(outcome: Outcome) -> None:
 
 
 async def _run(runtimes: dict[str, Any], owner: str) -> None:
-    config.load_incluster_config()  # type: ignore[no-untyped-call]  # the client's only untyped part
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]  # the client's only untyped part
+    else:
+        await config.load_kube_config()  # type: ignore[no-untyped-call]  # the same
     async with ApiClient() as client:
         api = Kube(client)
         _report(await install_definitions(api))
