@@ -139,9 +139,9 @@ class EnvoySubscription:
         """
         deltas: list[Delta] = []
         ask_again: float | None = None
-        for type_url, subscription in self._types.items():
-            if subscription.initial is not None:
-                self._compare(type_url, subscription, subscription.initial)
+        for type_url, fresh in self._types.items():
+            if fresh.initial is not None:
+                self._compare(type_url, fresh, fresh.initial)
         for type_url in SENDING_ORDER:
             subscription = self._types.get(type_url)
             if subscription is None or subscription.in_flight is not None:
@@ -169,7 +169,7 @@ class EnvoySubscription:
         subscription.initial = None
         subscription.greeting = subscription.wildcard and not has
         current = self._tables.resources[type_url]
-        later, subscription.changed = subscription.changed, {}
+        subscription.changed = {}  # what changed since the stream began is part of the comparison
         for name in current if subscription.wildcard else subscription.names:
             resource = current.get(name)
             if resource is None or has.get(name) != resource.version:
@@ -179,9 +179,6 @@ class EnvoySubscription:
         for name in has:
             if name not in current:
                 subscription.changed[name] = 0
-        if not subscription.wildcard:
-            for name, sequence in later.items():  # asked for by name since
-                subscription.changed.setdefault(name, sequence)
 
     def _answered(self, request: discovery_pb2.DeltaDiscoveryRequest, now: float) -> Answer | None:
         subscription = self._types.get(request.type_url)

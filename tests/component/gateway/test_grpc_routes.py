@@ -154,7 +154,9 @@ async def test_a_message_that_is_no_message_is_refused(world: World, envoy: Envo
     await world.applied(world.route("m1", pod))
     options = [("grpc.default_authority", "iris.default")]
     async with grpc.aio.insecure_channel(envoy.address, options=options) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer"
+        )
         for nonsense in (b"\xff\xff\xff\xff", b""):
             with pytest.raises(grpc.aio.AioRpcError, match=r"\(no name given\)") as caught:
                 await call(nonsense)

@@ -98,7 +98,7 @@ async def test_a_client_without_a_certificate_is_refused(tmp_path: Path) -> None
         address = f"{ENVOY_HOST}:{world.ads_port}"
         async with grpc.aio.secure_channel(address, credentials, options) as channel:
             method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-            call = channel.stream_stream(method)()
+            call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(method)()
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
     finally:
         await world.close()
