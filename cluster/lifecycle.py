@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,15 +27,7 @@ from cluster.progress import ClusterError, say, step, wait_until
 
 _MANIFESTS = Path(__file__).resolve().parent / "manifests"
 _READY_SECONDS = 180.0
-_STOP_ORDER = (
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-    "kube-scheduler",
-    "kube-controller-manager",
-    "kube-apiserver",
-    "etcd",
-)
+_SHIM_SOCKETS = Path("/run/containerd/s")
 
 
 def up(takeover: bool) -> None:
@@ -189,34 +182,30 @@ def _clear_dead_sockets() -> None:
 
 
 def _remove() -> None:
-    for name in _STOP_ORDER:
-        processes.stop(name)
-    sockets = _shim_sockets()
-    # Shims first: a shim that sees its container die would try to tell containerd.
+    processes.stop_all()
     processes.kill_all(processes.pids_whose_command_names(CONTAINERD_SOCKET))
     processes.kill_all(mounts.pod_processes())
-    for name in processes.recorded():
-        processes.stop(name)
     mounts.remove_pod_groups()
     for folder in (RUN, STATE):
         mounts.unmount_below(folder)
     network.remove()
-    for socket in sockets:
-        socket.unlink(missing_ok=True)
-    _remove_empty(Path("/run/containerd/s"), Path("/run/containerd"))
+    _remove_dead_sockets()
     _remove_kubelet_traces()
     for folder in (RUN, STATE):
         _remove_tree(folder)
 
 
-def _shim_sockets() -> list[Path]:
-    """Shims put their sockets into a folder that all containerds share; each notes its own address."""
-    found = []
-    for note in components.CONTAINERD_STATE.glob("io.containerd.runtime.v2.task/*/*/address"):
-        address = note.read_text().strip()
-        if address.startswith("unix:///run/containerd/s/"):
-            found.append(Path(address.removeprefix("unix://")))
-    return found
+def _remove_dead_sockets() -> None:
+    """Shims put their sockets into a folder that all containerds share: the dead ones are nobody's."""
+    for path in _SHIM_SOCKETS.glob("*"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+    _remove_empty(_SHIM_SOCKETS, _SHIM_SOCKETS.parent)
 
 
 def _remove_kubelet_traces() -> None:

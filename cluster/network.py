@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from cluster.commands import find, run
-from cluster.layout import BRIDGE, CONFIG, NODE_IP_WITH_PREFIX, POD_NETWORK, STATE
+from cluster.layout import BRIDGE, CONFIG, NODE_IP_WITH_PREFIX, POD_NETWORK, RUN, STATE
 
 CNI_CONFIG = CONFIG / "cni"
 CNI_BIN = Path("/usr/lib/cni")
@@ -56,12 +56,7 @@ def remove() -> None:
     run(["ip", "link", "delete", BRIDGE], check=False)
     for family in ("iptables", "ip6tables"):
         _remove_rules(family)
-    if _CNI_RESULTS.is_dir():
-        for result in _CNI_RESULTS.glob(f"{_CNI_NAME}-*"):
-            result.unlink(missing_ok=True)
-        for folder in (_CNI_RESULTS, _CNI_RESULTS.parent):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+    _remove_cni_results()
     if _SAVED.exists():
         for name, value in json.loads(_SAVED.read_text()).items():
             _write_setting(name, value)
@@ -138,6 +133,18 @@ def _remove_rules(family: str) -> None:
     kept = [line for line in lines if not any(mark in line for mark in ("KUBE-", "CNI-", _COMMENT))]
     if kept != lines:
         run([f"{family}-restore", "-w"], stdin="\n".join(kept) + "\n")
+
+
+def _remove_cni_results() -> None:
+    """CNI keeps what it answered in one folder for all networks; ours name a namespace below our own folder."""
+    if not _CNI_RESULTS.is_dir():
+        return
+    for result in _CNI_RESULTS.iterdir():
+        if str(RUN) in result.read_text(errors="replace"):
+            result.unlink(missing_ok=True)
+    for folder in (_CNI_RESULTS, _CNI_RESULTS.parent):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _setting(name: str) -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 from cluster.layout import LOGS, STATE
 
 _RECORDS = STATE / "processes"
-_TERM_SECONDS = 8.0
+_TERM_SECONDS = 5.0
 _LOG_LIMIT = 50 * 1024 * 1024
 
 
@@ -97,19 +97,31 @@ def pid_of(name: str) -> int | None:
     return record.pid if record is not None and _alive(record) else None
 
 
+def stop_all() -> None:
+    """End every recorded program, by its id, and forget it."""
+    names = recorded()
+    for name in names:
+        _terminate(name)
+    for name in names:
+        stop(name)
+
+
 def stop(name: str) -> None:
     """End a recorded program, by its id, first politely; forget it."""
     record = _read(name)
-    if record is not None and _alive(record):
-        _signal(record.pid, signal.SIGTERM)
+    if record is not None:
+        _terminate(name)
         deadline = time.monotonic() + _TERM_SECONDS
         while _alive(record) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if _alive(record):
-            _signal(record.pid, signal.SIGKILL)
-            while _alive(record):
-                time.sleep(0.05)
+        kill_all([record.pid] if _alive(record) else [])
     (_RECORDS / f"{name}.json").unlink(missing_ok=True)
+
+
+def _terminate(name: str) -> None:
+    record = _read(name)
+    if record is not None and _alive(record):
+        _signal(record.pid, signal.SIGTERM)
 
 
 def kill_all(pids: Sequence[int]) -> None:
