@@ -230,7 +230,7 @@ def test_routes_that_come_back_wait_for_their_second_acknowledgement(slow: bool)
         envoy.answer(response)
     if slow:
         (dropped,) = envoy.subscribed - set(envoy.has[words.SCOPE].values())
-        envoy.has[words.ROUTES].pop(dropped)
+        envoy.has[words.ROUTES].pop(dropped, None)
         envoy.subscribed.discard(dropped)
         envoy.apply(route("m1", 3, "a", "b"))  # and is back before Envoy said that it unsubscribed
         envoy.now += 10
