@@ -20,6 +20,7 @@ REQUEST_SECONDS = 30.0
 MAX_MESSAGE_LENGTH = 1024
 
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -62,7 +63,7 @@ class KubeApi(Protocol):
         method: str,
         path: str,
         *,
-        body: Object | None = None,
+        body: Object | list[Object] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
         query: Mapping[str, str] | None = None,
@@ -82,7 +83,7 @@ class Kube:
         method: str,
         path: str,
         *,
-        body: Object | None = None,
+        body: Object | list[Object] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
         query: Mapping[str, str] | None = None,
@@ -135,6 +136,12 @@ async def apply(api: KubeApi, path: str, manifest: Object) -> Object:
 async def merge_patch(api: KubeApi, path: str, patch: Object) -> Object:
     """JSON merge patch (RFC 7386)."""
     return await api.request("PATCH", path, body=patch, content_type=MERGE, query={"fieldManager": FIELD_MANAGER})
+
+
+async def json_patch(api: KubeApi, path: str, operations: list[Object]) -> Object:
+    """JSON patch (RFC 6902); a ``test`` that does not hold is a KubeError with status 422."""
+    query = {"fieldManager": FIELD_MANAGER}
+    return await api.request("PATCH", path, body=operations, content_type=JSON_PATCH, query=query)
 
 
 def _parsed(data: bytes) -> Object:

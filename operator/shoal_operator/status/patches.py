@@ -1,4 +1,4 @@
-"""The patches that the status room sends: the difference between two statuses, and KServe's finalizer taken away."""
+"""The patches that the status room sends: a status for one object, and KServe's finalizer taken away."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,15 @@ from shoal_api.trained_model import KSERVE_FINALIZER
 Object = dict[str, Any]
 
 
-def merge_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
-    """The JSON merge patch (RFC 7386) that turns ``old`` into ``new``; empty when they are equal.
+def status_patch(uid: str, status: Mapping[str, Any]) -> list[Object]:
+    """The JSON patch (RFC 6902) that stores a whole status in the object with that UID, and in no other.
 
-    Lists are replaced as a whole, since merge patches know no other way.
+    A UID in a merge patch would be ignored: the status subresource of custom resources drops all metadata unread.
     """
-    patch: Object = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            inner = merge_difference(before, value)
-            if inner:
-                patch[key] = inner
-        elif key not in old or before != value:
-            patch[key] = value
-    return patch
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "add", "path": "/status", "value": dict(status)},
+    ]
 
 
 def finalizer_patch(obj: Mapping[str, Any]) -> Object | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from shoal_api.names import GROUP
 
-from shoal_operator.kube import KubeApi, KubeError, merge_patch, object_path
+from shoal_operator.kube import KubeApi, KubeError, json_patch, merge_patch, object_path
 from shoal_operator.logs import OncePer
 from shoal_operator.state.values import ModelKey, ServiceKey
 from shoal_operator.state.views import ModelView, ServiceView
@@ -30,7 +30,7 @@ from .budget import MODEL_QUIET_SECONDS, SERVICE_QUIET_SECONDS, Due, Ledger, Tok
 from .conditions import Finding
 from .events import FailureEvents, Regarding
 from .model_status import model_status, trouble
-from .patches import finalizer_patch, merge_difference
+from .patches import finalizer_patch, status_patch
 from .service_status import service_status
 from .service_status import trouble as service_trouble
 
@@ -79,7 +79,6 @@ class _Work:
     """What would be written now."""
 
     uid: str
-    previous: Object
     desired: Object
     due: Due
     trouble: Finding | None
@@ -292,7 +291,7 @@ class StatusWriter:
             entry.ledger.differs_since = None
             return None
         when = due(previous, desired, entry.ledger, _QUIET[subject], self._clock())
-        return _Work(uid, previous, desired, when, found)
+        return _Work(uid, desired, when, found)
 
     # Writing.
 
@@ -300,16 +299,18 @@ class StatusWriter:
         while True:
             await self._work_waiting.acquire()
             await asyncio.sleep(self._bucket.wait(self._clock()))
-            target = self._urgent.popleft() if self._urgent else self._normal.popleft()
+            queue = self._urgent or self._normal
+            target = queue.popleft()
             entry = self._entries.get(target)
-            if entry is None:
+            if entry is None or entry.queued is not queue:
                 continue
+            entry.queued, entry.writing = None, True
             try:
                 await self._write(target, entry)
             except Exception:
-                log.exception(
-                    "a status could not be built", extra={"event": "StatusFailed", "object": "/".join(target)}
-                )
+                # One object's trouble must not end a writer.
+                extra = {"event": "StatusFailed", "object": "/".join(target)}
+                log.exception("a status could not be written", extra=extra)
             finally:
                 entry.writing = False
                 if entry.changed and self._entries.get(target) is entry:
@@ -327,9 +328,8 @@ class StatusWriter:
             return
         subject, namespace, name = target
         path = object_path(f"{GROUP}/{_VERSIONS[subject]}", subject.value, namespace, name, "status")
-        patch = {"metadata": {"uid": work.uid}, "status": merge_difference(work.previous, work.desired)}
         try:
-            answer = await merge_patch(self._api, path, patch)
+            answer = await json_patch(self._api, path, status_patch(work.uid, work.desired))
         except KubeError as error:
             self._failed(target, entry, error)
             return
