@@ -152,7 +152,9 @@ class Resource(ApiModel):
         try:
             return cls.model_validate(obj, by_alias=True, by_name=False)
         except ValidationError as error:
-            raise SpecError("InvalidSpec", f"{cls.kind_name} cannot be read: {describe(error)}") from None
+            raise SpecError(
+                "InvalidSpec", f"{cls.kind_name} cannot be read: {describe(error)} Correct it and apply again."
+            ) from None
 
 
 S = TypeVar("S", bound=CommonStatus)
@@ -169,7 +171,7 @@ def tolerant_status(status_type: type[S], value: Any) -> S:
 
 
 def describe(error: ValidationError) -> str:
-    """The first few problems as a sentence, by the path that the user sees in their YAML.
+    """The first few problems as a phrase ending in a full stop, by the path that the user sees in their YAML.
 
     Values are left out: they may be long.
     """
@@ -177,7 +179,7 @@ def describe(error: ValidationError) -> str:
     shown = [f"{_path(problem['loc'])}: {problem['msg']}" for problem in problems[:MAX_ERRORS_SHOWN]]
     if len(problems) > MAX_ERRORS_SHOWN:
         shown.append(f"and {len(problems) - MAX_ERRORS_SHOWN} more")
-    return "; ".join(shown) + ". Correct these fields and apply again."
+    return "; ".join(shown) + "."
 
 
 def _path(location: tuple[int | str, ...]) -> str:

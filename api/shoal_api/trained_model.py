@@ -124,10 +124,6 @@ class TrainedModel(Resource):
         _check(serving, where)
         return serving
 
-    def needs_finalizer_removed(self) -> bool:
-        """Whether KServe's finalizer is what keeps a deleted object from going."""
-        return self.metadata.deleting and KSERVE_FINALIZER in self.metadata.finalizers
-
 
 def _from_annotation(text: str, where: str) -> Serving:
     try:

@@ -242,7 +242,8 @@ def test_kserves_finalizer_can_be_removed_from_what_is_being_deleted(server: Api
     assert server.create(obj).ok
     assert server.delete("TrainedModel", "model1-sklearn").ok
     read = TrainedModel.read(server.get("TrainedModel", "model1-sklearn").body)
-    assert read.needs_finalizer_removed()
+    assert read.metadata.deleting
+    assert read.metadata.finalizers == [KSERVE_FINALIZER]
     assert server.merge("TrainedModel", "model1-sklearn", {"metadata": {"finalizers": None}}).ok
     assert server.get("TrainedModel", "model1-sklearn").code == 404
 

@@ -7,7 +7,7 @@ import pytest
 from shoal_api.errors import SpecError
 from shoal_api.inference_service import InferenceService
 from shoal_api.serving_runtime import ClusterServingRuntime, ServingRuntime
-from shoal_api.trained_model import KSERVE_FINALIZER, TrainedModel
+from shoal_api.trained_model import TrainedModel
 
 from tests import kserve_samples as samples
 
@@ -130,16 +130,6 @@ def test_a_bad_serving_annotation_says_what_and_where(annotation: str, word: str
     obj["metadata"]["annotations"] = {"shoal.dev/serving": annotation}
     with pytest.raises(SpecError, match=word):
         TrainedModel.read(obj).serving()
-
-
-def test_kserves_finalizer_is_removed_from_what_is_being_deleted_only() -> None:
-    obj = samples.trained_model()
-    obj["metadata"]["finalizers"] = [KSERVE_FINALIZER]
-    assert not TrainedModel.read(obj).needs_finalizer_removed()
-    obj["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert TrainedModel.read(obj).needs_finalizer_removed()
-    obj["metadata"]["finalizers"] = ["someone.else/finalizer"]
-    assert not TrainedModel.read(obj).needs_finalizer_removed()
 
 
 @pytest.mark.parametrize(
