@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 from shoal_api.messages import ServerReport
+from shoal_api.storage_secrets import STORAGE_FILE
 
 from . import logs
 from .cache import Cache
@@ -28,7 +29,6 @@ from .storage.s3 import S3Source
 from .worker import Worker
 
 SECRETS_SECONDS: Final = 2.0
-STORAGE_FILE: Final = "storage.json"
 
 
 class Agent:

@@ -321,8 +321,9 @@ class Worker:
         self._tasks.pop(name, None)
         self._cancels.pop(name, None)
         self._lanes.done(lane)
-        self._operations += 1
-        self._touched[name] = self._operations
+        if lane is not Lane.PULL:
+            self._operations += 1
+            self._touched[name] = self._operations
         self._poke(name)
         self._pump()
 

@@ -1,15 +1,16 @@
 """Which S3 to talk to, and as whom: from KServe's storage Secrets, else from the AWS environment or cloud identity.
 
-Secrets come as files (``<secrets>/<secret>/<KEY>``), their annotations as ``storage.json`` (``{secret: {annotation:
-value}}``). Both are read again on each use, so a rotated key is noticed. Annotations and keys are KServe's:
-https://kserve.github.io/website/docs/model-serving/storage/providers/s3
+Secrets come as files (``<secrets>/<secret>/<KEY>``), their annotations as ``storage.json``
+(``shoal_api.storage_secrets.StorageDocument``). Both are read again on each use, so a rotated key is noticed.
+Annotations and keys are KServe's: https://kserve.github.io/website/docs/model-serving/storage/providers/s3
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from shoal_api.storage_secrets import StorageDocument
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
 
@@ -45,8 +46,8 @@ def accesses(annotations_file: Path, secrets: Path, environment: Mapping[str, st
     Raises StorageError (StorageCredentialsInvalid) when a Secret cannot be understood.
     """
     found = []
-    for name, annotations in _annotations(annotations_file).items():
-        access = _of_secret(name, annotations, secrets / name)
+    for secret in _document(annotations_file).secrets:
+        access = _of_secret(secret.name, secret.annotations, secrets / secret.name)
         if access is not None:
             found.append(access)
     return found or [of_environment(environment)]
@@ -85,22 +86,15 @@ def fingerprint(annotations_file: Path, secrets: Path) -> tuple[tuple[str, int, 
     return tuple(marks)
 
 
-def _annotations(file: Path) -> dict[str, dict[str, str]]:
+def _document(file: Path) -> StorageDocument:
     try:
-        content = json.loads(file.read_text())
+        return StorageDocument.model_validate_json(file.read_bytes())
     except FileNotFoundError:
-        return {}
+        return StorageDocument()
     except (OSError, ValueError) as error:
         raise StorageError(
             STORAGE_CREDENTIALS_INVALID, f"The storage Secrets' annotations in {file} cannot be read: {error}."
         ) from error
-    if not isinstance(content, dict):
-        return {}
-    return {
-        str(name): {str(key): str(value) for key, value in annotations.items()}
-        for name, annotations in content.items()
-        if isinstance(annotations, dict)
-    }
 
 
 def _of_secret(name: str, annotations: Mapping[str, str], folder: Path) -> S3Access | None:

@@ -14,10 +14,11 @@ from shoal_api.names import (
     SHARED_DIR,
     STORAGE_SECRETS_DIR,
 )
+from shoal_api.storage_secrets import STORAGE_FILE
 
 from .servers import ServerProfile
 from .settings import WorkloadSettings
-from .storage import STORAGE_FILE, Storage
+from .storage import Storage
 
 Object = dict[str, Any]
 

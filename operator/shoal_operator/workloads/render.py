@@ -14,13 +14,14 @@ from shoal_api.names import (
     LABEL_MANAGED_BY,
     MANAGED_BY,
 )
+from shoal_api.storage_secrets import STORAGE_FILE
 
 from .agent import storage_configmap
 from .pod_template import pod_template, selector
 from .resolve import Resolution
 from .servers import ServerProfile
 from .settings import WorkloadSettings
-from .storage import STORAGE_FILE, Storage
+from .storage import Storage
 
 Object = dict[str, Any]
 

@@ -2,23 +2,16 @@
 
 As in KServe, they are the Secrets that the predictor's service account names, and the endpoint, region and so on
 are annotations of each. The operator reads only the Secrets' metadata; their keys reach the agent as mounted files.
-The agent reads `storage.json`:
-
-    {"version": 1,
-     "serviceAccount": {"name": "models", "annotations": {"eks.amazonaws.com/role-arn": "…"}},
-     "secrets": [{"name": "s3-credentials", "annotations": {"serving.kserve.io/s3-endpoint": "…"}}]}
-
-in the order in which the service account names them; the keys of each lie in STORAGE_SECRETS_DIR/<name>.
+The agent reads `shoal_api.storage_secrets.StorageDocument`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shoal_api.names import GROUP
+from shoal_api.storage_secrets import AnnotatedSecret, ServiceAccountNote, StorageDocument
 
-STORAGE_FILE = "storage.json"
 MAX_SECRETS = 16
 """More than this many Secrets of one service account are not mounted: each is a volume of every pod."""
 
@@ -45,12 +38,13 @@ class Storage:
 
     def document(self) -> str:
         """``storage.json``; the same text for the same content."""
-        value = {
-            "version": 1,
-            "serviceAccount": {"name": self.service_account, "annotations": dict(self.annotations)},
-            "secrets": [{"name": secret.name, "annotations": dict(secret.annotations)} for secret in self.secrets],
-        }
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+        document = StorageDocument(
+            service_account=ServiceAccountNote(name=self.service_account, annotations=dict(self.annotations)),
+            secrets=[
+                AnnotatedSecret(name=secret.name, annotations=dict(secret.annotations)) for secret in self.secrets
+            ],
+        )
+        return document.model_dump_json(by_alias=True)
 
 
 def secret_names(service_account: Mapping[str, Any]) -> tuple[str, ...]:

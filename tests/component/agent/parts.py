@@ -324,7 +324,7 @@ class Pod:
             "serving.kserve.io/s3-usehttps": "0",
             "serving.kserve.io/s3-region": "us-east-1",
         }
-        (self.credentials / "storage.json").write_text(json.dumps({"s3": annotations}))
+        (self.credentials / "storage.json").write_text(json.dumps({"version": 1, "secrets": [{"name": "s3", "annotations": annotations}]}))
         self.keys(ACCESS_KEY, SECRET_KEY)
         self.agent = Process(
             [sys.executable, "-m", "shoal_agent.main"],

@@ -1,0 +1,36 @@
+"""``storage.json``: what the operator tells an agent of the storage Secrets of its predictor's service account.
+
+Never their keys, which the kubelet mounts as files under STORAGE_SECRETS_DIR/<name>.
+"""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+STORAGE_FILE: Final = "storage.json"
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class AnnotatedSecret(_Document):
+    """A Secret by name, with those of its annotations that speak of storage (serving.kserve.io/s3-*)."""
+
+    name: str
+    annotations: dict[str, str] = {}
+
+
+class ServiceAccountNote(_Document):
+    """The predictor's service account, with its cloud identity's annotations."""
+
+    name: str = "default"
+    annotations: dict[str, str] = {}
+
+
+class StorageDocument(_Document):
+    """The file. ``secrets`` in the order in which the service account names them, which is the order of trying."""
+
+    version: Literal[1] = 1
+    service_account: ServiceAccountNote = Field(default=ServiceAccountNote(), alias="serviceAccount")
+    secrets: list[AnnotatedSecret] = []
