@@ -37,6 +37,7 @@ LARGE_BODIES = 4
 """Large reports that are read at once; the rest queue, so that a restart of all pods is no flood of memory."""
 BODY_SECONDS = 20.0
 DRAINED_AGAIN_SECONDS = 1.0
+DRAINED_LOOK_SECONDS = 0.25
 RETRY_AFTER_SECONDS = 2
 STOP_SECONDS = 3.0
 
@@ -179,7 +180,8 @@ class AgentsServer:
             if change is not None or poll.superseded or left <= 0 or self._stopping:
                 poll.told_drained = drained
                 return (None if poll.superseded else change), drained
-            await poll.wait(left)
+            # Being drained follows from what Envoys and other pods do: it is looked at, not only waited for.
+            await poll.wait(min(left, DRAINED_LOOK_SECONDS) if message.draining else left)
 
     def _change(self, message: SyncRequest) -> DesiredChange | None:
         if message.epoch > self._backend.epoch():

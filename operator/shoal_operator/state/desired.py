@@ -23,7 +23,10 @@ class Versions:
         self._last = epoch << EPOCH_BITS
 
     def begin(self, epoch: int) -> None:
-        """From now on hand out numbers of this epoch; an older epoch changes nothing."""
+        """From now on hand out numbers of this epoch; an older epoch changes nothing.
+
+        Call it before the first list is made: lists of two operators that both had none may share numbers.
+        """
         self._last = max(self._last, epoch << EPOCH_BITS)
 
     def take(self) -> int:

@@ -67,6 +67,23 @@ async def test_the_last_word_on_a_copy_wins_however_fast_they_come(url: str) -> 
     await store.close()
 
 
+async def test_a_change_during_its_own_transaction_is_not_lost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await opened(url)
+    write = Store._write
+
+    async def slow_write(self: Store, *arguments: Any) -> None:
+        await write(self, *arguments)
+        if len(changes) > 0:
+            self.put(changes.pop())
+
+    changes = [stored(1, content="c3"), stored(1, content="c2")]
+    monkeypatch.setattr(Store, "_write", slow_write)
+    store.put(stored(1))
+    assert await store.flush()
+    assert await store.load() == (row(1, content="c3"),)
+    await store.close()
+
+
 async def test_nothing_is_written_before_an_epoch_is_claimed(url: str) -> None:
     store = await opened(url, epoch=None)
     store.put(stored(1))

@@ -64,6 +64,13 @@ def torn(path: Path) -> None:
     path.write_bytes(data)
 
 
+def readable_but_wrong(path: Path) -> None:
+    """Every row can still be read, and the next writes would make it worse."""
+    data = bytearray(path.read_bytes())
+    data[4096 * 5 + 8 : 4096 * 5 + 28] = b"\x0f" * 20
+    path.write_bytes(data)
+
+
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
@@ -87,11 +94,11 @@ def without_a_table(path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("damage", [garbage, torn, cut_short, others, newer, without_a_table])
+@pytest.mark.parametrize("damage", [garbage, torn, readable_but_wrong, cut_short, others, newer, without_a_table])
 async def test_a_file_of_no_use_is_moved_aside_and_a_fresh_one_begun(
     path: Path, caplog: pytest.LogCaptureFixture, damage: object
 ) -> None:
-    await write(path, CollectorRegistry())
+    await write(path, CollectorRegistry(), rows=500)
     assert callable(damage)
     damage(path)
     caplog.set_level(logging.INFO)

@@ -1,12 +1,12 @@
 """Whatever an agent missed, the deltas that it is sent end in the operator's own list."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shoal_api.messages import CopyIntent
 from shoal_operator.state.desired import DesiredChange, DesiredList, Versions
 
-NAMES = ("a", "b", "c", "d", "e")
+NAMES = ("a", "b", "c", "d")
 
 
 def intent(name: str, content: int = 0) -> CopyIntent:
@@ -39,18 +39,15 @@ class Agent:
         self.version = change.version
 
 
-set_step = st.tuples(st.just("set"), st.sampled_from(NAMES), st.integers(0, 3))
-remove_step = st.tuples(st.just("remove"), st.sampled_from(NAMES), st.just(0))
-sync_step = st.tuples(st.just("sync"), st.just(""), st.integers(0, 2))
-lose_step = st.tuples(st.just("lose"), st.just(""), st.integers(0, 2))
-restart_step = st.tuples(st.just("restart"), st.just(""), st.integers(0, 2))
-rebuild_step = st.tuples(st.just("rebuild"), st.just(""), st.just(0))
-
-
-@given(
-    steps=st.lists(st.one_of(set_step, remove_step, sync_step, lose_step, restart_step, rebuild_step), max_size=60),
-    tombstones=st.integers(0, 3),
+# Changes and syncs are the rule, faults the exception.
+KINDS = ["set", "remove", "sync"] * 6 + ["lose", "restart", "rebuild"]
+steps_of_a_life = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES), st.integers(0, 2)), min_size=5, max_size=60
 )
+
+
+@settings(max_examples=400)
+@given(steps=steps_of_a_life, tombstones=st.sampled_from([0, 1, 3, 100]))
 def test_any_interleaving_gives_every_agent_the_same_list(steps: list[tuple[str, str, int]], tombstones: int) -> None:
     versions = Versions(epoch=3)
     desired = DesiredList(versions, max_tombstones=tombstones)

@@ -167,8 +167,7 @@ async def test_drained_is_told_at_once_and_then_without_spinning(running: Runnin
     poll = polling(running, desired_version=held, draining=True)
     await settled()
     assert not poll.done()
-    running.backend.drained_pods.add("uid-pod-1")
-    running.server.wake("uid-pod-1")
+    running.backend.drained_pods.add("uid-pod-1")  # nobody wakes the poll for this
     assert (await soon(poll)).drained
     started = time.perf_counter()
     assert (await polling(running, desired_version=held, draining=True)).drained

@@ -97,8 +97,9 @@ async def test_fourteen_years_with_two_operators(secrets: MemorySecrets, clock: 
     authorities, leaves = set(), set()
     for turn in range(14 * 365 // 3):
         clock.now += timedelta(days=3)
-        operator = operators[turn % 2]
+        operator, other = operators[turn % 2], operators[(turn + 1) % 2]
         await operator.refresh()
+        assert trusts(operator.ca_pem, other.gateway.certificate, clock.now, None), "not yet reloaded"
         bundles = [*bundles[-2:], operator.ca_pem]
         assert trusts(bundles[0], operator.server.certificate, clock.now), clock.now
         assert trusts(bundles[0], operator.gateway.certificate, clock.now, None), clock.now
