@@ -39,7 +39,7 @@ class Storage:
     def document(self) -> str:
         """``storage.json``; the same text for the same content."""
         document = StorageDocument(
-            service_account=ServiceAccountNote(name=self.service_account, annotations=dict(self.annotations)),
+            serviceAccount=ServiceAccountNote(name=self.service_account, annotations=dict(self.annotations)),
             secrets=[
                 AnnotatedSecret(name=secret.name, annotations=dict(secret.annotations)) for secret in self.secrets
             ],
