@@ -37,6 +37,7 @@ def agent_container(
     storage: Storage,
     server_env: Iterable[Mapping[str, Any]],
     loading_timeout_seconds: int,
+    drain_seconds: int,
     settings: WorkloadSettings,
 ) -> Object:
     """A native sidecar: started and healthy before the model server starts, ended after it has ended.
@@ -58,10 +59,20 @@ def agent_container(
         "image": settings.agent_image,
         "imagePullPolicy": settings.agent_image_pull_policy,
         "restartPolicy": "Always",
-        "env": _env(service, profile, server_env, loading_timeout_seconds, settings),
+        "env": _env(
+            {
+                "SHOAL_INFERENCE_SERVICE": service,
+                "SHOAL_SERVER_TYPE": profile.server_type,
+                "SHOAL_SERVER_URL": f"http://127.0.0.1:{profile.http_port}",
+                "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": str(loading_timeout_seconds),
+                "SHOAL_DRAIN_TIMEOUT_SECONDS": str(drain_seconds),
+            },
+            server_env,
+            settings,
+        ),
         "ports": [{"name": "agent", "containerPort": AGENT_PORT, "protocol": "TCP"}],
-        # The server starts once this has passed, and so finds its plug-in and its folder.
-        "startupProbe": _probe("/healthz", periodSeconds=1, failureThreshold=120),
+        # The server starts once this has passed: the agent is ready when plug-in and folders are laid out.
+        "startupProbe": _probe("/readyz", periodSeconds=1, failureThreshold=120),
         "readinessProbe": _probe("/readyz", periodSeconds=5, failureThreshold=3),
         "livenessProbe": _probe("/healthz", periodSeconds=10, failureThreshold=6),
         "resources": {key: dict(value) for key, value in settings.agent_resources.items()},
@@ -126,23 +137,14 @@ def secret_volume(secret: str) -> str:
     return f"shoal-storage-{hashlib.blake2b(secret.encode(), digest_size=6).hexdigest()}"
 
 
-def _env(
-    service: str,
-    profile: ServerProfile,
-    server_env: Iterable[Mapping[str, Any]],
-    loading_timeout_seconds: int,
-    settings: WorkloadSettings,
-) -> list[Object]:
+def _env(own: Mapping[str, str], server_env: Iterable[Mapping[str, Any]], settings: WorkloadSettings) -> list[Object]:
     values = {
+        **own,
         "SHOAL_OPERATOR_URL": settings.operator_url,
-        "SHOAL_INFERENCE_SERVICE": service,
-        "SHOAL_SERVER_TYPE": profile.server_type,
-        "SHOAL_SERVER_URL": f"http://127.0.0.1:{profile.http_port}",
         "SHOAL_MODELS_DIR": MODELS_DIR,
         "SHOAL_SHARED_DIR": SHARED_DIR,
         "SHOAL_CREDENTIALS_DIR": AGENT_CREDENTIALS_DIR,
         "SHOAL_STORAGE_SECRETS_DIR": STORAGE_SECRETS_DIR,
-        "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": str(loading_timeout_seconds),
         **settings.agent_env,
     }
     fields = {

@@ -10,7 +10,7 @@ from shoal_operator.kube import METADATA_ONLY, KubeApi, KubeError, apply
 from shoal_operator.state.values import Problem, ServiceKey
 
 from . import reasons
-from .owned import Live, ObjectKey, controller_uid, is_ours, live, object_key, own_replicas_alone
+from .owned import UNWATCHED_KINDS, Live, ObjectKey, controller_uid, is_ours, live, object_key, own_replicas_alone
 from .render import fingerprint
 from .work_queue import Retry
 
@@ -97,6 +97,18 @@ class Applier:
                 "an owned object was put right",
                 extra={"event": "DriftRepaired", "kind": key.kind, "object": f"{key.namespace}/{key.name}"},
             )
+
+    def unwatched(self) -> list[ObjectKey]:
+        """Applied objects of kinds that the operator may not watch."""
+        return [key for key in self._applied if key.kind in UNWATCHED_KINDS]
+
+    async def check(self, key: ObjectKey) -> bool:
+        """Look at an object that no watch tells of: whether it is not as it was applied."""
+        try:
+            found = await self._api.request("GET", key.path)
+        except KubeError as error:
+            return error.gone and self.touched(key, None)
+        return self.touched(key, found)
 
     async def remove_others(self, service: ServiceKey, owner_uid: str, keep: Iterable[ObjectKey]) -> None:
         """Delete objects that the service owns and that are no longer rendered. Raises Refused, Retry."""

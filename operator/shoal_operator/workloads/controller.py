@@ -296,15 +296,19 @@ class WorkloadController:
             self._queue.add(first)
 
     async def _refresh_for_ever(self) -> None:
-        """Secrets and certificates change without an event that we may watch."""
+        """Secrets, ConfigMaps and certificates change without an event that we may watch."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             accounts = {account for s in self._services.values() if s.taken and (account := s.account) is not None}
             self._storage.keep_only(accounts)
             changed = {account for account in accounts if await self._storage.refresh(account)}
             renewed = self._ca_pem() != self._ca_told
+            namespaces = set()
+            for config in self._applier.unwatched():
+                if await self._applier.check(config):
+                    namespaces.add(config.namespace)
             for key, service in list(self._services.items()):
-                if renewed or service.account in changed:
+                if renewed or service.account in changed or key.namespace in namespaces:
                     self._queue.add(key)
 
 

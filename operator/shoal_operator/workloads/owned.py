@@ -23,6 +23,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
 }
 """API version and plural of every kind that is applied; the watch selects them by label ``OWNED_SELECTOR``."""
 
+UNWATCHED_KINDS = frozenset({"ConfigMap"})
+"""May be read and written by name only (least privilege), so they are looked at from time to time instead."""
+
 OWNED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 _CONTROLLERS_ANNOTATIONS = ("deployment.kubernetes.io/",)

@@ -59,16 +59,17 @@ def pod_template(
         raise ValueError(f"{resolution.spec.key} cannot be rendered: {resolution.spec.problem}")
     server = _server_container(isvc, resolution, resolution.container, profile)
     timeout = resolution.loading_timeout_seconds or settings.model_loading_timeout_seconds
+    written = _written_pod_fields(isvc, resolution)
+    spec: Object = merged(_defaults(isvc, settings), written)
     agent = agent_container(
         isvc.metadata.name,
         profile,
         storage=storage,
         server_env=server["env"],
         loading_timeout_seconds=timeout,
+        drain_seconds=_drain_seconds(int(spec["terminationGracePeriodSeconds"]), settings),
         settings=settings,
     )
-    written = _written_pod_fields(isvc, resolution)
-    spec: Object = merged(_defaults(isvc, settings), written)
     spec["initContainers"] = [agent, *written.get("initContainers", [])]
     spec["containers"] = [server, *resolution.sidecars]
     spec["volumes"] = [*volumes(isvc.metadata.name, storage), *written.get("volumes", [])]
@@ -93,6 +94,11 @@ def pod_template(
         },
         "spec": spec,
     }
+
+
+def _drain_seconds(grace: int, settings: WorkloadSettings) -> int:
+    """How long the agent may hold the server's end back, so that of a short grace period some is left to end in."""
+    return max(1, min(settings.drain_seconds, grace - 10 if grace > 20 else grace // 2))
 
 
 def _written_pod_fields(isvc: InferenceService, resolution: Resolution) -> Object:

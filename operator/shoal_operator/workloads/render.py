@@ -29,16 +29,15 @@ Object = dict[str, Any]
 def render(
     isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings
 ) -> list[Object]:
-    """Deployment, Services, PodDisruptionBudget, and where they apply ConfigMap and NetworkPolicy.
+    """ConfigMap, Deployment, Services, PodDisruptionBudget, and where it is wanted a NetworkPolicy.
 
     In the order in which they are to be applied. ``resolution`` must be one without a problem.
     """
     if resolution.profile is None:
         raise ValueError(f"{resolution.spec.key} cannot be rendered: {resolution.spec.problem}")
-    manifests = [_deployment(isvc, resolution, storage, settings)]
-    if storage.secrets or storage.annotations:
-        # Before the pods, so that their first pull already has its endpoint.
-        manifests.insert(0, _storage_config(isvc, storage))
+    # The storage settings before the pods, so that their first pull has its endpoint. Also when there are none: an
+    # agent must not go on with those of Secrets that were taken away.
+    manifests = [_storage_config(isvc, storage), _deployment(isvc, resolution, storage, settings)]
     if settings.network_policy:
         manifests.insert(0, _network_policy(isvc, resolution.profile, settings))
     manifests += [_service(isvc, name, settings) for name in (isvc.metadata.name, predictor_name(isvc.metadata.name))]

@@ -11,7 +11,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from shoal_api.crd import definitions
 from shoal_operator.kube import Kube, object_path
-from shoal_operator.workloads.owned import KINDS, OWNED_SELECTOR, ObjectKey
+from shoal_operator.workloads.owned import KINDS, OWNED_SELECTOR, UNWATCHED_KINDS, ObjectKey
 
 from tests.component.apiserver.server import ApiServer, api_server
 
@@ -59,6 +59,8 @@ async def watch_owned(kube: Kube, namespace: str, changed: Callable[[str, str, s
     while True:
         now: dict[ObjectKey, str] = {}
         for kind, (version, plural) in KINDS.items():
+            if kind in UNWATCHED_KINDS:
+                continue
             found = await kube.request(
                 "GET", object_path(version, plural, namespace), query={"labelSelector": OWNED_SELECTOR}
             )

@@ -130,7 +130,7 @@ async def test_applies_all_objects_once_and_is_quiet_then(server: ApiServer, kub
         ):
             assert b.get(path) is not None, path
         writes = len(kube.writes)
-        assert writes == 6, kube.writes
+        assert writes == 7, kube.writes
         b.controller.resync()
         b.controller.inference_service_seen(service() | {"metadata": deployment["metadata"] | {"name": "other"}})
         b.controller.inference_service_gone(b.namespace, "other", deployment["metadata"]["uid"])
@@ -165,11 +165,13 @@ async def test_a_restarted_operator_changes_nothing(server: ApiServer, kube: Cou
         ("/api/v1/{ns}/services/iris", {"spec": {"externalName": "elsewhere.example.com"}}),
         ("/apis/policy/v1/{ns}/poddisruptionbudgets/iris-predictor", {"spec": {"maxUnavailable": "50%"}}),
         ("/api/v1/{ns}/configmaps/shoal-ca", {"data": {"ca.crt": "mine"}}),
+        ("/api/v1/{ns}/configmaps/iris-shoal-storage", {"data": {"storage.json": "{}"}}),
     ],
 )
 async def test_an_edit_of_an_owned_field_is_put_right(
-    server: ApiServer, kube: CountingKube, path: str, edit: Object
+    server: ApiServer, kube: CountingKube, path: str, edit: Object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(controller_module, "REFRESH_SECONDS", 0.5)
     async with bench(server, kube) as b:
         b.apply(service())
         await b.settled()

@@ -1,0 +1,273 @@
+"""A TrainedModel's conditions: what each situation says, and that nothing changes without a cause."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from shoal_api.messages import CopyFailure, FailureStage
+from shoal_operator.state.values import ModelSpec, Problem, Refusal, ServiceSpec, Verdict
+from shoal_operator.state.views import CopyState, CopyView, ModelView
+from shoal_operator.status.explain import explain
+from shoal_operator.status.model_status import model_status, trouble
+
+NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
+MEBIBYTE = 1 << 20
+
+SPEC = ModelSpec("demo", "m", "u", 4, "iris", "s3://bucket/m", "sklearn", 256 * MEBIBYTE, "content")
+SERVICE = ServiceSpec("demo", "iris", "s", 1, 512 * MEBIBYTE, frozenset({"sklearn", "xgboost"}), "mlserver", "v1")
+PULL = CopyFailure(stage=FailureStage.STORAGE, reason="AccessDenied", message="403 for s3://bucket/m.", attempts=7)
+LOAD = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="ValueError: no joblib.")
+
+
+def copy(state: CopyState, failure: CopyFailure | None = None, pod: str = "p1") -> CopyView:
+    return CopyView(pod, f"uid-{pod}", state, state in (CopyState.LOADED, CopyState.OUTDATED), failure)
+
+
+def view(*copies: CopyView, **changes: Any) -> ModelView:
+    whole = ModelView(SPEC, SERVICE, True, "http://iris.demo.example.com", copies)
+    return replace(whole, **changes)
+
+
+def verdicts(of: ModelView) -> dict[str, tuple[str, str]]:
+    return {c["type"]: (c["status"], c["reason"]) for c in model_status(of, None, NOW)["conditions"]}
+
+
+def message(of: ModelView, kind: str = "Ready") -> str:
+    return next(str(c.get("message", "")) for c in model_status(of, None, NOW)["conditions"] if c["type"] == kind)
+
+
+def test_a_loaded_model_is_true_throughout() -> None:
+    status = model_status(view(copy(CopyState.LOADED), artifact_seen=True), None, NOW)
+    assert status["observedGeneration"] == 4
+    assert status["url"] == "http://iris.demo.example.com/v1/models/m:predict"
+    assert status["address"]["url"] == "http://iris.demo.svc.cluster.local/v1/models/m:predict"
+    assert {c["type"] for c in status["conditions"]} == {
+        "Ready",
+        "InferenceServiceReady",
+        "IsMMSPredictor",
+        "MemoryResourceAvailable",
+        "StorageResolved",
+        "Scheduled",
+        "Loaded",
+    }
+    assert all(c["status"] == "True" and "message" not in c for c in status["conditions"])
+    assert all(c["lastTransitionTime"] == "2026-08-01T12:00:00Z" for c in status["conditions"])
+
+
+def test_url_of_protocol_v2() -> None:
+    status = model_status(view(service=replace(SERVICE, protocol="v2")), None, NOW, "c.l")
+    assert status["url"].endswith("/v2/models/m/infer")
+    assert status["address"]["url"] == "http://iris.demo.svc.c.l/v2/models/m/infer"
+
+
+UNSUPPORTED = Problem("StorageUriNotSupported", "gs:// cannot be pulled.")
+SITUATIONS: list[tuple[str, ModelView, tuple[str, str], str, tuple[str, str]]] = [
+    ("just placed", view(copy(CopyState.PENDING)), ("Unknown", "Pending"), "Scheduled", ("True", "Placed")),
+    ("pulling", view(copy(CopyState.PULLING)), ("Unknown", "Pending"), "Loaded", ("Unknown", "Pulling")),
+    ("loading", view(copy(CopyState.LOADING)), ("Unknown", "Pending"), "Loaded", ("Unknown", "Loading")),
+    (
+        "no InferenceService",
+        view(service=None, service_ready=False),
+        ("False", "InferenceServiceNotFound"),
+        "InferenceServiceReady",
+        ("False", "InferenceServiceNotFound"),
+    ),
+    (
+        "no pod yet",
+        view(service_ready=False),
+        ("False", "PodsNotReady"),
+        "InferenceServiceReady",
+        ("False", "PodsNotReady"),
+    ),
+    (
+        "a service with a problem",
+        view(service=replace(SERVICE, problem=Problem("NoMemoryLimit", "Set it."))),
+        ("False", "NoMemoryLimit"),
+        "InferenceServiceReady",
+        ("False", "NoMemoryLimit"),
+    ),
+    (
+        "a single-model service",
+        view(service=replace(SERVICE, multi_model=False, problem=Problem("NotMultiModel", "Leave storageUri out."))),
+        ("False", "NotMultiModel"),
+        "IsMMSPredictor",
+        ("False", "NotMultiModel"),
+    ),
+    (
+        "no room",
+        view(refusal=Refusal(missing_bytes=100 * MEBIBYTE + 1)),
+        ("False", "InsufficientMemory"),
+        "MemoryResourceAvailable",
+        ("False", "InsufficientMemory"),
+    ),
+    (
+        "larger than a pod",
+        view(spec=replace(SPEC, memory_bytes=1 << 30), refusal=Refusal(missing_bytes=512 * MEBIBYTE)),
+        ("False", "ModelTooLarge"),
+        "Scheduled",
+        ("False", "InsufficientMemory"),
+    ),
+    (
+        "another framework",
+        view(spec=replace(SPEC, framework="pytorch")),
+        ("False", "FrameworkNotSupported"),
+        "Scheduled",
+        ("False", "FrameworkNotSupported"),
+    ),
+    (
+        "pods refuse for other reasons",
+        view(refusal=Refusal((Verdict("p1", "recent-failure", "it failed to load there"),))),
+        ("False", "NoPodFits"),
+        "Scheduled",
+        ("False", "NoPodFits"),
+    ),
+    (
+        "pull failed",
+        view(copy(CopyState.FAILED, PULL)),
+        ("False", "AccessDenied"),
+        "StorageResolved",
+        ("False", "AccessDenied"),
+    ),
+    (
+        "load failed",
+        view(copy(CopyState.FAILED, LOAD), artifact_seen=True),
+        ("False", "LoadFailed"),
+        "StorageResolved",
+        ("True", "Resolved"),
+    ),
+    (
+        "a URI that cannot be used",
+        view(spec=replace(SPEC, problem=UNSUPPORTED)),
+        ("False", "StorageUriNotSupported"),
+        "StorageResolved",
+        ("False", "StorageUriNotSupported"),
+    ),
+    (
+        "one copy of two failed",
+        view(copy(CopyState.LOADED), copy(CopyState.FAILED, PULL, "p2")),
+        ("True", "Loaded"),
+        "StorageResolved",
+        ("True", "Resolved"),
+    ),
+    (
+        "no pod for the second copy",
+        view(copy(CopyState.LOADED), spec=replace(SPEC, min_copies=2), refusal=Refusal()),
+        ("True", "Loaded"),
+        "Scheduled",
+        ("False", "NoPodFits"),
+    ),
+    ("updating", view(copy(CopyState.OUTDATED)), ("True", "Updating"), "Loaded", ("Unknown", "Pending")),
+    (
+        "the new content fails to load",
+        view(copy(CopyState.OUTDATED, LOAD), artifact_seen=True),
+        ("True", "UpdateFailed"),
+        "Loaded",
+        ("False", "LoadFailed"),
+    ),
+    (
+        "the new content cannot be pulled",
+        view(copy(CopyState.OUTDATED, PULL)),
+        ("True", "UpdateFailed"),
+        "StorageResolved",
+        ("False", "AccessDenied"),
+    ),
+    (
+        "no room for the new content",
+        view(copy(CopyState.OUTDATED), refusal=Refusal(missing_bytes=5), update_blocked=True),
+        ("True", "UpdateBlocked"),
+        "MemoryResourceAvailable",
+        ("False", "UpdateBlocked"),
+    ),
+    (
+        "its service is gone while it is loaded",
+        view(copy(CopyState.LOADED), service=None, service_ready=False),
+        ("False", "InferenceServiceNotFound"),
+        "Loaded",
+        ("True", "Loaded"),
+    ),
+    (
+        "only a leaving copy",
+        view(copy(CopyState.DRAINING)),
+        ("Unknown", "Pending"),
+        "Scheduled",
+        ("Unknown", "Pending"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "of", "ready", "kind", "part"), SITUATIONS, ids=[s[0] for s in SITUATIONS])
+def test_situations(case: str, of: ModelView, ready: tuple[str, str], kind: str, part: tuple[str, str]) -> None:
+    assert verdicts(of)["Ready"] == ready
+    assert verdicts(of)[kind] == part
+
+
+def test_messages_say_what_is_missing_and_what_to_do() -> None:
+    memory = message(view(refusal=Refusal(missing_bytes=100 * MEBIBYTE + 1)))
+    assert "256Mi" in memory
+    assert "101Mi are missing" in memory
+    assert "limits.memory or minReplicas" in memory
+    assert "larger" not in memory
+    absent = message(view(service=None, service_ready=False))
+    assert "no InferenceService iris in namespace demo" in absent
+    assert message(view(copy(CopyState.FAILED, PULL))) == "403 for s3://bucket/m."
+    formats = message(view(spec=replace(SPEC, framework="pytorch")))
+    assert "it loads sklearn, xgboost" in formats
+    kept = message(view(copy(CopyState.OUTDATED, LOAD)))
+    assert kept == "The previous content keeps serving. ValueError: no joblib."
+
+
+def test_messages_are_bounded() -> None:
+    long = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="x" * 1024)
+    assert len(message(view(copy(CopyState.OUTDATED, long)))) == 1024
+
+
+def test_more_attempts_change_nothing() -> None:
+    before = model_status(view(copy(CopyState.FAILED, PULL)), None, NOW)
+    later = PULL.model_copy(update={"attempts": 8, "retry_at": 1.0})
+    assert model_status(view(copy(CopyState.FAILED, later)), before, NOW + timedelta(minutes=1)) == before
+
+
+def test_the_order_of_copies_changes_nothing() -> None:
+    one, two = copy(CopyState.FAILED, PULL, "p1"), copy(CopyState.FAILED, LOAD, "p2")
+    assert model_status(view(one, two), None, NOW) == model_status(view(two, one), None, NOW)
+
+
+def test_transition_time_moves_only_with_the_status() -> None:
+    before = model_status(view(copy(CopyState.FAILED, PULL)), None, NOW)
+    after = model_status(view(copy(CopyState.FAILED, LOAD), artifact_seen=True), before, NOW + timedelta(minutes=1))
+    times = {c["type"]: c["lastTransitionTime"] for c in after["conditions"]}
+    assert times["Ready"] == "2026-08-01T12:00:00Z"  # still False, for another reason
+    assert times["StorageResolved"] == "2026-08-01T12:01:00Z"
+
+
+def test_a_status_of_another_writer_is_no_obstacle() -> None:
+    for previous in ({"conditions": None}, {"conditions": ["odd"]}, {"conditions": [{"type": "Ready"}]}):
+        assert model_status(view(), previous, NOW) == model_status(view(), None, NOW)
+
+
+@pytest.mark.parametrize(
+    ("of", "reason"),
+    [
+        (view(copy(CopyState.LOADED), artifact_seen=True), None),
+        (view(copy(CopyState.PENDING)), None),
+        (view(service=None, service_ready=False), None),
+        (view(service_ready=False), None),
+        (view(copy(CopyState.FAILED, PULL)), "AccessDenied"),
+        (view(copy(CopyState.OUTDATED, LOAD), artifact_seen=True), "LoadFailed"),
+        (view(refusal=Refusal(missing_bytes=1)), "InsufficientMemory"),
+    ],
+)
+def test_trouble_is_what_someone_has_to_act_on(of: ModelView, reason: str | None) -> None:
+    found = trouble(of)
+    assert (found.reason if found else None) == reason
+
+
+def test_explain_shows_copies_and_each_pods_word() -> None:
+    refusal = Refusal((Verdict("p1", "fits-memory", "100Mi missing"),), 100 * MEBIBYTE)
+    said = explain(view(copy(CopyState.FAILED, PULL, "p2"), copy(CopyState.LOADED), refusal=refusal))
+    assert [c["pod"] for c in said["copies"]] == ["p1", "p2"]
+    assert said["copies"][1]["failure"]["attempts"] == 7
+    assert said["refused"]["verdicts"] == [{"pod": "p1", "filter": "fits-memory", "message": "100Mi missing"}]
+    assert said["answers"] is True
+    assert {c["type"] for c in said["conditions"]} >= {"Ready", "Loaded"}
