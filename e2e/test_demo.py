@@ -58,7 +58,7 @@ def test_a_second_run_takes_seconds(demo: float) -> None:
 
 def test_kubectl_get_shows_sixty_ready_with_columns(demo: float) -> None:
     lines = kubernetes.kubectl("get", "tm", "-n", settings.NAMESPACE).splitlines()
-    assert {"NAME", "READY", "URL", "AGE"} <= set(lines[0].split())
+    assert {"NAME", "INFERENCESERVICE", "READY", "AGE"} <= set(lines[0].split())
     ready = lines[0].split().index("READY")
     assert [line.split()[ready] for line in lines[1:]] == ["True"] * 60
 
