@@ -39,9 +39,7 @@ _SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}"), HIDDEN),
     (
-        re.compile(
-            r"(aws_secret_access_key|aws_session_token|password|secret)(\s*[=:]\s*)[^\s,;'\"]+", re.IGNORECASE
-        ),
+        re.compile(r"(aws_secret_access_key|aws_session_token|password|secret)(\s*[=:]\s*)[^\s,;'\"]+", re.IGNORECASE),
         rf"\1\2{HIDDEN}",
     ),
 )
@@ -140,9 +138,7 @@ def _cut_start(text: str, length: int) -> str:
 class OncePer:
     """Says whether something may be logged again: at most once per ``seconds`` and key; bounded in keys."""
 
-    def __init__(
-        self, seconds: float, clock: Callable[[], float] = time.monotonic, max_keys: int = 1000
-    ) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic, max_keys: int = 1000) -> None:
         self._seconds = seconds
         self._clock = clock
         self._max_keys = max_keys
