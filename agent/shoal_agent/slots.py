@@ -62,6 +62,7 @@ class Slot:
     suspect: bool = False
     crashes: int = 0
     crashed_artifact: str = ""
+    linked: bool = False  # something may be staged under this name for the server to find
     foreign: str = ""  # what the server answers with under this name, when the agent knows no such copy
 
     @property
@@ -100,7 +101,7 @@ def want(slot: Slot, intent: CopyIntent | None) -> Slot:
 
 
 def begin(slot: Slot, doing: Doing, copy: Staged | None = None) -> Slot:
-    return replace(slot, doing=doing, loading=copy)
+    return replace(slot, doing=doing, loading=copy, linked=slot.linked or doing is Doing.LOADING)
 
 
 def end(slot: Slot) -> Slot:
@@ -150,7 +151,7 @@ def unloaded(slot: Slot) -> Slot:
 
 def removed(slot: Slot) -> Slot:
     """Nothing is left on disk."""
-    return replace(end(slot), current=None, upcoming=None, checked=False, live=False)
+    return replace(end(slot), current=None, upcoming=None, checked=False, live=False, linked=False)
 
 
 def failed(

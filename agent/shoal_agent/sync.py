@@ -87,7 +87,7 @@ def _towards_intent(slot: Slot, intent: CopyIntent, server_ready: bool) -> Step:
 def _towards_nothing(slot: Slot, server_ready: bool) -> Step:
     if slot.live or slot.foreign:
         return Unload() if server_ready else REST
-    return Remove() if slot.copies() else Forget()
+    return Remove() if slot.copies() or slot.linked else Forget()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Worker:
         self._chores: set[asyncio.Task[None]] = set()
         self._cancels: dict[str, threading.Event] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._closed = False
         self._deleting: set[str] = set()
         self._operations = 0
         self._touched: dict[str, int] = {}  # which operation last ended, by slot
@@ -106,6 +107,7 @@ class Worker:
                     intent=newest.intent,
                     current=served.copy if served else None,
                     upcoming=fresh.copy if fresh else None,
+                    linked=any(item.linked for item in items),
                     suspect=crashes is not None,
                     crashes=crashes or 0,
                     crashed_artifact=newest.copy.artifact if crashes else "",
@@ -179,13 +181,17 @@ class Worker:
         return self._lanes.running(Lane.LOAD) + self._lanes.running(Lane.TRIAL) > 0
 
     async def close(self) -> None:
+        """End what is under way. What was half done is found out at the next start."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
         for cancelled in self._cancels.values():
             cancelled.set()
         running = [*self._tasks.values(), *self._chores]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
     # The slots.
 
@@ -251,7 +257,7 @@ class Worker:
         if timer is not None:
             timer.cancel()
         slot = self.slots.get(name)
-        if slot is None:
+        if slot is None or self._closed:
             return
         match sync.next_step(slot, self._server_ready, self._clock()):
             case sync.Rest():
@@ -274,7 +280,7 @@ class Worker:
                     self._pump()
 
     def _pump(self) -> None:
-        while (taken := self._lanes.take()) is not None:
+        while not self._closed and (taken := self._lanes.take()) is not None:
             name, lane = taken
             slot = self.slots.get(name)
             step = sync.next_step(slot, self._server_ready, self._clock()) if slot is not None else sync.REST

@@ -27,6 +27,7 @@ from shoal_api.messages import (
     content_digest,
     copy_id,
 )
+from shoal_api.storage_secrets import STORAGE_FILE, AnnotatedSecret, StorageDocument
 
 REPOSITORY = Path(__file__).parents[3]
 PLUGINS = REPOSITORY / "runtimes"
@@ -324,7 +325,8 @@ class Pod:
             "serving.kserve.io/s3-usehttps": "0",
             "serving.kserve.io/s3-region": "us-east-1",
         }
-        (self.credentials / "storage.json").write_text(json.dumps({"version": 1, "secrets": [{"name": "s3", "annotations": annotations}]}))
+        document = StorageDocument(secrets=[AnnotatedSecret(name="s3", annotations=annotations)])
+        (self.credentials / STORAGE_FILE).write_text(document.model_dump_json(by_alias=True))
         self.keys(ACCESS_KEY, SECRET_KEY)
         self.agent = Process(
             [sys.executable, "-m", "shoal_agent.main"],

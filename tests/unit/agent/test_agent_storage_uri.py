@@ -1,0 +1,68 @@
+"""Storage URIs: what is accepted, and what a user is told otherwise."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shoal_api.storage_uri import StorageUriError, parse_storage_uri
+
+
+@pytest.mark.parametrize(
+    ("raw", "bucket", "key", "prefix", "folder"),
+    [
+        ("s3://b1/m1", "b1", "m1", "m1/", False),
+        ("s3://b1/a/b/m1/", "b1", "a/b/m1", "a/b/m1/", True),
+        ("S3://My_Bucket.x/m", "My_Bucket.x", "m", "m/", False),
+        ("s3://b1", "b1", "", "", True),
+        ("s3://b1/", "b1", "", "", True),
+        ("s3://b1/mit leer/ü?#%2e", "b1", "mit leer/ü?#%2e", "mit leer/ü?#%2e/", False),
+        ("s3://b1/a/..b/c..", "b1", "a/..b/c..", "a/..b/c../", False),
+    ],
+)
+def test_good(raw: str, bucket: str, key: str, prefix: str, folder: bool) -> None:
+    uri = parse_storage_uri(raw)
+    assert (uri.scheme, uri.bucket, uri.key, uri.prefix, uri.folder, str(uri)) == (
+        "s3",
+        bucket,
+        key,
+        prefix,
+        folder,
+        raw,
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason", "hint"),
+    [
+        ("gs://b/m", "StorageUriNotSupported", "s3://"),
+        ("https://host/m.joblib", "StorageUriNotSupported", "supported: s3://"),
+        ("pvc://claim/m", "StorageUriNotSupported", "pvc://"),
+        ("", "StorageUriInvalid", "no scheme"),
+        ("models/m1", "StorageUriInvalid", "no scheme"),
+        ("s3:/b/m", "StorageUriInvalid", "no scheme"),
+        ("s3:///m1", "StorageUriInvalid", "no bucket"),
+        ("s3://user:pass@bucket/m", "StorageUriInvalid", "not a bucket name"),
+        ("s3://host:9000/m", "StorageUriInvalid", "endpoint"),
+        ("s3://b1/a/../m", "StorageUriInvalid", "'..'"),
+        ("s3://b1/./m", "StorageUriInvalid", "'.'"),
+        ("s3://b1/a//m", "StorageUriInvalid", "extra slash"),
+        ("s3://b1/m\n", "StorageUriInvalid", "control characters"),
+        (" s3://b1/m", "StorageUriInvalid", "spaces around"),
+        ("s3://b1/" + "x" * 3000, "StorageUriInvalid", "at most 2048"),
+    ],
+)
+def test_bad(raw: str, reason: str, hint: str) -> None:
+    with pytest.raises(StorageUriError) as caught:
+        parse_storage_uri(raw)
+    assert caught.value.reason == reason
+    assert hint in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_accepted_stays_below_its_bucket(text: str) -> None:
+    try:
+        uri = parse_storage_uri(f"s3://bucket/{text}")
+    except StorageUriError:
+        return
+    assert not uri.key.startswith("/")
+    assert not {"", ".", ".."} & set(uri.key.split("/")) or uri.key == ""

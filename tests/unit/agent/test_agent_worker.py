@@ -1,0 +1,292 @@
+"""The worker with real files and threads, beside a storage and a server by script that fail at random."""
+
+import asyncio
+import contextlib
+import random
+import threading
+from pathlib import Path
+
+import pytest
+from shoal_agent.cache import Cache
+from shoal_agent.exchange import Accepted, Observed
+from shoal_agent.metrics import Metrics
+from shoal_agent.retries import Backoff
+from shoal_agent.servers import LoadedModel, ServerError, ServerGone, ServerState
+from shoal_agent.servers.connection import TcpConnection
+from shoal_agent.slots import Doing
+from shoal_agent.staging import Staging
+from shoal_agent.storage import ArtifactFile, Limits, Listing, StorageError
+from shoal_agent.worker import Worker
+from shoal_api.messages import CopyIntent
+from shoal_api.storage_uri import StorageUri
+
+
+class Storage:
+    """Keys and contents; ``broken`` is the chance that a call fails."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.broken = 0.0
+        self.fetched = 0
+        self._chance = chance
+
+    def find(self, uri: StorageUri, limits: Limits) -> Listing:
+        if self._chance.random() < self.broken:
+            raise StorageError("StorageUnreachable", "no")
+        if uri.key not in self.objects:
+            raise StorageError("ArtifactNotFound", "no")
+        content = self.objects[uri.key]
+        return Listing(uri.key, (ArtifactFile(uri.key, "model.joblib", len(content), content.decode()),))
+
+    def fetch(self, uri: StorageUri, file: ArtifactFile, target: Path, cancelled: threading.Event) -> None:
+        if self._chance.random() < self.broken:
+            raise StorageError("StorageUnreachable", "no")
+        target.write_bytes(self.objects[uri.key])
+        self.fetched += 1
+
+
+class Server:
+    """Holds what it read from the slots; content that starts with ``bad`` does not load, ``kill`` ends it."""
+
+    def __init__(self, slots: Path, chance: random.Random) -> None:
+        self._slots = slots
+        self._chance = chance
+        self.models: dict[str, tuple[str, bytes]] = {}
+        self.up = True
+        self.broken = 0.0
+        self.boots = 1
+        self.loads = 0
+        self.most_at_once = 0
+        self._now = 0
+
+    def prepare(self, folder: Path, name: str, framework: str) -> None:
+        (folder / "settings").write_text(name)
+
+    async def load(self, name: str) -> None:
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            folder = (self._slots / name).resolve()
+            content = (folder / "model.joblib").read_bytes()
+            assert (folder / "settings").read_text() == name
+            await asyncio.sleep(self._chance.random() * 0.002)
+            if not self.up:
+                raise ServerGone("gone")
+            if content.startswith(b"kill"):
+                self.end()
+                raise ServerGone("gone")
+            if content.startswith(b"bad"):
+                raise ServerError("ModelLoadFailed", "bad")
+            self.loads += 1
+            self.models[name] = (folder.name, content)
+            if self._chance.random() < self.broken:
+                raise ServerError("ModelLoadTimeout", "loaded, but said nothing")
+        finally:
+            self._now -= 1
+
+    async def unload(self, name: str) -> None:
+        if not self.up:
+            raise ServerGone("gone")
+        if self._chance.random() < self.broken:
+            raise ServerError("ModelUnloadFailed", "no")
+        self.models.pop(name, None)
+
+    async def state(self) -> ServerState:
+        models = tuple(LoadedModel(name, copy, True) for name, (copy, _) in self.models.items())
+        return ServerState(str(self.boots), models)
+
+    async def find(self, name: str) -> LoadedModel | None:
+        if not self.up:
+            raise ServerGone("gone")
+        held = self.models.get(name)
+        return LoadedModel(name, held[0], True) if held else None
+
+    async def alive(self) -> bool:
+        return self.up
+
+    async def hold(self) -> TcpConnection:
+        raise ServerGone("nobody holds")
+
+    async def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.models, self.up = {}, False
+        self.boots += 1
+
+
+class World:
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.folder = folder
+        self.storage = Storage(self.chance)
+        self.staging = Staging(folder)
+        self.server = Server(folder / "slots", self.chance)
+        self.wanted: dict[str, CopyIntent] = {}
+        self.worker = self.new_worker()
+
+    def new_worker(self) -> Worker:
+        self.cache = Cache(self.folder / "cache", {"s3": self.storage}, Limits(1000, 10))
+        self.observed = Observed()
+        worker = Worker(
+            cache=self.cache,
+            staging=self.staging,
+            server=self.server,
+            observed=self.observed,
+            metrics=Metrics(),
+            changed=lambda: None,
+            backoff=Backoff(initial=0.005, maximum=0.02),
+            concurrent_pulls=3,
+            concurrent_loads=2,
+            chance=self.chance.random,
+        )
+        self.cache.open()
+        worker.start(self.staging.open())
+        return worker
+
+    async def restart_agent(self) -> None:
+        await self.worker.close()
+        self.worker = self.new_worker()
+        await self.look()
+        self.tell()
+
+    async def look(self) -> None:
+        if self.server.up:
+            mark = self.worker.mark()
+            self.worker.server_up(await self.server.state(), mark)
+
+    def want(self, name: str, key: str, uid: str) -> None:
+        self.wanted[name] = CopyIntent(
+            name=name, copy_id=f"{uid}.{key}", storage_uri=f"s3://bucket/{key}", framework="sklearn", memory_bytes=1
+        )
+
+    def tell(self) -> None:
+        self.worker.accept(Accepted(wanted=tuple(self.wanted.values()), whole=True))
+
+    async def restart_server(self) -> None:
+        self.worker.server_down()
+        self.server.up = True
+        await self.look()
+
+    async def settle(self, seconds: float = 10) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.settled():
+                    if not self.server.up:
+                        await self.restart_server()
+                    await asyncio.sleep(0.005)
+        assert self.settled(), [slot for slot in self.worker.slots.values() if not slot.settled]
+
+    def settled(self) -> bool:
+        slots = self.worker.slots
+        return set(slots) == set(self.wanted) and all(
+            slot.settled and slot.doing is Doing.NOTHING for slot in slots.values()
+        )
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_happens_the_pod_ends_up_as_wanted(tmp_path: Path, seed: int) -> None:
+    world = World(tmp_path, seed)
+    chance = world.chance
+    for number in range(8):
+        world.storage.objects[f"k{number}"] = f"good {number}".encode()
+    world.storage.objects["bad"], world.storage.objects["kill"] = b"bad", b"kill"
+    await world.look()
+    world.storage.broken, world.server.broken = 0.2, 0.2
+    for turn in range(60):
+        match chance.randrange(10):
+            case 0 if turn % 3 == 0:
+                await world.restart_agent()
+            case 1:
+                world.server.end()
+                await asyncio.sleep(chance.random() * 0.01)
+                await world.restart_server()
+            case 2 | 3:
+                world.wanted.pop(f"m{chance.randrange(6)}", None)
+            case _:
+                key = chance.choice([*(f"k{number}" for number in range(8)), "bad", "missing", "kill"])
+                world.want(f"m{chance.randrange(6)}", key, f"u{chance.randrange(3)}")
+        if not world.server.up:
+            await world.restart_server()
+        world.tell()
+        await asyncio.sleep(chance.random() * 0.01)
+    world.storage.broken = world.server.broken = 0.0
+    for name, intent in list(world.wanted.items()):
+        # An innocent copy that was loading alone at three ends of the server is given up as well.
+        given_up = name in world.worker.slots and world.worker.slots[name].crashes > 0
+        if given_up or intent.storage_uri.rpartition("/")[2] in ("bad", "missing", "kill"):
+            world.want(name, f"k{chance.randrange(8)}", "last")
+    world.tell()
+    await world.settle()
+    for name, intent in world.wanted.items():
+        key = intent.storage_uri.rpartition("/")[2]
+        assert world.server.models[name][1] == world.storage.objects[key]
+    assert set(world.server.models) == set(world.wanted)
+    assert {slot.name: slot.serving for slot in world.observed.everything()} == {
+        name: intent.copy_id for name, intent in world.wanted.items()
+    }
+    assert world.server.most_at_once <= 2
+    await _nothing_left_over(world)
+    # Quiet: nothing is done any more, and a restarted agent does nothing either.
+    loads, fetched = world.server.loads, world.storage.fetched
+    await world.restart_agent()
+    await world.settle()
+    assert (world.server.loads, world.storage.fetched) == (loads, fetched)
+    await world.worker.close()
+
+
+async def _nothing_left_over(world: World) -> None:
+    count = len(world.wanted)
+    keys = {copy.artifact for slot in world.worker.slots.values() for copy in slot.copies()}
+    async with asyncio.timeout(5):
+        while True:
+            copies = [path for path in (world.folder / "copies").iterdir() if path.is_dir()]
+            cached = {path.name for path in (world.folder / "cache").iterdir()}
+            if len(copies) == count and cached == keys:
+                break
+            await asyncio.sleep(0.01)
+    assert len(list((world.folder / "slots").iterdir())) == count
+
+
+async def test_a_thousand_at_once_are_loaded_within_bounds(tmp_path: Path) -> None:
+    world = World(tmp_path, 1)
+    for number in range(1000):
+        world.storage.objects[f"k{number}"] = b"good"
+        world.want(f"m{number}", f"k{number}", "u")
+    await world.look()
+    world.tell()
+    await world.settle(60)
+    assert world.server.most_at_once <= 2
+    await world.worker.close()
+    # A thousand present at start.
+    world.server.end()
+    world.server.up = True
+    world.worker = world.new_worker()
+    await world.look()
+    world.tell()
+    await world.settle(60)
+    assert world.storage.fetched == 1000
+    await world.worker.close()
+
+
+async def test_a_copy_that_kills_is_given_up_and_the_others_stay(tmp_path: Path) -> None:
+    world = World(tmp_path, 2)
+    for number in range(5):
+        world.storage.objects[f"k{number}"] = b"good"
+        world.want(f"m{number}", f"k{number}", "u")
+    world.storage.objects["kill"] = b"kill"
+    world.want("killer", "kill", "u")
+    await world.look()
+    world.tell()
+    async with asyncio.timeout(10):
+        while (slot := world.worker.slots["killer"]).failure is None or slot.failure.retry_at is not None:
+            if not world.server.up:
+                await world.restart_server()
+            await asyncio.sleep(0.002)
+    boots = world.server.boots
+    await asyncio.sleep(0.3)
+    assert world.server.boots == boots <= 6
+    assert set(world.server.models) == {f"m{number}" for number in range(5)}
+    world.storage.objects["kill"] = b"good now"
+    await world.settle()
+    await world.worker.close()
