@@ -1,6 +1,7 @@
 """One agent: the parts wired together, and what concerns them all (draining, the epoch on disk, rotated Secrets)."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import uuid
@@ -29,6 +30,7 @@ from .storage.s3 import S3Source
 from .worker import Worker
 
 SECRETS_SECONDS: Final = 2.0
+FIRST_LOOK_SECONDS: Final = 5.0
 
 
 class Agent:
@@ -53,8 +55,8 @@ class Agent:
         self._staging = Staging(settings.models_dir)
         self._epoch_file = settings.models_dir / "epoch"
         self._exchange = Exchange(
-            Identity(settings.namespace, settings.pod, settings.pod_uid, session=uuid.uuid4().hex),
-            _read_epoch(self._epoch_file),
+            Identity(settings.namespace, settings.pod, settings.pod_uid, session=_session(settings.models_dir)),
+            _read_number(self._epoch_file),
         )
         self._epoch_saved = self._exchange.epoch
         self._control_plane = ControlPlane(
@@ -95,12 +97,18 @@ class Agent:
             logs.info("agent ready", pod=self._settings.pod, models=len(self._worker.slots))
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run())
-                group.create_task(self._control_plane.run())
+                group.create_task(self._speak())
                 group.create_task(self._watch_secrets())
         finally:
             await runner.cleanup()
             await self._worker.close()
             await self._server.close()
+
+    async def _speak(self) -> None:
+        """Talk to the operator once the server was looked at: a restarted agent must not call a healthy server gone."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._watch.looked.wait(), FIRST_LOOK_SECONDS)
+        await self._control_plane.run()
 
     def _lay_out(self) -> list[Found]:
         shared = self._settings.shared_dir
@@ -141,7 +149,7 @@ class Agent:
     def _accept(self, accepted: Accepted) -> None:
         if self._exchange.epoch != self._epoch_saved:
             self._epoch_saved = self._exchange.epoch
-            _write_epoch(self._epoch_file, self._epoch_saved)
+            _write_number(self._epoch_file, self._epoch_saved)
         self._worker.accept(accepted)
         if accepted.drained:
             self._drained.set()
@@ -209,15 +217,25 @@ def _allow(path: Path, mode: int) -> None:
         logs.warning("cannot set mode", path=str(path), error=str(error))
 
 
-def _read_epoch(file: Path) -> int:
+def _read_number(file: Path) -> int:
     try:
         return int(file.read_text())
     except (OSError, ValueError):
         return 0
 
 
-def _write_epoch(file: Path, epoch: int) -> None:
-    """A dozen bytes, once per operator: not worth a thread."""
+def _write_number(file: Path, number: int) -> None:
+    """A dozen bytes, once per operator or process: not worth a thread."""
     temporary = file.with_suffix(".new")
-    temporary.write_text(str(epoch))
+    temporary.write_text(str(number))
     os.replace(temporary, file)
+
+
+def _session(folder: Path) -> str:
+    """Names this process in an order, so that a late message of an earlier one is known as such. The volume lives as
+    long as the pod, and so does the count."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "session"
+    count = _read_number(file) + 1
+    _write_number(file, count)
+    return f"{count:010d}-{uuid.uuid4().hex}"

@@ -67,7 +67,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks. ``session`` is random per agent process."""
+    """Who speaks. ``session`` names this agent process; a later one sorts higher."""
 
     namespace: str
     pod: str

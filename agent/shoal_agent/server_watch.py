@@ -16,6 +16,8 @@ RETRY_SECONDS: Final = 0.1
 RETRY_MAX_SECONDS: Final = 1.0
 HEALTH_SECONDS: Final = 2.0
 RECONCILE_SECONDS: Final = 60.0
+MISSES: Final = 2
+"""So many health checks in a row may fail (one, on a busy machine) before the server counts as frozen."""
 PATIENCE: Final = 10
 """How many health checks in a row may fail while something loads; a load may stop MLServer's one thread."""
 
@@ -42,6 +44,8 @@ class ServerWatch:
         self.up = False
         self.healthy = True
         self.message = "The model server has not started yet."
+        self.looked = asyncio.Event()
+        """Set once it is known whether the process is there."""
 
     @property
     def ready(self) -> bool:
@@ -55,6 +59,7 @@ class ServerWatch:
                 connection = await self._server.hold()
             except ServerGone as error:
                 self._down(f"The model server does not accept connections: {error}")
+                self.looked.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, RETRY_MAX_SECONDS)
                 continue
@@ -81,6 +86,7 @@ class ServerWatch:
             self._watcher.server_state(state, mark)
             return True
         self.boot, self.up, self.healthy, self.message, self._failures = state.boot, True, True, "", 0
+        self.looked.set()
         logs.info("server up", boot=state.boot, models=len(state.models))
         self._watcher.server_up(state, mark)
         self._changed()
@@ -127,7 +133,7 @@ class ServerWatch:
             self._failures = 0
         else:
             self._failures += 1
-        healthy = self._failures < (PATIENCE if self._watcher.loading() else 1)
+        healthy = self._failures < (PATIENCE if self._watcher.loading() else MISSES)
         if healthy != self.healthy and not ended.done():
             self.healthy = healthy
             self.message = "" if healthy else "The model server does not answer its health check in time."

@@ -94,7 +94,7 @@ class SyncRequest(Message):
     namespace: str
     pod: str
     pod_uid: str
-    session: str  # random per agent process
+    session: str  # names the agent process; that of a later process of the same pod sorts higher
     epoch: int = 0  # highest epoch the agent has obeyed
     server: ServerReport
     draining: bool = False  # preStop asked for the pod to be emptied

@@ -33,7 +33,7 @@ class SimPod:
     rng: random.Random
     broken: Callable[[CopyIntent], bool]
     on_unload: Callable[["SimPod", str, str], None]
-    session: str = "s0"
+    session: str = "0000000001"
     epoch: int = 0
     server_ready: bool = True
     draining: bool = False
@@ -50,7 +50,7 @@ class SimPod:
 
     def restart_agent(self) -> None:
         """The agent starts again: it knows only what the server lists."""
-        self.session = f"s{self.rng.random()}"
+        self.session = f"{int(self.session) + 1:010d}"
         self.desired, self.desired_version, self.busy = {}, 0, {}
         self.version = self.acknowledged = 0
         self.history = {}

@@ -53,15 +53,21 @@ class Planner:
         )
 
     def _renew(self, need: ModelNeed) -> None:
-        """Copies of an older content load the new one beside it where there is room, else elsewhere."""
+        """Copies of an older content load the new one beside it where there is room, else elsewhere.
+
+        One that answers nothing makes way where there is no room for both: its agent may be about to load it.
+        """
         for copy in need.copies:
             if copy.current or copy.leaving:
                 continue
             pod = self.pods.get(copy.pod_uid)
-            extra = need.memory_bytes if copy.answers else 0  # nothing loaded: the new content takes its place
-            if pod is not None and extra <= pod.free:
-                pod.committed += extra
+            if pod is None:
+                continue
+            if need.memory_bytes <= pod.free:
+                pod.committed += need.memory_bytes
                 self.replace.append(Placement(need.key, copy.pod_uid))
+            elif not copy.answers:
+                self.retire.append(Placement(need.key, copy.pod_uid))
 
     def _fill(self, need: ModelNeed) -> None:
         replaced = {placement.pod_uid for placement in self.replace if placement.model == need.key}

@@ -13,7 +13,8 @@ from .world import Copy, Model, Pod, Stage, Waiting
 
 def charge(pod: Pod, copy: Copy) -> None:
     """Bring the pod's ledger up to date: while a copy is replaced, old and new content are both in memory."""
-    replacing = copy.stage is Stage.PLACED and copy.serving is not None and copy.serving != copy.want
+    outdated = copy.serving is not None and copy.serving != copy.want
+    replacing = copy.stage is Stage.PLACED and (copy.replacing or outdated)
     due = copy.memory * 2 if replacing else copy.memory
     pod.committed += due - copy.charged
     copy.charged = due
@@ -43,6 +44,7 @@ def replace(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
     copy.storage_uri = model.spec.storage_uri
     copy.framework = model.spec.framework
     copy.report = None
+    copy.replacing = True
     charge(pod, copy)
     want(ctx, model, pod, copy)
 
@@ -114,9 +116,9 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
         ctx.plan_waiting(service)
 
 
-def adopt_stray(pod: Pod, name: str, uid: str, memory: int) -> None:
+def adopt_stray(pod: Pod, name: str, memory: int) -> None:
     """The agent holds a slot that nobody wants: keep its name and memory taken until it is confirmed gone."""
-    copy = Copy(name, uid, pod.spec.uid, "", "", "", memory, stage=Stage.UNLOADING)
+    copy = Copy(name, "", pod.spec.uid, "", "", "", memory, stage=Stage.UNLOADING)
     copy.removed_version = pod.desired.version
     pod.copies[name] = copy
     pod.unloading.add(name)

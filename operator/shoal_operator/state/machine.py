@@ -108,7 +108,8 @@ def _pass_time(ctx: Context) -> None:
 
 def _next_wake(world: World, now: float) -> float | None:
     if world.recovering:
-        return world.started_at + world.timing.recovery
+        deadline = world.started_at + world.timing.recovery
+        return deadline if deadline > now else None
     times = [world.grace[0].at] if world.grace else []
     for uid in world.unhealthy:
         since = world.pods[uid].unhealthy_since

@@ -10,8 +10,7 @@ from .context import Context
 from .effects import ClaimEpoch, DesiredChanged, Recovered
 from .events import Kind
 from .pods import note_health, release
-from .values import ModelKey
-from .world import Model, Pod, Stage, World
+from .world import Pod, Stage, World
 
 
 def advance(ctx: Context) -> None:
@@ -52,32 +51,13 @@ def _adopt(ctx: Context, pod: Pod) -> int:
     if not pod.observed_version:
         for stored in world.stored.get(pod.spec.uid, ()):
             model = ctx.model(stored.model, stored.uid)
-            if model is not None and stored.model.name not in pod.copies:
+            # With another content than the stored one the agent's report, when it comes, says what to do.
+            current = model is not None and stored.content == model.spec.content
+            if model is not None and current and stored.model.name not in pod.copies:
                 copies.place(ctx, model, pod)
                 adopted += 1
         return adopted
-    for name, report in pod.slots.items():
-        model = world.models.get(ModelKey(pod.spec.namespace, name))
-        held = report.serving or report.target
-        if model is None or held is None or not held.startswith(model.spec.uid + "."):
-            reports.stray(ctx, pod, report)
-            continue
-        _adopt_copy(ctx, pod, model, name)
-        adopted += 1
-    return adopted
-
-
-def _adopt_copy(ctx: Context, pod: Pod, model: Model, name: str) -> None:
-    report = pod.slots[name]
-    copy = copies.place(ctx, model, pod)
-    copy.report, copy.serving = report, report.serving
-    if copy.serving == copy.want:
-        model.artifact_seen = model.spec.content
-    elif report.target != copy.want and copy.serving is not None:
-        # The content changed while no operator ran: whether there is room for both is placement's to decide.
-        copy.want = copy.serving
-        pod.desired.set(name, copy.intent())
-    copies.charge(pod, copy)
+    return sum(reports.adopt(ctx, pod, report) for report in pod.slots.values())
 
 
 def _announce(ctx: Context) -> None:

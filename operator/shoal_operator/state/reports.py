@@ -14,16 +14,16 @@ def apply(ctx: Context, request: SyncRequest) -> None:
     """Take in one sync request. Whether its delta fitted shows in ``Pod.observed_version`` (0: send everything)."""
     world = ctx.world
     pod = world.pods.get(request.pod_uid)
-    if pod is None:
-        return
+    if pod is None or request.session < pod.session:
+        return  # unknown, or a late message of a process that has ended
     world.highest_agent_epoch = max(world.highest_agent_epoch, request.epoch)
     if pod.session != request.session:
         pod.session = request.session
         pod.observed_version = 0
     was_placeable, served = pod.placeable, pod.serves
-    pod.connected = True
     pod.server = request.server
     changed = _merge(pod, request)
+    pod.connected = pod.observed_version > 0  # else what it holds is not known yet
     if world.recovering:
         return
     if pod.serves != served:
@@ -63,8 +63,10 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
     report = pod.slots.get(name)
     copy = pod.copies.get(name)
     if copy is None:
-        if report is not None:
-            stray(ctx, pod, report)
+        model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))
+        if report is not None and adopt(ctx, pod, report) and model is not None:
+            refresh(ctx, model)
+            ctx.plan_model(model)
         return
     answered, was_current, failed = (
         copy.answers,
@@ -73,6 +75,8 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
     )
     copy.report = report
     copy.serving = report.serving if report is not None else None
+    if report is not None and report.target == copy.want:
+        copy.replacing = False
     copies.charge(pod, copy)
     model = ctx.model(ModelKey(pod.spec.namespace, name), copy.uid)
     if model is None or copy.stage is not Stage.PLACED:
@@ -107,10 +111,27 @@ def end_move(ctx: Context, model: Model) -> None:
     refresh(ctx, model)
 
 
-def stray(ctx: Context, pod: Pod, report: SlotReport) -> None:
-    """A slot that the agent holds although nothing wants it: the full desired list will have it unloaded."""
-    held = report.serving or report.target
-    uid = held.split(".", 1)[0] if held else ""
+def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
+    """Take over what the agent holds and nobody placed: as it is if its model exists and it fits, else to unload."""
     model = ctx.world.models.get(ModelKey(pod.spec.namespace, report.name))
-    memory = model.spec.memory_bytes if model is not None and model.spec.uid == uid else 0
-    copies.adopt_stray(pod, report.name, uid, memory)
+    held = report.serving or report.target
+    if model is None or held is None or not held.startswith(model.spec.uid + "."):
+        copies.adopt_stray(pod, report.name, 0)
+        return False
+    double = report.serving is not None and report.serving != model.want and report.target == model.want
+    due = model.spec.memory_bytes * (2 if double else 1)
+    # Loading what nobody wants any more has to go first, since both may not fit.
+    superseded = report.serving is None and report.target != model.want
+    if superseded or due > pod.spec.capacity_bytes - pod.committed or pod.spec.service != model.spec.service:
+        copies.adopt_stray(pod, report.name, model.spec.memory_bytes)
+        return False
+    copy = copies.place(ctx, model, pod)
+    copy.report, copy.serving = report, report.serving
+    if copy.serving == copy.want:
+        model.artifact_seen = model.spec.content
+    elif report.target != copy.want and copy.serving is not None:
+        # The content changed while no operator ran: whether there is room for both is placement's to decide.
+        copy.want = copy.serving
+        pod.desired.set(copy.name, copy.intent())
+    copies.charge(pod, copy)
+    return True

@@ -50,6 +50,7 @@ class Copy:
     serving: str | None = None
     report: SlotReport | None = None
     charged: int = 0
+    replacing: bool = False  # until the agent says that it works on `want`, it may still load the content before
     removed_version: int = 0  # the desired list's version that first lacked it
 
     @property
