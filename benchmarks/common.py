@@ -38,6 +38,7 @@ class Attack:
     p50: float
     p99: float
     failed: int
+    answers: str  # status codes and the first errors, for the message when something failed
 
 
 async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: int = 0, workers: int = 16) -> Attack:
@@ -58,7 +59,8 @@ async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: i
     latencies = report["latencies"]
     sent = report["requests"]
     good = report["status_codes"].get("200", 0)
-    return Attack(sent, report["throughput"], latencies["50th"] / 1e6, latencies["99th"] / 1e6, sent - good)
+    answers = f"{report['status_codes']} {report['errors'][:3]}"
+    return Attack(sent, report["throughput"], latencies["50th"] / 1e6, latencies["99th"] / 1e6, sent - good, answers)
 
 
 async def _run(*command: str) -> bytes:

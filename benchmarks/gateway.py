@@ -84,7 +84,7 @@ async def measure(way: Way, folder: Path, *, seconds: float, rate: int = 0) -> M
     before = cpu_seconds(way.envoy_pid) if way.envoy_pid else 0.0
     result = await attack(targets, folder, seconds=seconds, rate=rate)
     if result.failed:
-        raise RuntimeError(f"{way.name}: {result.failed} of {result.requests} requests failed")
+        raise RuntimeError(f"{way.name}: {result.failed} of {result.requests} requests failed: {result.answers}")
     used = cpu_seconds(way.envoy_pid) - before if way.envoy_pid else None
     return Measured(result, None if used is None else 1e6 * used / result.requests)
 

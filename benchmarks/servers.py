@@ -14,6 +14,7 @@ from shoal_operator.gateway.bootstrap import to_yaml
 from shoal_operator.gateway.clusters import IDLE_SECONDS
 from shoal_operator.gateway.envoy_json import (
     CONNECTION_MANAGER,
+    EXTENSIONS,
     address,
     listener,
     load_assignment,
@@ -111,13 +112,19 @@ class MlServer(Process):
 class StaticEnvoy(Process):
     """An Envoy without control plane whose only listener has this one action for every request."""
 
-    def __init__(self, action: dict[str, Any], clusters: list[dict[str, Any]], folder: Path) -> None:
+    def __init__(
+        self,
+        action: dict[str, Any],
+        clusters: list[dict[str, Any]],
+        folder: Path,
+        *filters: dict[str, Any],
+    ) -> None:
         self.port, admin = free_port(HOST), free_port(HOST)
         manager = {
             "@type": CONNECTION_MANAGER,
             "stat_prefix": "plain",
             "generate_request_id": False,
-            "http_filters": [router()],
+            "http_filters": [*filters, router()],
             "route_config": {
                 "name": "all",
                 "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, **action}]}],
@@ -169,4 +176,9 @@ def plain_route(port: int, folder: Path) -> StaticEnvoy:
 def instant(folder: Path, name: str) -> StaticEnvoy:
     """A server that answers at once and says its name."""
     answer = json.dumps({"pod": name, "outputs": [0] * 10})
-    return StaticEnvoy({"direct_response": {"status": 200, "body": {"inline_string": answer}}}, [], folder)
+    # An answer before the whole request was read would end the connection, and each request would cost a new one.
+    read_all = {
+        "name": "buffer",
+        "typed_config": {"@type": EXTENSIONS + "filters.http.buffer.v3.Buffer", "max_request_bytes": 1 << 20},
+    }
+    return StaticEnvoy({"direct_response": {"status": 200, "body": {"inline_string": answer}}}, [], folder, read_all)
