@@ -50,6 +50,11 @@ class KubeError(Exception):
         return self.status == 409
 
     @property
+    def namespace_ending(self) -> bool:
+        """Refused because the namespace is being deleted: nobody has to act."""
+        return self.status == 403 and "because it is being terminated" in self.message
+
+    @property
     def transient(self) -> bool:
         """The same request may succeed later without anyone changing anything."""
         return self.status in _TRANSIENT or self.status >= 500

@@ -79,7 +79,7 @@ class FailureEvents:
                 await self._api.request("POST", path, body=event)
             except KubeError as error:
                 # An event that is lost is in the object's status still, so it is not tried again.
-                if self._complain.ready(error.status):
+                if not error.namespace_ending and self._complain.ready(error.status):
                     log.warning("an event was not taken", extra={"event": "EventRefused", "answer": str(error)})
 
     def _event(self, regarding: Regarding, reason: str, message: str) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Applier:
 
 
 def _trouble(key: ObjectKey, error: KubeError) -> Exception:
-    if error.transient or error.status == 401:
+    if error.transient or error.status == 401 or error.namespace_ending:
         log.info(
             "an owned object could not be applied yet",
             extra={

@@ -72,7 +72,7 @@ def _problem(status: Object) -> Problem | None:
             return Problem(
                 reasons.UNSCHEDULABLE,
                 f"No node takes the pod: {_text(condition.get('message')) or 'no message'} Lower the predictor's "
-                "resources.requests, or add nodes.",
+                "resources.requests, change its nodeSelector, affinity or tolerations, or add nodes.",
             )
     for container in _containers(status):
         problem = _container_problem(container)
