@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import shutil
 import signal
 import tempfile
 from dataclasses import replace
@@ -36,9 +37,9 @@ class Envoy:
     def __init__(self, options: Options, node: str = "envoy-1") -> None:
         self.options = options
         self.node = node
-        self._folder = Path(tempfile.mkdtemp(prefix="shoal-envoy-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="shoal-envoy-"))
         self._process: asyncio.subprocess.Process | None = None
-        self.log = self._folder / "envoy.log"
+        self.log = self.folder / "envoy.log"
 
     @property
     def base(self) -> str:
@@ -54,7 +55,7 @@ class Envoy:
         return self._process.pid
 
     async def start(self, *, wait: bool = True) -> "Envoy":
-        file = self._folder / "envoy.yaml"
+        file = self.folder / "envoy.yaml"
         file.write_text(to_yaml(bootstrap(self.options)))
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
@@ -69,7 +70,11 @@ class Envoy:
         return self
 
     async def ready(self, seconds: float = 20.0) -> None:
-        await eventually(self.is_ready, seconds, f"Envoy is not ready; see {self.log}")
+        try:
+            await eventually(self.is_ready, seconds, "Envoy is not ready")
+        except AssertionError as error:
+            error.add_note(self.log.read_text()[-2000:])
+            raise
 
     async def is_ready(self) -> bool:
         try:
@@ -180,6 +185,7 @@ class World:
     async def close(self) -> None:
         for envoy in self.envoys:
             await envoy.stop()
+            shutil.rmtree(envoy.folder)
         await self.gateway.close()
         for pod in self.pods:
             await pod.stop()
