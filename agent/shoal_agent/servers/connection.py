@@ -20,11 +20,10 @@ class TcpConnection:
         """Raises ServerGone."""
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_SECONDS)
+            # The server may have gone again by now, and its socket with it: an OSError as well.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:  # TimeoutError is one
             raise ServerGone(f"{host}:{port}: {error or 'timed out'}") from error
-        raw = writer.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return cls(reader, writer)
 
     async def ended(self) -> None:

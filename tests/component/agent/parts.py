@@ -142,7 +142,7 @@ class Storage:
 
     async def start(self) -> None:
         self.process.start()
-        await eventually(self._listens, 10, lambda: self._log.read_text()[-2000:])
+        await eventually(self._listens, 30, lambda: self._log.read_text()[-2000:])
         await asyncio.to_thread(self.client.create_bucket, Bucket=BUCKET)
 
     def _listens(self) -> bool:
@@ -372,7 +372,7 @@ class Pod:
 
     async def start_agent(self) -> None:
         self.agent.start()
-        await eventually(self.agent_ready, 15, self.agent_log)
+        await eventually(self.agent_ready, 30, self.agent_log)
 
     async def start_server(self) -> None:
         self.server.start()

@@ -29,7 +29,7 @@ async def test_a_killed_server_gets_all_its_models_back_without_a_download(pod: 
     await eventually(lambda: not pod.server_up, 1.0, "the operator was not told within 1 s")
     assert all(report.serving is None for report in pod.operator.slots.values())
     pod.server.start()
-    await eventually(lambda: pod.server_up, 30, pod.agent_log)
+    await eventually(lambda: pod.server_up, 60, pod.agent_log)
     back = time.monotonic()
     await pod.loaded(*names)
     print(f"told after {told}; server back {back - killed:.1f} s, 40 models {time.monotonic() - back:.2f} s later")
@@ -74,18 +74,20 @@ async def test_agent_and_server_come_back_alone_without_operator_and_storage(pod
         except OSError:
             return False
 
-    await eventually(answers, 30, pod.agent_log)
+    await eventually(answers, 60, pod.agent_log)
 
 
 async def test_five_hundred_at_once(pod: Pod) -> None:
     started = time.monotonic()
     names = await _load(pod, 500)
     print(f"500 models uploaded, pulled and loaded in {time.monotonic() - started:.1f} s")
+    before = pod.operator.last
     await pod.agent.end(9)
     await pod.server.kill()
     await pod.start_agent()
     pod.server.start()
-    await eventually(lambda: pod.server_up, 30, pod.agent_log)
+    await eventually(lambda: pod.server_up and pod.operator.last.session != before.session, 60, pod.agent_log)
+    assert pod.operator.last.server.boot != before.server.boot
     started = time.monotonic()
     await pod.loaded(*names)
     print(f"500 models restored in {time.monotonic() - started:.1f} s")
@@ -149,7 +151,7 @@ async def test_draining_is_told_and_answers_when_the_operator_says_so(pod: Pod) 
     assert (await pod.ask("POST", drain))[0] in (200, 504)
     await pod.server.kill()
     pod.server.start()
-    await eventually(lambda: pod.server_up and not pod.operator.draining, 30, pod.agent_log)
+    await eventually(lambda: pod.server_up and not pod.operator.draining, 60, pod.agent_log)
 
 
 async def test_an_older_operator_is_refused_and_a_new_one_starts_from_the_reports(pod: Pod) -> None:
