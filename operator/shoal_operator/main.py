@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import ApiClient, V1OwnerReference
 from shoal_api.crd import is_ours
 from shoal_api.messages import SyncRequest
 from shoal_api.names import AGENT_AUDIENCE, GROUP
@@ -61,6 +61,7 @@ class Operator:
         self._certificates = certificates
         self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._recovered = False
         api = Kube(client)
         self.api = api
@@ -108,6 +109,7 @@ class Operator:
                 self._status.run(),
                 self._events.run(),
                 self._certificates.run(),
+                self._until_fatal(),
             ]
             await _until(stop, rooms)
             await self._close()
@@ -139,7 +141,7 @@ class Operator:
     def claim_epoch(self, at_least: int) -> None:
         task = asyncio.create_task(self._claim(at_least - 1), name="claim-epoch")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._claimed)
 
     def recovered(self, effect: Recovered) -> None:
         self._recovered = True
@@ -193,6 +195,15 @@ class Operator:
 
     def _ready(self) -> tuple[bool, str]:
         return self._recovered, "" if self._recovered else "recovering: waiting for lists, agents and the epoch"
+
+    def _claimed(self, task: asyncio.Task[None]) -> None:
+        """Without an epoch above every agent's nothing may leave: start again rather than wait for ever."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._fatal.done():
+            self._fatal.set_exception(error)
+
+    async def _until_fatal(self) -> None:
+        await self._fatal
 
     def _ca_pem(self) -> str:
         return self._certificates.ca_pem.decode()
@@ -270,6 +281,20 @@ async def _runtimes(api: Kube) -> list[dict[str, Any]]:
     return found
 
 
+async def _deployment(api: Kube, settings: Settings) -> V1OwnerReference | None:
+    """The operator's own Deployment, which the certificates' Secrets go with; None outside a cluster."""
+    path = object_path("apps/v1", "deployments", settings.namespace, settings.operator_service)
+    try:
+        meta = (await api.request("GET", path))["metadata"]
+    except KubeError as error:
+        log.warning(
+            "the operator's Deployment cannot be read: its Secrets will outlive it",
+            extra={"event": "NoOwner", "answer": str(error)},
+        )
+        return None
+    return V1OwnerReference(api_version="apps/v1", kind="Deployment", name=meta["name"], uid=meta["uid"])
+
+
 async def _until(stop: asyncio.Event, rooms: list[Coroutine[Any, Any, Any]]) -> None:
     """Run rooms until ``stop``; the first that fails takes the others down. Raises what it raised."""
     tasks = [asyncio.create_task(room) for room in rooms]
@@ -298,8 +323,9 @@ async def serve(settings: Settings) -> None:
     else:
         await config.load_kube_config()  # type: ignore[no-untyped-call]
     async with ApiClient() as client:
+        owner = await _deployment(Kube(client), settings)
         certificates = await Certificates.ensure(
-            client, settings.namespace, settings.operator_service, settings.cluster_domain
+            client, settings.namespace, settings.operator_service, settings.cluster_domain, owner
         )
         store = await Store.open(settings.store_url)
         await Operator(settings, client, certificates, store).run(stop)

@@ -44,10 +44,12 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
         fullest = max(usable, key=lambda pod: expected[pod.offer.uid] / pod.offer.capacity)
         emptiest = min(usable, key=lambda pod: expected[pod.offer.uid] / pod.offer.capacity)
         mean = sum(expected[pod.offer.uid] / pod.offer.capacity for pod in usable) / len(usable)
-        candidate = _candidate(movable.get(fullest.offer.uid, []), emptiest)
         high = expected[fullest.offer.uid] / fullest.offer.capacity
         low = expected[emptiest.offer.uid] / emptiest.offer.capacity
-        if candidate is None or high - low <= max(TOLERANCE * mean, candidate.memory_bytes / emptiest.offer.capacity):
+        # No more than half the difference: a move must not make the emptiest pod the fuller one.
+        half = (high - low) / 2 * min(fullest.offer.capacity, emptiest.offer.capacity)
+        candidate = _candidate(movable.get(fullest.offer.uid, []), emptiest, half)
+        if candidate is None or high - low <= TOLERANCE * mean:
             return moves, in_flight > 0 and high - low > TOLERANCE * mean
         if in_flight + len(moves) >= MAX_IN_FLIGHT:
             return moves, True
@@ -58,11 +60,11 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
         expected[fullest.offer.uid] -= candidate.memory_bytes
 
 
-def _candidate(movable: list[ModelNeed], target: PodLedger) -> ModelNeed | None:
+def _candidate(movable: list[ModelNeed], target: PodLedger, at_most: float) -> ModelNeed | None:
     """The last (in name order) model that the target can take; large plans only ever look at the list's end."""
     for need in reversed(movable):
         if (
-            need.memory_bytes <= target.free
+            need.memory_bytes <= min(target.free, at_most)
             and target.offer.uid not in need.occupied
             and all(copy.pod_uid != target.offer.uid for copy in need.copies)
         ):

@@ -7,7 +7,7 @@ users still want is adopted as it is, so a restart, and also a lost store, load 
 
 from . import copies, reports, routes
 from .context import Context
-from .effects import ClaimEpoch, DesiredChanged, Recovered
+from .effects import ClaimEpoch, CopyForgotten, DesiredChanged, Recovered
 from .events import Kind
 from .pods import note_health, release
 from .world import Pod, Stage, World
@@ -30,7 +30,7 @@ def advance(ctx: Context) -> None:
     adopted = 0
     for pod in world.pods.values():
         adopted += _adopt(ctx, pod)
-    world.stored.clear()
+    _forget_unused(ctx)
     _announce(ctx)
     ctx.emit(Recovered(len(world.models), adopted, tuple(sorted(late))))
 
@@ -40,7 +40,7 @@ def _awaited(world: World) -> list[Pod]:
     return [
         pod
         for pod in world.pods.values()
-        if pod.spec.ready and not pod.observed_version and pod.spec.service_key in world.services
+        if pod.spec.ready and not pod.known and pod.spec.service_key in world.services
     ]
 
 
@@ -48,7 +48,7 @@ def _adopt(ctx: Context, pod: Pod) -> int:
     """Take over what the pod holds: from its agent's report, or, when that is missing, from the store."""
     world = ctx.world
     adopted = 0
-    if not pod.observed_version:
+    if not pod.known:
         for stored in world.stored.get(pod.spec.uid, ()):
             model = ctx.model(stored.model, stored.uid)
             # With another content than the stored one the agent's report, when it comes, says what to do.
@@ -58,6 +58,18 @@ def _adopt(ctx: Context, pod: Pod) -> int:
                 adopted += 1
         return adopted
     return sum(reports.adopt(ctx, pod, report) for report in pod.slots.values())
+
+
+def _forget_unused(ctx: Context) -> None:
+    """What the store said of pods and models that are no more, or are elsewhere, is not true any more."""
+    world = ctx.world
+    for pod_uid, stored in world.stored.items():
+        pod = world.pods.get(pod_uid)
+        for copy in stored:
+            held = pod.copies.get(copy.model.name) if pod is not None else None
+            if held is None or held.uid != copy.uid:
+                ctx.emit(CopyForgotten(copy.uid, pod_uid))
+    world.stored.clear()
 
 
 def _announce(ctx: Context) -> None:

@@ -16,14 +16,17 @@ def apply(ctx: Context, request: SyncRequest) -> None:
     pod = world.pods.get(request.pod_uid)
     if pod is None or request.session < pod.session:
         return  # unknown, or a late message of a process that has ended
-    world.highest_agent_epoch = max(world.highest_agent_epoch, request.epoch)
+    if not pod.heard:
+        pod.heard = True
+        world.highest_agent_epoch = max(world.highest_agent_epoch, request.epoch)
     if pod.session != request.session:
         pod.session = request.session
         pod.observed_version = 0
     was_placeable, served = pod.placeable, pod.serves
     pod.server = request.server
     changed = _merge(pod, request)
-    pod.connected = pod.observed_version > 0  # else what it holds is not known yet
+    pod.known |= pod.observed_version > 0
+    pod.connected = pod.known
     if world.recovering:
         return
     if pod.serves != served:

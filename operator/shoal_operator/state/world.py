@@ -123,7 +123,9 @@ class Pod:
     committed: int = 0
     session: str = ""
     connected: bool = False
-    observed_version: int = 0
+    observed_version: int = 0  # of `slots`; 0: the next report has to be full
+    heard: bool = False  # has answered us: from then on its epoch may be our own
+    known: bool = False  # its agent has said once what it holds
     unloading: set[str] = field(default_factory=set)  # slots that wait for the agent's confirmation
     server: ServerReport | None = None
     draining: bool = False  # its preStop asked
