@@ -3,7 +3,7 @@
 Shared by the demo and the end-to-end tests: bodies and parsing of the Open Inference Protocol (v2) and of KServe's v1.
 """
 
-# tritonclient and grpc carry no types.
+# tritonclient carries no types.
 # mypy: disable-error-code="import-untyped"
 
 from dataclasses import dataclass

@@ -4,9 +4,6 @@ All models of a data set are asked with the same input row and must answer diffe
 reaches the wrong model show. Training checks that, and fails when two answers are equal.
 """
 
-# scikit-learn and joblib carry no types.
-# mypy: disable-error-code="import-untyped"
-
 import hashlib
 import json
 import math

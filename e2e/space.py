@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import httpx
-import joblib  # type: ignore[import-untyped]  # carries no types
+import joblib
 import yaml
-from sklearn.dummy import DummyRegressor  # type: ignore[import-untyped]  # carries no types
+from sklearn.dummy import DummyRegressor
 
 from demo import kubernetes, manifests, predictions, s3_server
 from demo.predictions import Target

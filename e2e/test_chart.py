@@ -54,10 +54,11 @@ def uids() -> dict[str, str]:
 
 
 @pytest.fixture
-def serving(installation: Installation) -> Iterator[Space]:
+def serving(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
     """A namespace with a model that answers; the usual release is back afterwards, whatever happened."""
+    word = request.node.name.split("_")[1]
     try:
-        with space(installation, "chart") as fresh:
+        with space(installation, f"chart-{word}") as fresh:
             fresh.service()
             fresh.model("kept", fresh.put("kept", 7.0))
             fresh.wait_ready("kept")
@@ -110,7 +111,7 @@ def test_uninstall_keeps_definitions_objects_and_pods_and_another_name_takes_ove
     assert serving.answer("new") == 8.0
 
 
-def test_the_notes_end_with_an_apply_and_a_curl_that_are_right(serving: Space) -> None:
+def test_notes_end_with_an_apply_and_a_curl_that_are_right(serving: Space) -> None:
     """What the notes say to apply is accepted as it stands, and the curl's path is the gateway's."""
     notes = helm("get", "notes", settings.RELEASE)
     manifests = notes.partition("<<'YAML'\n")[2].partition("YAML\n")[0].replace("\n    ", "\n")

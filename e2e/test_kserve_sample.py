@@ -4,9 +4,9 @@ import io
 import json
 import subprocess
 
-import joblib  # type: ignore[import-untyped]  # carries no types
-from sklearn.datasets import load_iris  # type: ignore[import-untyped]  # carries no types
-from sklearn.svm import SVC  # type: ignore[import-untyped]  # carries no types
+import joblib
+from sklearn.datasets import load_iris
+from sklearn.svm import SVC
 
 from demo import manifests
 from e2e.space import Space

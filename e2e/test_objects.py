@@ -60,14 +60,19 @@ def test_deleting_the_inference_service_removes_what_it_owned_and_keeps_the_mode
 def test_deleted_model_leaves_no_file_in_its_pod(shared: Space) -> None:
     shared.models({"gone": shared.put("gone", 1.0), "stays": shared.put("stays", 2.0)})
     shared.wait_ready("gone", "stays")
-    assert "gone" in _files(shared)
+    before = _files(shared)
+    assert "/slots/gone" in before
     shared.delete("trainedmodel", "gone")
-    shared.wait(lambda: "gone" not in _files(shared), "its files removed")
-    assert "stays" in _files(shared)
+    shared.wait(lambda: "/slots/gone" not in _files(shared), "its slot removed")
+    artifacts = before.count("/model.joblib") // 2
+    shared.wait(lambda: _files(shared).count("/model.joblib") == artifacts, "its artifact and its copy removed")
+    assert "/slots/stays" in _files(shared)
     assert shared.answer("stays") == 2.0
 
 
 def _files(space: Space) -> str:
+    """Every name in the folder that agent and server share; an artifact is there once, and once more in its copy."""
     pod = space.pods()[0]["metadata"]["name"]
-    listing = "import os,sys; [print(root) for root, _, _ in os.walk('/mnt/models')]"
-    return kubernetes.kubectl("exec", pod, "-n", space.name, "-c", "kserve-container", "--", "python3", "-c", listing)
+    listing = "import os; [print(root, name) for root, a, b in os.walk('/mnt/models') for name in a + b]"
+    names = kubernetes.kubectl("exec", pod, "-n", space.name, "-c", "kserve-container", "--", "python3", "-c", listing)
+    return names.replace(" ", "/")
