@@ -31,7 +31,7 @@ from shoal_operator.state.world import Timing, World
 
 from .parts import SimEnvoy, SimPod
 
-TIMING = Timing(recovery=5, server_restart=5, first_placement=3, service_move=20, gate=20)
+TIMING = Timing(recovery=5, server_restart=5, first_placement=5, service_move=20, gate=20)
 NAMESPACE = "ns"
 
 

@@ -173,7 +173,7 @@ class TestUpdating:
 
     def test_without_room_for_both_it_is_loaded_on_another_pod(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec(memory_bytes=60 * MI))
-        (first,) = hand.route()  # type: ignore[misc]
+        first = hand.pod_of()
         other = {"pod-1": "pod-2", "pod-2": "pod-1"}[first]
         hand.do(events.ModelSeen(replace(updated(), memory_bytes=60 * MI)))
         assert set(hand.desired(other)) == {"m"}
@@ -223,7 +223,7 @@ class TestPods:
 
     def test_a_drained_pod_serves_until_others_do(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
-        (first,) = hand.route()  # type: ignore[misc]
+        first = hand.pod_of()
         other = {"pod-1": "pod-2", "pod-2": "pod-1"}[first]
         want = hand.desired(first)["m"]
         hand.report(first, slot("m", want), draining=True)
@@ -243,7 +243,7 @@ class TestPods:
 
     def test_a_server_that_went_leaves_the_routes_at_once_and_is_given_up_after_a_while(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
-        (first,) = hand.route()  # type: ignore[misc]
+        first = hand.pod_of()
         other = {"pod-1": "pod-2", "pod-2": "pod-1"}[first]
         hand.report(first, slot("m", None, phase=CopyPhase.WAITING), server=ServerReport(type="mlserver", ready=False))
         assert not isinstance(hand.route(), set)
@@ -253,7 +253,7 @@ class TestPods:
 
     def test_a_server_that_comes_back_in_time_moves_nothing(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
-        (first,) = hand.route()  # type: ignore[misc]
+        first = hand.pod_of()
         other = {"pod-1": "pod-2", "pod-2": "pod-1"}[first]
         hand.report(first, slot("m", None, phase=CopyPhase.WAITING), server=ServerReport(type="mlserver", ready=False))
         hand.wait(10)

@@ -131,6 +131,11 @@ class Hand:
             return None
         return set(found.pods) or (found.unavailable.value if found.unavailable else None)
 
+    def pod_of(self, model: str = "m") -> str:
+        """The one pod that the model's requests go to."""
+        (pod,) = self.routes["svc", model].pods
+        return pod
+
     def with_pods(self, *uids: str) -> "Hand":
         self.do(events.ServiceSeen(service_spec(min_replicas=len(uids))))
         for uid in uids:
