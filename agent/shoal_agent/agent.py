@@ -17,6 +17,7 @@ from .cache import Cache
 from .control_plane import ControlPlane
 from .counters import COUNTERS_FILE, read_counters
 from .exchange import Accepted, Exchange, Identity
+from .files import Files
 from .http import application
 from .metrics import Metrics
 from .server_watch import ServerWatch
@@ -69,8 +70,7 @@ class Agent:
             draining=lambda: self._draining,
         )
         self._worker = Worker(
-            cache=self._cache,
-            staging=self._staging,
+            files=Files(self._cache, self._staging, self._server.prepare),
             server=self._server,
             observed=self._exchange.observed,
             metrics=self._metrics,

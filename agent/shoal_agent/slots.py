@@ -144,6 +144,17 @@ def loaded(slot: Slot, copy: Staged) -> Slot:
     )
 
 
+def seen(slot: Slot, folder: str) -> Slot:
+    """The server's list has this staged folder under the slot's name."""
+    if slot.current is not None and slot.current.folder == folder:
+        return replace(slot, live=True, foreign="")
+    if slot.upcoming is not None and slot.upcoming.folder == folder:
+        if slot.doing is Doing.PULLING:
+            return slot  # it is being compared with the storage; seen again at the next look
+        return loaded(slot, slot.upcoming)  # a load that was given up after its time limit
+    return replace(slot, live=False, foreign=folder)
+
+
 def unloaded(slot: Slot) -> Slot:
     """The server no longer answers under this name."""
     return replace(end(slot), live=False, foreign="")

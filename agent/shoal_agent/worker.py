@@ -17,8 +17,8 @@ from shoal_api.messages import CopyIntent, FailureStage
 from shoal_api.storage_uri import StorageUriError
 
 from . import logs, slots, sync
-from .cache import Cache
 from .exchange import Accepted, Observed
+from .files import Files, take_up
 from .lanes import Lane, Lanes
 from .metrics import Metrics
 from .retries import Backoff
@@ -31,7 +31,7 @@ from .servers import (
     ServerState,
 )
 from .slots import Doing, Slot, Staged
-from .staging import Found, Staging
+from .staging import Found
 from .storage import Cancelled, StorageError
 
 AGENT_ERROR: Final = "AgentError"
@@ -46,8 +46,7 @@ class Worker:
     def __init__(
         self,
         *,
-        cache: Cache,
-        staging: Staging,
+        files: Files,
         server: ModelServer,
         observed: Observed,
         metrics: Metrics,
@@ -59,7 +58,7 @@ class Worker:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.slots: dict[str, Slot] = {}
-        self._cache, self._staging, self._server = cache, staging, server
+        self._files, self._server = files, server
         self._observed, self._metrics, self._changed = observed, metrics, changed
         self._backoff, self._clock, self._chance = backoff, clock, chance
         self._pool = ThreadPoolExecutor(concurrent_pulls, thread_name_prefix="pull")
@@ -78,7 +77,6 @@ class Worker:
         self._cancels: dict[str, threading.Event] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
-        self._deleting: set[str] = set()
         self._operations = 0
         self._touched: dict[str, int] = {}  # which operation last ended, by slot
 
@@ -86,34 +84,10 @@ class Worker:
 
     def start(self, found: list[Found]) -> None:
         """Take up what is on disk: it is what was wanted when the agent ended."""
-        by_name: dict[str, list[Found]] = {}
-        for item in found:
-            by_name.setdefault(item.intent.name, []).append(item)
-        for name, items in by_name.items():
-            served = max((item for item in items if item.served), key=lambda item: item.linked, default=None)
-            fresh = next((item for item in items if not item.served), None)
-            newest = fresh or served
-            if newest is None:
-                continue
-            crashes = next((item.crashes for item in (fresh, served) if item and item.crashes is not None), None)
-            for item in items:
-                if item is served or item is fresh:
-                    self._cache.hold(item.copy.artifact)
-                else:
-                    self._staging.delete(item.copy)
-            self._put(
-                Slot(
-                    name=name,
-                    intent=newest.intent,
-                    current=served.copy if served else None,
-                    upcoming=fresh.copy if fresh else None,
-                    linked=any(item.linked for item in items),
-                    suspect=crashes is not None,
-                    crashes=crashes or 0,
-                    crashed_artifact=newest.copy.artifact if crashes else "",
-                )
-            )
-        self._cache.sweep()
+        taken, surplus = take_up(found)
+        self._files.start(taken, surplus)
+        for slot in taken:
+            self._put(slot)
 
     def accept(self, accepted: Accepted) -> None:
         """Obey the operator."""
@@ -162,7 +136,7 @@ class Worker:
                 if self._told:  # before that, it could be a model that the operator is about to name
                     self._put(Slot(name=name, foreign=copy))
             elif self._at_rest(slot, mark):
-                self._put(self._seen(slot, copy))
+                self._put(slots.seen(slot, copy))
         for name, slot in list(self.slots.items()):
             if name not in listed and (slot.live or slot.foreign) and self._at_rest(slot, mark):
                 self._put(replace(slot, live=False, foreign=""))
@@ -195,16 +169,6 @@ class Worker:
 
     # The slots.
 
-    @staticmethod
-    def _seen(slot: Slot, folder: str) -> Slot:
-        if slot.current is not None and slot.current.folder == folder:
-            return replace(slot, live=True, foreign="")
-        if slot.upcoming is not None and slot.upcoming.folder == folder:
-            if slot.doing is Doing.PULLING:
-                return slot  # it is being compared with the storage; seen again at the next look
-            return slots.loaded(slot, slot.upcoming)  # a load that was given up after its time limit
-        return replace(slot, live=False, foreign=folder)
-
     def _want(self, name: str, intent: CopyIntent | None) -> None:
         slot = self.slots.get(name) or Slot(name=name)
         wanted = slots.want(slot, intent)
@@ -228,18 +192,7 @@ class Worker:
         self._poke(slot.name)
 
     def _discard(self, copy: Staged) -> None:
-        self._chore(self._delete(copy))
-
-    async def _delete(self, copy: Staged) -> None:
-        """Once per copy: it holds its artifact once."""
-        if copy.folder in self._deleting:
-            return
-        self._deleting.add(copy.folder)
-        try:
-            await asyncio.to_thread(self._staging.delete, copy)
-            await asyncio.to_thread(self._cache.release, copy.artifact)
-        finally:
-            self._deleting.discard(copy.folder)
+        self._chore(self._files.delete(copy))
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -356,7 +309,7 @@ class Worker:
         started = time.monotonic()
         try:
             copy, fetched = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._pull_and_stage, intent, held, cancelled
+                self._pool, self._files.pull, intent, held, cancelled
             )
         except Cancelled:
             self._put(slots.end(self.slots[name]))
@@ -380,31 +333,9 @@ class Worker:
             self._discard(copy)
         self._put(slot)
 
-    def _pull_and_stage(
-        self, intent: CopyIntent, held: Staged | None, cancelled: threading.Event
-    ) -> tuple[Staged, int]:
-        pulled = self._cache.pull(intent.storage_uri, cancelled)
-        try:
-            if (
-                held is not None
-                and held.artifact == pulled.artifact.key
-                and held.copy_id == intent.copy_id
-                and not cancelled.is_set()
-            ):
-                self._cache.release(held.artifact)  # it has its own hold
-                return held, 0
-            return self._staging.stage(
-                intent,
-                pulled.artifact,
-                lambda folder: self._server.prepare(folder, intent.name, intent.framework),
-            ), pulled.fetched_bytes
-        except BaseException:
-            self._cache.release(pulled.artifact.key)
-            raise
-
     async def _load(self, name: str, copy: Staged, trial: bool) -> None:
         started = time.monotonic()
-        await asyncio.to_thread(self._staging.begin_loading, name, copy, self.slots[name].crashes)
+        await asyncio.to_thread(self._files.staging.begin_loading, name, copy, self.slots[name].crashes)
         reason, message = MODEL_LOAD_FAILED, "The model server took the load and does not list the model as ready."
         done = False
         try:
@@ -421,13 +352,13 @@ class Worker:
         except (ServerError, ServerGone) as error:
             message = f"{message} Afterwards: {error}"
         if done:
-            await asyncio.to_thread(self._staging.loaded, copy)
+            await asyncio.to_thread(self._files.staging.loaded, copy)
             self._metrics.load_seconds.observe(time.monotonic() - started)
             logs.info("model loaded", model=name, copy=copy.copy_id, trial=trial)
             self._put(slots.loaded(self.slots[name], copy))
             return
         current = self.slots[name].current
-        await asyncio.to_thread(self._staging.load_failed, name, copy, current)
+        await asyncio.to_thread(self._files.staging.load_failed, name, copy, current)
         self._fail(name, FailureStage.LOAD, reason, message)
 
     async def _unload(self, name: str) -> None:
@@ -451,9 +382,9 @@ class Worker:
 
     async def _remove(self, name: str) -> None:
         copies = self.slots[name].copies()
-        await asyncio.to_thread(self._staging.point, name, None)
+        await asyncio.to_thread(self._files.staging.point, name, None)
         for copy in copies:
-            await self._delete(copy)
+            await self._files.delete(copy)
         # Not through `_put`'s comparison: these files are gone already.
         self.slots[name] = slots.removed(self.slots[name])
         logs.info("model removed", model=name)

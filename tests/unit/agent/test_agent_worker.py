@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from shoal_agent.cache import Cache
 from shoal_agent.exchange import Accepted, Observed
+from shoal_agent.files import Files
 from shoal_agent.metrics import Metrics
 from shoal_agent.retries import Backoff
 from shoal_agent.servers import LoadedModel, ServerError, ServerGone, ServerState
@@ -129,8 +130,7 @@ class World:
         self.cache = Cache(self.folder / "cache", {"s3": self.storage}, Limits(1000, 10))
         self.observed = Observed()
         worker = Worker(
-            cache=self.cache,
-            staging=self.staging,
+            files=Files(self.cache, self.staging, self.server.prepare),
             server=self.server,
             observed=self.observed,
             metrics=Metrics(),
