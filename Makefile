@@ -9,7 +9,6 @@ PYTHON := $(firstword $(shell command -v python3.11 python3))
 VENV := .venv
 VENV_READY := $(VENV)/.ready
 CLUSTER := $(PYTHON) -m cluster
-LOCKED := $(CURDIR)/cluster/images/locked.py
 
 export KUBECONFIG := $(or $(SHOAL_KUBECONFIG),$(CURDIR)/.local/kubeconfig)
 export PATH := $(CURDIR)/.local/bin:$(PATH)
@@ -41,12 +40,8 @@ image-operator image-agent image-mlserver image-envoy image-versitygw: image-%:
 .PHONY: venv constraints crds test lint demo bench-gateway
 venv: $(VENV_READY) ## Make .venv with every extra, exactly as constraints.txt pins it
 
-$(VENV_READY): pyproject.toml constraints.txt cluster/images/locked.py
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(LOCKED) build-system > $(VENV)/build.txt
-	$(VENV)/bin/python $(LOCKED) operator agent cli dev > $(VENV)/locked.txt
-	$(VENV)/bin/pip install --quiet --no-deps --require-hashes -r $(VENV)/build.txt -r $(VENV)/locked.txt
-	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+$(VENV_READY): pyproject.toml constraints.txt cluster/venv.sh
+	PYTHON=$(PYTHON) bash cluster/venv.sh
 	touch $@
 
 constraints: ## Pin and hash anew what pyproject.toml and runtimes/mlserver ask for (UPGRADE=1: newest)

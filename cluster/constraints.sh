@@ -4,18 +4,16 @@
 # what is asked for stay as they are; with --upgrade each moves to the newest version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 
-tools=.local/uv
-if [[ ! -x $tools/bin/uv ]]; then
-  "${PYTHON:-python3}" -m venv "$tools"
-  "$tools/bin/pip" install --quiet uv==0.13.8
-fi
+uv=$(bash cluster/uv.sh)
+mkdir -p .local
 
 compile() { # TARGET HEADER ARGUMENTS…
-  local target=$1 header=$2 pins=.local/pins.txt
+  local target=$1 header=$2 pins=$root/.local/pins.txt
   shift 2
   cp "$target" "$pins" 2>/dev/null || : > "$pins"
-  "$tools/bin/uv" pip compile --quiet --no-annotate --no-header --generate-hashes --python-version 3.11 \
+  "$uv" pip compile --quiet --no-annotate --no-header --generate-hashes --python-version 3.11 \
     --output-file "$pins" "$@"
   { printf '# %s Made by: make constraints\n' "$header"; grep -v '^#' "$pins"; } > "$target"
   rm "$pins"
@@ -26,8 +24,5 @@ compile() { # TARGET HEADER ARGUMENTS…
 compile constraints.txt "Every package that Shoal's extras need, pinned and hashed, for any platform." \
   --universal --all-extras pyproject.toml .local/build-requirements.in "$@"
 cd runtimes/mlserver
-tools=../../$tools
-mkdir -p .local
 compile requirements.txt "What the MLServer image holds, pinned and hashed." \
   --python-platform x86_64-manylinux_2_28 --override overrides.txt requirements.in "$@"
-rmdir .local

@@ -182,7 +182,7 @@ def _clear_dead_sockets() -> None:
 
 
 def _remove() -> None:
-    processes.stop_all()
+    processes.kill_recorded()
     processes.kill_all(processes.pids_whose_command_names(CONTAINERD_SOCKET))
     processes.kill_all(mounts.pod_processes())
     mounts.remove_pod_groups()
@@ -232,7 +232,7 @@ def _remove_tree(folder: Path) -> None:
     """Remove a folder, but never through a mount that could not be undone."""
     left = mounts.below(folder)
     if left:
-        raise ClusterError(f"still mounted, so {folder} stays: {', '.join(left)}")
+        raise ClusterError(f"{len(left)} mounts could not be undone, so {folder} stays; one is {left[0]}")
     if folder.exists():
         shutil.rmtree(folder)
     if os.path.lexists(LOCAL / "cluster-logs"):

@@ -97,12 +97,13 @@ def pid_of(name: str) -> int | None:
     return record.pid if record is not None and _alive(record) else None
 
 
-def stop_all() -> None:
-    """End every recorded program, by its id, and forget it."""
-    names = recorded()
-    for name in names:
-        _terminate(name)
-    for name in names:
+def kill_recorded() -> None:
+    """End every recorded program at once, by its id, and forget it: nothing that it would save is kept."""
+    for name in recorded():
+        record = _read(name)
+        if record is not None and _alive(record):
+            _signal(record.pid, signal.SIGKILL)
+    for name in recorded():
         stop(name)
 
 
@@ -110,18 +111,13 @@ def stop(name: str) -> None:
     """End a recorded program, by its id, first politely; forget it."""
     record = _read(name)
     if record is not None:
-        _terminate(name)
+        if _alive(record):
+            _signal(record.pid, signal.SIGTERM)
         deadline = time.monotonic() + _TERM_SECONDS
         while _alive(record) and time.monotonic() < deadline:
             time.sleep(0.05)
         kill_all([record.pid] if _alive(record) else [])
     (_RECORDS / f"{name}.json").unlink(missing_ok=True)
-
-
-def _terminate(name: str) -> None:
-    record = _read(name)
-    if record is not None and _alive(record):
-        _signal(record.pid, signal.SIGTERM)
 
 
 def kill_all(pids: Sequence[int]) -> None:
