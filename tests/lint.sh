@@ -44,7 +44,7 @@ if ! command -v helm >/dev/null; then
   make --no-print-directory tools
 fi
 
-packages=$(existing api/shoal_api operator/shoal_operator agent/shoal_agent cli demo cluster benchmarks e2e)
+packages=$(existing api/shoal_api operator/shoal_operator agent/shoal_agent demo cluster benchmarks e2e)
 # shellcheck disable=SC2086  # a list of paths of ours, without spaces
 check "mypy --strict" mypy $packages
 check "ruff check" ruff check .
