@@ -1,5 +1,6 @@
 """What all end-to-end tests share: the cluster, the installed chart, one S3 server, a client of the API server."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from demo import install, kubernetes, s3_server, upload
+from demo import install, kubernetes, s3_server, settings, upload
 from demo.s3_server import S3Server
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ class Installation:
 @contextmanager
 def installed() -> Iterator[Installation]:
     """Bring everything up (what is there is kept), remove leftovers of broken-off runs, and hand it out."""
+    with _alone():
+        yield from _installed()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two runs at once would upgrade the chart and delete namespaces under each other: the second one waits."""
+    lock = settings.LOCAL / "e2e.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _installed() -> Iterator[Installation]:
     install.make("cluster")
     install.chart()
     _remove_leftovers()

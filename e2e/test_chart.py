@@ -97,7 +97,7 @@ def test_uninstall_keeps_definitions_objects_and_pods_and_another_name_takes_ove
     serving.wait(
         lambda: "shoal" not in kubernetes.kubectl("get", gone, "-o", "name"), "what is cluster-wide to be gone"
     )
-    assert not kubernetes.get("deployments", "-n", NAMESPACE)["items"]
+    serving.wait(lambda: not kubernetes.get("deployments", "-n", NAMESPACE)["items"], "the Deployments to be gone")
 
     install_as(OTHER)
 
