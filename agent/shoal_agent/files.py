@@ -25,13 +25,14 @@ class Files:
         self._cache = cache
         self.staging = staging
         self._prepare = prepare
-        self._deleting: set[str] = set()
+        self._holding: set[str] = set()  # folders of the copies that hold their artifact
 
     def start(self, taken: Iterable[Slot], surplus: Iterable[Staged]) -> None:
         """Hold what the slots need, delete everything else."""
         for slot in taken:
             for copy in slot.copies():
                 self._cache.hold(copy.artifact)
+                self._holding.add(copy.folder)
         for copy in surplus:
             self.staging.delete(copy)
         self._cache.sweep()
@@ -53,18 +54,16 @@ class Files:
         except BaseException:
             self._cache.release(key)
             raise
+        self._holding.add(copy.folder)
         return copy, pulled.fetched_bytes
 
     async def delete(self, copy: Staged) -> None:
         """Delete a copy, and its artifact if no other copy holds it. Once per copy, whoever asks."""
-        if copy.folder in self._deleting:
+        if copy.folder not in self._holding:
             return
-        self._deleting.add(copy.folder)
-        try:
-            await asyncio.to_thread(self.staging.delete, copy)
-            await asyncio.to_thread(self._cache.release, copy.artifact)
-        finally:
-            self._deleting.discard(copy.folder)
+        self._holding.discard(copy.folder)
+        await asyncio.to_thread(self.staging.delete, copy)
+        await asyncio.to_thread(self._cache.release, copy.artifact)
 
 
 def take_up(found: Iterable[Found]) -> tuple[list[Slot], list[Staged]]:

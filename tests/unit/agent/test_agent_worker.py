@@ -290,3 +290,45 @@ async def test_a_copy_that_kills_is_given_up_and_the_others_stay(tmp_path: Path)
     world.storage.objects["kill"] = b"good now"
     await world.settle()
     await world.worker.close()
+
+
+async def test_a_list_that_was_asked_for_before_a_load_ended_takes_nothing_away(tmp_path: Path) -> None:
+    world = World(tmp_path, 3)
+    world.storage.objects["k"] = b"good"
+    await world.look()
+    mark, before = world.worker.mark(), await world.server.state()
+    world.want("m", "k", "u")
+    world.tell()
+    await world.settle()
+    world.worker.server_state(before, mark)
+    assert world.worker.slots["m"].live
+    # One that was asked for afterwards does: somebody else unloaded the model, and it is loaded again.
+    world.server.models.clear()
+    await world.look()
+    assert not world.worker.slots["m"].live
+    await world.settle()
+    assert world.server.loads == 2
+    await world.worker.close()
+
+
+async def test_copies_of_the_same_content_share_it_until_the_last_is_gone(tmp_path: Path) -> None:
+    world = World(tmp_path, 4)
+    world.storage.objects["k"] = b"good"
+    for name in ("a", "b"):
+        world.want(name, "k", "u")
+    await world.look()
+    world.tell()
+    await world.settle()
+    assert world.storage.fetched == 1
+    (copy,) = world.worker.slots["a"].copies()
+    files = Files(world.cache, world.staging, world.server.prepare)
+    await files.delete(copy)  # not this one's to delete
+    del world.wanted["a"]
+    world.tell()
+    await world.settle()
+    assert len(world.cache.keys()) == 1
+    del world.wanted["b"]
+    world.tell()
+    await world.settle()
+    assert not world.cache.keys()
+    await world.worker.close()
