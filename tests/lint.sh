@@ -51,6 +51,7 @@ check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check "import contract" lint-imports --no-cache
 check "generated CRDs" python -m shoal_api.generate --check crds/
+check "generated Envoy bootstrap" python -m shoal_operator.gateway.bootstrap --check charts/shoal/files/envoy.yaml
 check "helm lint" helm lint --quiet charts/shoal
 check "rendered chart" chart_renders
 check "no registry or mirror host" no_registry_hosts
