@@ -43,5 +43,6 @@ PROFILE = ServerProfile(
         "MLSERVER_METRICS_PORT": "8082",
         "SHOAL_SHARED_DIR": SHARED_DIR,
     },
-    defaults={"MLSERVER_PARALLEL_WORKERS": "0"},
+    # MLServer's default is debug, which writes a line for every request.
+    defaults={"MLSERVER_PARALLEL_WORKERS": "0", "MLSERVER_DEBUG": "false"},
 )
