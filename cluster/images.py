@@ -5,10 +5,10 @@ unchanged is neither built nor imported again.
 """
 
 import fcntl
-import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.commands import need, output, run
@@ -26,10 +26,7 @@ def build(image: Image) -> str:
     """Build an image and its bases unless they are unchanged; the hash of its inputs."""
     for base in image.bases:
         build(base)
-    lock = CACHE / "locks" / f"image-{image.name}"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with _alone(image):
         digest = image.digest()
         if _built(image.tag()) != digest:
             with step(f"building image {image.tag()}"):
@@ -42,13 +39,17 @@ def archive(image: Image, digest: str) -> Path:
     folder = CACHE / "images"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{image.name}-{digest}.tar"
-    if not target.exists():
-        part = folder / f".{image.name}-{digest}.{os.getpid()}.part"
-        run([_buildah(), "push", "--quiet", image.tag(), f"docker-archive:{part}:{image.tag()}"])
-        part.rename(target)
-    for older in folder.glob(f"{image.name}-*.tar"):
-        if older != target:
-            older.unlink(missing_ok=True)
+    with _alone(image):
+        if not target.exists():
+            if _built(image.tag()) != digest:
+                raise ClusterError(f"another checkout built {image.tag()} meanwhile: run this again")
+            part = folder / f".{image.name}-{digest}.part"
+            part.unlink(missing_ok=True)
+            run([_buildah(), "push", "--quiet", image.tag(), f"docker-archive:{part}:{image.tag()}"])
+            part.rename(target)
+        for older in folder.glob(f"{image.name}-*.tar"):
+            if older != target:
+                older.unlink(missing_ok=True)
     return target
 
 
@@ -59,6 +60,16 @@ def import_into_cluster(image: Image, digest: str) -> None:
     with step(f"importing {image.tag()}"):
         run([*_ctr(), "import", archive(image, digest)])
         run([*_ctr(), "label", image.tag(), f"{_LABEL}={digest}"])
+
+
+@contextmanager
+def _alone(image: Image) -> Iterator[None]:
+    """Hold the machine-wide lock of one image: clones share buildah's storage and its names."""
+    lock = CACHE / "locks" / f"image-{image.name}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _bud(image: Image, digest: str) -> None:
