@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, V1OwnerReference
-from shoal_api.crd import is_ours
+from kubernetes.aio.client import ApiClient
 from shoal_api.messages import SyncRequest
-from shoal_api.names import AGENT_AUDIENCE, GROUP
+from shoal_api.names import AGENT_AUDIENCE
 
-from . import logs
+from . import logs, startup
 from .agents.review import KubernetesReviews
 from .agents.server import AgentsServer, ReportResult
 from .certificates import Certificates
@@ -28,7 +27,7 @@ from .gateway.tables import GatewayTables
 from .gateway.tls import AdsTls
 from .http.server import HttpServer
 from .intake import Intake
-from .kube import Kube, KubeError, object_path
+from .kube import Kube
 from .leader import claim_epoch
 from .settings import Settings, SettingsError, from_environment
 from .state.desired import DesiredList
@@ -48,8 +47,6 @@ from .workloads.controller import WorkloadController
 from .workloads.settings import WorkloadSettings
 
 log = logging.getLogger(__name__)
-
-KSERVE_FINGERPRINT = "inferenceservices.serving.kserve.io"
 
 
 class Operator:
@@ -83,7 +80,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, or a room fails, which ends the process: Kubernetes starts a new one."""
         settings = self._settings
-        foreign = await _foreign_definitions(self.api)
+        foreign = await startup.definitions_are_foreign(self.api)
         self._workloads = WorkloadController(
             self.api,
             _workload_settings(settings, require_model_mesh=foreign),
@@ -91,7 +88,7 @@ class Operator:
             on_event=self.core.handle,
         )
         intake = Intake(self.core.handle, self._workloads, self._status)
-        for runtime in await _runtimes(self.api):
+        for runtime in await startup.runtimes(self.api, settings.watch_namespaces):
             self._workloads.runtime_seen(runtime)
         self._workloads.runtimes_listed()
         await self._http.start(settings.host, settings.http_port)
@@ -254,47 +251,6 @@ def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) 
     )
 
 
-async def _foreign_definitions(api: Kube) -> bool:
-    """Whether the InferenceService CRD is KServe's own: then only those that its controller skips are ours."""
-    path = object_path("apiextensions.k8s.io/v1", "customresourcedefinitions", None, KSERVE_FINGERPRINT)
-    definition = await api.request("GET", path)
-    foreign = not is_ours(definition)
-    if foreign:
-        log.warning(
-            "the CRDs are KServe's: only InferenceServices with deploymentMode ModelMesh are served",
-            extra={"event": "KServePresent"},
-        )
-    return foreign
-
-
-async def _runtimes(api: Kube) -> list[dict[str, Any]]:
-    """Every runtime there is, before the first InferenceService is resolved."""
-    found: list[dict[str, Any]] = []
-    for plural in ("servingruntimes", "clusterservingruntimes"):
-        try:
-            answer = await api.request("GET", object_path(f"{GROUP}/v1alpha1", plural, None))
-        except KubeError as error:
-            if not error.gone:
-                raise
-            continue
-        found += answer.get("items") or []
-    return found
-
-
-async def _deployment(api: Kube, settings: Settings) -> V1OwnerReference | None:
-    """The operator's own Deployment, which the certificates' Secrets go with; None outside a cluster."""
-    path = object_path("apps/v1", "deployments", settings.namespace, settings.operator_service)
-    try:
-        meta = (await api.request("GET", path))["metadata"]
-    except KubeError as error:
-        log.warning(
-            "the operator's Deployment cannot be read: its Secrets will outlive it",
-            extra={"event": "NoOwner", "answer": str(error)},
-        )
-        return None
-    return V1OwnerReference(api_version="apps/v1", kind="Deployment", name=meta["name"], uid=meta["uid"])
-
-
 async def _until(stop: asyncio.Event, rooms: list[Coroutine[Any, Any, Any]]) -> None:
     """Run rooms until ``stop``; the first that fails takes the others down. Raises what it raised."""
     tasks = [asyncio.create_task(room) for room in rooms]
@@ -323,7 +279,7 @@ async def serve(settings: Settings) -> None:
     else:
         await config.load_kube_config()  # type: ignore[no-untyped-call]
     async with ApiClient() as client:
-        owner = await _deployment(Kube(client), settings)
+        owner = await startup.own_deployment(Kube(client), settings.namespace, settings.operator_service)
         certificates = await Certificates.ensure(
             client, settings.namespace, settings.operator_service, settings.cluster_domain, owner
         )

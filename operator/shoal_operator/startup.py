@@ -1,0 +1,78 @@
+"""What the operator asks the API server once, before anything else: whose CRDs, which runtimes, its own Deployment.
+
+Right after a first install the API server may still set up the CRDs' storage and refuse for a moment: what may pass is
+tried again for a minute.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubernetes.aio.client import V1OwnerReference
+from shoal_api.crd import is_ours
+from shoal_api.names import GROUP
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from .kube import KubeApi, KubeError, object_path
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 60.0
+_DEFINITION = "inferenceservices.serving.kserve.io"
+
+
+async def definitions_are_foreign(api: KubeApi) -> bool:
+    """Whether the InferenceService CRD is KServe's own: then only those that its controller skips are ours."""
+    path = object_path("apiextensions.k8s.io/v1", "customresourcedefinitions", None, _DEFINITION)
+    foreign = not is_ours(await _get(api, path))
+    if foreign:
+        log.warning(
+            "the CRDs are KServe's: only InferenceServices with deploymentMode ModelMesh are served",
+            extra={"event": "KServePresent"},
+        )
+    return foreign
+
+
+async def runtimes(api: KubeApi, namespaces: Sequence[str]) -> list[dict[str, Any]]:
+    """Every runtime there is, before the first InferenceService is resolved. ``namespaces`` empty: all."""
+    version = f"{GROUP}/v1alpha1"
+    paths = [object_path(version, "servingruntimes", namespace) for namespace in namespaces or (None,)]
+    found: list[dict[str, Any]] = []
+    for path in (*paths, object_path(version, "clusterservingruntimes", None)):
+        try:
+            answer = await _get(api, path)
+        except KubeError as error:
+            if not error.gone:  # KServe's minimal set of CRDs may lack a kind
+                raise
+            continue
+        found += answer.get("items") or []
+    return found
+
+
+async def own_deployment(api: KubeApi, namespace: str, name: str) -> V1OwnerReference | None:
+    """The operator's own Deployment, which the certificates' Secrets go with; None outside a cluster."""
+    try:
+        meta: Mapping[str, Any] = (await _get(api, object_path("apps/v1", "deployments", namespace, name)))["metadata"]
+    except KubeError as error:
+        log.warning(
+            "the operator's Deployment cannot be read: its Secrets will outlive it",
+            extra={"event": "NoOwner", "answer": str(error)},
+        )
+        return None
+    return V1OwnerReference(api_version="apps/v1", kind="Deployment", name=meta["name"], uid=meta["uid"])
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, KubeError) and error.transient
+
+
+async def _get(api: KubeApi, path: str) -> dict[str, Any]:
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(_may_pass),
+        wait=wait_exponential_jitter(initial=0.2, max=5),
+        stop=stop_after_delay(PATIENCE_SECONDS),
+        reraise=True,
+    ):
+        with attempt:
+            return await api.request("GET", path)
+    raise AssertionError("not reached: the last attempt raises")

@@ -1,0 +1,62 @@
+"""What the operator asks first, of an API server that is not quite ready."""
+
+from typing import Any
+
+import pytest
+
+from shoal_operator import startup
+from shoal_operator.kube import KubeError
+
+
+class Api:
+    """Answers by path, after refusing ``refusals`` times."""
+
+    def __init__(self, answers: dict[str, Any], refusals: int = 0) -> None:
+        self.answers = answers
+        self.refusals = refusals
+        self.asked: list[str] = []
+
+    async def request(self, method: str, path: str, **_: Any) -> dict[str, Any]:
+        self.asked.append(path)
+        if self.refusals:
+            self.refusals -= 1
+            raise KubeError(429, "TooManyRequests", "storage is (re)initializing", 1.0)
+        if path not in self.answers:
+            raise KubeError(404, "NotFound", path)
+        answer: dict[str, Any] = self.answers[path]
+        return answer
+
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferenceservices.serving.kserve.io"
+RUNTIMES = "/apis/serving.kserve.io/v1alpha1"
+
+
+async def test_an_api_server_that_still_starts_is_asked_again() -> None:
+    api = Api({CRD: {"metadata": {"labels": {"app.kubernetes.io/managed-by": "shoal"}}}}, refusals=2)
+    assert not await startup.definitions_are_foreign(api)
+    assert len(api.asked) == 3
+
+
+async def test_kserves_definitions_are_known_as_such() -> None:
+    assert await startup.definitions_are_foreign(Api({CRD: {"metadata": {"labels": {}}}}))
+
+
+async def test_without_definitions_it_does_not_start() -> None:
+    with pytest.raises(KubeError):
+        await startup.definitions_are_foreign(Api({}))
+
+
+async def test_runtimes_of_the_watched_namespaces_and_of_the_cluster() -> None:
+    api = Api(
+        {
+            f"{RUNTIMES}/namespaces/a/servingruntimes": {"items": [{"n": 1}]},
+            f"{RUNTIMES}/namespaces/b/servingruntimes": {"items": None},
+            f"{RUNTIMES}/clusterservingruntimes": {"items": [{"n": 2}]},
+        }
+    )
+    assert await startup.runtimes(api, ("a", "b")) == [{"n": 1}, {"n": 2}]
+    assert await startup.runtimes(Api({}), ()) == []
+
+
+async def test_outside_a_cluster_nobody_owns_the_secrets() -> None:
+    assert await startup.own_deployment(Api({}), "shoal-system", "shoal-operator") is None
