@@ -25,9 +25,10 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
     movable: dict[str, list[ModelNeed]] = {}
     in_flight = 0
     for need in given.needs:
-        if len(need.copies) > need.wanted or any(not copy.loaded for copy in need.copies):
+        # What failed, or waits for room, may stay so for ever: nothing is planned again because of it.
+        if any(copy.current and not (copy.loaded or copy.leaving or copy.failed) for copy in need.copies):
             in_flight += 1
-        elif need.key not in placed:
+        elif need.key not in placed and len(need.copies) <= need.wanted and all(copy.loaded for copy in need.copies):
             for copy in need.copies:
                 movable.setdefault(copy.pod_uid, []).append(need)
     moves: list[Placement] = []

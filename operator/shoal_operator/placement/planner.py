@@ -4,6 +4,8 @@ Adding a model moves none; a leaving or lost pod moves only its own; make before
 only when enough others answer with the wanted content.
 """
 
+import heapq
+
 from shoal_operator.state.values import (
     CopyAt,
     ModelKey,
@@ -23,6 +25,11 @@ from .sorters import SORTERS
 
 MAX_VERDICTS = 64
 
+Key = tuple[float, ...]
+
+_NOTHING_HELD = Held({}, {})
+_PROBE = ModelNeed(ModelKey("", ""), 0, 1, ())
+
 
 class Planner:
     """One plan in the making. Not reused."""
@@ -34,12 +41,14 @@ class Planner:
         self.replace: list[Placement] = []
         self.retire: list[Placement] = []
         self.refused: dict[ModelKey, Refusal] = {}
+        self._queue = self._usable()
+        self._refusals: dict[int, Refusal] = {}  # of bare needs, by memory, while no ledger changes
 
     def run(self) -> Plan:
         # Large models first: what is left fits small ones. The name decides ties, so a plan is reproducible.
         for need in sorted(self.given.needs, key=lambda need: (-need.memory_bytes, need.key)):
-            self._renew(need)
-            self._fill(need)
+            replaced = self._renew(need)
+            self._fill(need, replaced)
             self._trim(need)
         moves, unbalanced = even_out(self.given, self.pods, self.add) if self.given.balance else ([], False)
         return Plan(
@@ -52,47 +61,93 @@ class Planner:
             unbalanced=unbalanced,
         )
 
-    def _renew(self, need: ModelNeed) -> None:
+    def _renew(self, need: ModelNeed) -> set[str]:
         """Copies of an older content load the new one beside it where there is room, else elsewhere.
 
         One that answers nothing makes way where there is no room for both: its agent may be about to load it.
+        Returns the pods where there is room.
         """
+        replaced: set[str] = set()
         for copy in need.copies:
             if copy.current or copy.leaving:
                 continue
             pod = self.pods.get(copy.pod_uid)
             if pod is None:
                 continue
-            if need.memory_bytes <= pod.free:
-                pod.committed += need.memory_bytes
+            room = copy.growth or need.memory_bytes
+            if room <= pod.free:
+                pod.committed += room
+                self._refusals.clear()
                 self.replace.append(Placement(need.key, copy.pod_uid))
+                replaced.add(copy.pod_uid)
             elif not copy.answers:
                 self.retire.append(Placement(need.key, copy.pod_uid))
+        return replaced
 
-    def _fill(self, need: ModelNeed) -> None:
-        replaced = {placement.pod_uid for placement in self.replace if placement.model == need.key}
-        staying = [c for c in need.copies if not c.leaving and (c.current or c.pod_uid in replaced)]
+    def _fill(self, need: ModelNeed, replaced: set[str]) -> None:
+        staying = sum(not c.leaving and (c.current or c.pod_uid in replaced) for c in need.copies)
+        if staying >= need.wanted:
+            return
         held = self._held(need)
-        for _ in range(need.wanted - len(staying)):
+        for _ in range(need.wanted - staying):
             pod, refusal = self._choose(need, held)
             if pod is None:
                 self.refused[need.key] = refusal
                 return
             pod.add(need.memory_bytes)
+            self._refusals.clear()
             held.zones[pod.offer.zone] = held.zones.get(pod.offer.zone, 0) + 1
             held.nodes[pod.offer.node] = held.nodes.get(pod.offer.node, 0) + 1
             self.add.append(Placement(need.key, pod.offer.uid))
             need = _with_copy(need, pod.offer.uid)
 
     def _choose(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
+        """The pod that no filter refuses and that sorts first.
+
+        A bare need, one without copies and slots being unloaded, differs from another in nothing but its memory. Most
+        are: for them the pods are kept in order, and a refusal counts for all of that size.
+        """
+        if need.copies or need.occupied:
+            return self._search(need, held)
+        pod = self._first()
+        if pod is not None and _refuse(need, pod) is None:
+            return pod, Refusal()
+        if need.memory_bytes in self._refusals:
+            return None, self._refusals[need.memory_bytes]
+        pod, refusal = self._search(need, held)
+        if pod is None:
+            self._refusals[need.memory_bytes] = refusal
+        return pod, refusal
+
+    def _usable(self) -> list[tuple[Key, int, PodLedger]]:
+        """A heap of the pods that could take a bare need of no size, first the one that sorts first."""
+        usable = [
+            (_key(pod, _NOTHING_HELD), index, pod)
+            for index, pod in enumerate(self.pods.values())
+            if _refuse(_PROBE, pod) is None
+        ]
+        heapq.heapify(usable)
+        return usable
+
+    def _first(self) -> PodLedger | None:
+        """The heap's first. Pods only get fuller in a plan, so a key in the heap is never too large."""
+        while self._queue:
+            key, index, pod = self._queue[0]
+            now = _key(pod, _NOTHING_HELD)
+            if now == key:
+                return pod
+            heapq.heapreplace(self._queue, (now, index, pod))
+        return None
+
+    def _search(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
         verdicts: list[Verdict] = []
         best: PodLedger | None = None
-        best_key: tuple[float, ...] = ()
+        best_key: Key = ()
         missing = 0
         for pod in self.pods.values():
             verdict = _refuse(need, pod)
             if verdict is None:
-                key = tuple(sorter(pod, held) for sorter in SORTERS.values())
+                key = _key(pod, held)
                 if best is None or key < best_key:
                     best, best_key = pod, key
             elif best is None and len(verdicts) < MAX_VERDICTS:
@@ -103,14 +158,16 @@ class Planner:
         return best, Refusal(tuple(verdicts), missing)
 
     def _trim(self, need: ModelNeed) -> None:
-        """Retire what is not needed any more: leaving and outdated copies once enough others answer, then surplus."""
+        """Retire what is not needed any more: leaving and outdated copies once enough others answer, then surplus.
+
+        A copy that is on its way while enough others answer is kept: balance put it there, and once it has loaded
+        another one is surplus.
+        """
         good = [c for c in need.copies if c.loaded and not c.leaving]
         if len(good) < need.wanted:
             return
-        spare = [c for c in need.copies if c not in good and (c.leaving or not c.current)]
+        spare = [c for c in need.copies if c not in good and (c.leaving or not c.current or c.failed)]
         surplus = sorted(good, key=self._fullness, reverse=True)[: len(good) - need.wanted]
-        # A copy that has not loaded yet, while enough others answer, was a move that is no longer needed; it is kept
-        # only when balance put it there, and then it loads and makes another one surplus.
         self.retire += [Placement(need.key, c.pod_uid) for c in (*spare, *surplus)]
 
     def _fullness(self, copy: CopyAt) -> float:
@@ -128,8 +185,12 @@ class Planner:
 
 
 def plan(given: PlanInput) -> Plan:
-    """Decide where the given models go. Pure; O(models to plan x pods)."""
+    """Decide where the given models go. Pure; O(models to plan x log pods), x pods for those that have copies."""
     return Planner(given).run()
+
+
+def _key(pod: PodLedger, held: Held) -> Key:
+    return tuple([sorter(pod, held) for sorter in SORTERS.values()])
 
 
 def _refuse(need: ModelNeed, pod: PodLedger) -> Verdict | None:

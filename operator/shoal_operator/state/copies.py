@@ -12,12 +12,40 @@ from .world import Copy, Model, Pod, Stage, Waiting
 
 
 def charge(pod: Pod, copy: Copy) -> None:
-    """Bring the pod's ledger up to date: while a copy is replaced, old and new content are both in memory."""
-    outdated = copy.serving is not None and copy.serving != copy.want
-    replacing = copy.stage is Stage.PLACED and (copy.replacing or outdated)
-    due = copy.memory * 2 if replacing else copy.memory
+    """Bring the pod's ledger up to date: while a copy is replaced, old and new content are both in memory.
+
+    What is to go keeps its charge: the agent may still finish what it has begun to load.
+    """
+    if copy.name in pod.occupied:
+        return
+    due = copy.memory * _contents(copy)
     pod.committed += due - copy.charged
     copy.charged = due
+
+
+def resize(ctx: Context, model: Model, pod: Pod, copy: Copy) -> bool:
+    """Count the copy with the memory that its model declares now; False when the pod has no room for that."""
+    memory = model.spec.memory_bytes
+    if growth(model, copy) > pod.spec.capacity_bytes - pod.committed:
+        return False
+    copy.memory = memory
+    charge(pod, copy)
+    if pod.desired.set(copy.name, copy.intent()):
+        ctx.emit(DesiredChanged(pod.spec.uid))
+    return True
+
+
+def growth(model: Model, copy: Copy) -> int:
+    """Bytes that the copy takes beyond its charge once it is counted as its model declares now."""
+    return model.spec.memory_bytes * _contents(copy) - copy.charged
+
+
+def _contents(copy: Copy) -> int:
+    """How many contents of the slot may be in memory."""
+    outdated = copy.serving is not None and copy.serving != copy.want
+    report = copy.report
+    other = report is not None and report.serving is not None and report.target not in (None, report.serving)
+    return 2 if copy.replacing or outdated or other else 1
 
 
 def place(ctx: Context, model: Model, pod: Pod) -> Copy:
@@ -40,7 +68,11 @@ def place(ctx: Context, model: Model, pod: Pod) -> Copy:
 
 def replace(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
     """Want the model's present content in a slot that serves an older one, which keeps serving meanwhile."""
+    if copy.want == model.want:
+        resize(ctx, model, pod, copy)  # only its declared memory was outdated
+        return
     copy.want = model.want
+    copy.memory = model.spec.memory_bytes
     copy.storage_uri = model.spec.storage_uri
     copy.framework = model.spec.framework
     copy.report = None
@@ -61,7 +93,7 @@ def retire(ctx: Context, pod: Pod, copy: Copy) -> None:
     if copy.stage is not Stage.PLACED:
         return
     copy.stage = Stage.DRAINING
-    charge(pod, copy)
+    pod.occupied.add(copy.name)
     model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
     if model is not None:
         refresh(ctx, model)
@@ -105,6 +137,7 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
     """The copy is no more: give its memory back, and let models that wait for memory or for the name try."""
     pod.copies.pop(copy.name, None)
     pod.unloading.discard(copy.name)
+    pod.occupied.discard(copy.name)
     pod.committed -= copy.charged
     ctx.emit(CopyForgotten(copy.uid, pod.spec.uid))
     model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
@@ -119,10 +152,12 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
 def adopt_stray(pod: Pod, name: str, memory: int) -> None:
     """The agent holds a slot that nobody wants: keep its name and memory taken until it is confirmed gone."""
     copy = Copy(name, "", pod.spec.uid, "", "", "", memory, stage=Stage.UNLOADING)
+    copy.memory = copy.charged = min(memory, pod.spec.capacity_bytes - pod.committed)
     copy.removed_version = pod.desired.version
+    pod.committed += copy.charged
     pod.copies[name] = copy
     pod.unloading.add(name)
-    charge(pod, copy)
+    pod.occupied.add(name)
 
 
 def _start_grace(ctx: Context, waiting: Waiting) -> None:

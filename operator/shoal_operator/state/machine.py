@@ -2,7 +2,7 @@
 
 from . import copies, models, plans, pods, recovery, reports, services
 from .context import Context
-from .effects import Effect, WakeAt
+from .effects import DesiredChanged, Effect, WakeAt
 from .events import (
     AgentLost,
     AgentReported,
@@ -22,8 +22,6 @@ from .events import (
     Tick,
 )
 from .world import World
-
-GATE_INTERVAL = 0.25
 
 
 def step(world: World, event: Event, now: float) -> list[Effect]:
@@ -63,19 +61,18 @@ def _apply(ctx: Context, event: Event) -> None:
         case EpochClaimed(epoch):
             ctx.world.epoch = max(ctx.world.epoch, epoch)
             ctx.world.versions.begin(ctx.world.epoch)
+            for pod_uid in ctx.world.pods:
+                ctx.emit(DesiredChanged(pod_uid))  # who refused the former epoch obeys this one
         case AgentReported(request):
             reports.apply(ctx, request)
         case AgentLost(pod_uid, session):
-            pod = ctx.world.pods.get(pod_uid)
-            if pod is not None and pod.session == session:
-                pod.connected = False
+            pods.agent_lost(ctx, pod_uid, session)
         case Planned(plan):
             plans.carry_out(ctx, plan)
         case GatewayAcknowledged(sequence):
             copies.acknowledged(ctx, sequence)
         case Tick():
-            if not ctx.world.recovering:
-                pods.open_gates(ctx)
+            pass
 
 
 def _sweep(ctx: Context, listed: Listed) -> None:
@@ -99,6 +96,7 @@ def _sweep(ctx: Context, listed: Listed) -> None:
 
 def _pass_time(ctx: Context) -> None:
     copies.end_grace(ctx)
+    pods.open_gates(ctx)
     pods.abandon_unhealthy(ctx)
     for key in list(ctx.world.held):
         pods.release(ctx, key)
@@ -125,7 +123,7 @@ def _next_wake(world: World, now: float) -> float | None:
         retry_at = world.services[service_key].retry_at if service_key in world.services else None
         if retry_at is not None:
             times.append(retry_at)
-    if any(world.pods[uid].placeable for uid in world.gating):
-        times.append(now + GATE_INTERVAL)
+    if world.gate_at is not None:
+        times.append(world.gate_at)
     # What is due was tried in this step; if it must wait for something else, that event brings the next try.
     return min((at for at in times if at > now), default=None)

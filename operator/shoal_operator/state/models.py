@@ -4,7 +4,7 @@ from . import copies, routes
 from .context import Context
 from .reports import end_move
 from .values import ModelKey, ModelSpec
-from .world import Model
+from .world import Model, Stage
 
 
 def seen(ctx: Context, spec: ModelSpec) -> None:
@@ -27,9 +27,7 @@ def seen(ctx: Context, spec: ModelSpec) -> None:
         _move(ctx, model, spec)
     model.spec = spec
     if spec.memory_bytes != before.memory_bytes:
-        for copy in model.copies.values():
-            copy.memory = spec.memory_bytes
-            copies.charge(world.pods[copy.pod_uid], copy)
+        _resize(ctx, model)
     routes.refresh(ctx, model)
     ctx.plan_model(model)
 
@@ -61,11 +59,23 @@ def end_moves(ctx: Context) -> None:
             end_move(ctx, model)
 
 
+def _resize(ctx: Context, model: Model) -> None:
+    """The declared memory changed: copies that fit as they are stay; placement finds other pods for the rest."""
+    for copy in model.copies.values():
+        pod = ctx.world.pods[copy.pod_uid]
+        if copy.stage is Stage.PLACED:
+            copies.resize(ctx, model, pod, copy)
+            service = ctx.world.services.get(pod.spec.service_key)
+            if service is not None:
+                ctx.plan_waiting(service)
+
+
 def _move(ctx: Context, model: Model, spec: ModelSpec) -> None:
-    """The model belongs to another InferenceService now; the former one serves it until that one does."""
+    """The model belongs to another InferenceService now; one that served it does so until that one does.
+
+    Who moves on (or back) before the new one has loaded it is served by the first one meanwhile.
+    """
     world = ctx.world
-    if model.former is not None:
-        end_move(ctx, model)
     # Counted and waiting in the former service until now.
     key, old = spec.key, world.services.get(model.spec.service_key)
     if old is not None:
@@ -77,10 +87,14 @@ def _move(ctx: Context, model: Model, spec: ModelSpec) -> None:
     model.refusal = None
     world.models_of[model.spec.service_key].discard(key)
     world.models_of.setdefault(spec.service_key, set()).add(key)
-    if any(copy.answers for copy in model.copies.values()):
-        model.former = model.spec.service_key
+    answering = {world.pods[copy.pod_uid].spec.service_key for copy in model.copies.values() if copy.answers}
+    before = () if spec.service_key in answering else (model.spec.service_key, model.former)
+    model.former = next((former for former in before if former in answering), None)
+    model.spec = spec
+    if model.former is not None:
         model.former_until = ctx.now + world.timing.service_move
         world.moving.append((model.former_until, key))
-    else:
-        for copy in list(model.copies.values()):
-            copies.retire(ctx, world.pods[copy.pod_uid], copy)
+    for copy in list(model.copies.values()):
+        pod = world.pods[copy.pod_uid]
+        if pod.spec.service_key not in (spec.service_key, model.former):
+            copies.retire(ctx, pod, copy)

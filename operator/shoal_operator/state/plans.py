@@ -6,6 +6,8 @@ from .routes import refresh
 from .values import CopyAt, ModelKey, ModelNeed, Plan, PlanInput, PodOffer, ServiceKey
 from .world import Model, Pod, Service, Stage, World
 
+_NOWHERE: frozenset[str] = frozenset()
+
 
 def plan_input(world: World, key: ServiceKey) -> PlanInput | None:
     """What placement has to decide for one service now; None when there is no such service.
@@ -17,11 +19,12 @@ def plan_input(world: World, key: ServiceKey) -> PlanInput | None:
         return None
     pods = [world.pods[uid] for uid in sorted(world.pods_of.get(key, ()))]
     keys = world.models_of.get(key, set()) if service.balance else service.dirty
+    occupied = [pod for pod in pods if pod.occupied]
     models = [world.models[k] for k in sorted(keys) if k in world.models]
     return PlanInput(
         service=key,
         pods=tuple(_offer(pod) for pod in pods),
-        needs=tuple(_need(world, model, pods) for model in models if plannable(service, model)),
+        needs=tuple(_need(world, model, occupied) for model in models if plannable(service, model)),
         balance=service.balance,
     )
 
@@ -108,24 +111,27 @@ def _offer(pod: Pod) -> PodOffer:
 
 
 def _need(world: World, model: Model, pods: list[Pod]) -> ModelNeed:
+    """``pods``: those with slots whose copy is on its way out."""
     at = []
     for copy in model.copies.values():
         if copy.stage is not Stage.PLACED:
             continue
         pod = world.pods[copy.pod_uid]
+        sized = copy.want != model.want or copy.memory == model.spec.memory_bytes
         at.append(
             CopyAt(
                 pod_uid=copy.pod_uid,
                 answers=copy.answers and pod.serves,
-                current=copy.want == model.want,
-                loaded=copy.serving == model.want and pod.serves,
-                leaving=pod.leaving or pod.spec.service_key != model.spec.service_key,
+                current=copy.want == model.want and sized,
+                loaded=copy.serving == model.want and sized and pod.serves,
+                # A lost agent goes on serving what is loaded, and loads nothing.
+                leaving=pod.leaving
+                or pod.spec.service_key != model.spec.service_key
+                or (pod.lost and not copy.answers),
+                failed=copy.report is not None and copy.report.failure is not None,
+                growth=0 if sized else copies.growth(model, copy),
             )
         )
-    name = model.spec.name
-    occupied = frozenset(
-        pod.spec.uid
-        for pod in pods
-        if name in pod.copies and (pod.copies[name].uid != model.spec.uid or pod.copies[name].stage is not Stage.PLACED)
-    )
-    return ModelNeed(model.spec.key, model.spec.memory_bytes, model.spec.min_copies, tuple(at), occupied)
+    spec = model.spec
+    occupied = frozenset(pod.spec.uid for pod in pods if spec.name in pod.occupied) if pods else _NOWHERE
+    return ModelNeed(spec.key, spec.memory_bytes, spec.min_copies, tuple(at), occupied)

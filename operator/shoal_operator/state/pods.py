@@ -3,10 +3,12 @@
 from . import copies
 from .context import Context
 from .desired import DesiredList
-from .effects import GateChanged, PodEndpointChanged
+from .effects import GateChanged, PodEndpointChanged, ServiceStatusChanged
 from .routes import refresh_pod, refresh_service
 from .values import ModelKey, PodSpec, ServiceKey
 from .world import Copy, Pod, Stage, World
+
+GATE_INTERVAL = 0.25
 
 
 def seen(ctx: Context, spec: PodSpec) -> None:
@@ -20,11 +22,12 @@ def seen(ctx: Context, spec: PodSpec) -> None:
             world.gating.add(spec.uid)
         refresh_service(ctx, spec.service_key)
         return
-    before, was_placeable, was_leaving = pod.spec, pod.placeable, pod.leaving
+    before, was_placeable, was_leaving, served = pod.spec, pod.placeable, pod.leaving, pod.serves
     if spec == before:
         return
     pod.spec = spec
-    if (before.ip, before.http_port, before.grpc_port) != (spec.ip, spec.http_port, spec.grpc_port):
+    moved = (before.ip, before.http_port, before.grpc_port) != (spec.ip, spec.http_port, spec.grpc_port)
+    if moved or pod.serves != served:
         note_health(ctx, pod)
         refresh_pod(ctx, pod)
     elif (before.ready, before.problem, before.deleting) != (spec.ready, spec.problem, spec.deleting):
@@ -62,6 +65,7 @@ def joined(ctx: Context, pod: Pod) -> None:
     """The pod can take models now."""
     world = ctx.world
     pod.joined_at = ctx.now
+    ctx.emit(ServiceStatusChanged(pod.spec.service_key))
     service = world.services.get(pod.spec.service_key)
     if service is None:
         return
@@ -91,6 +95,23 @@ def release(ctx: Context, key: ServiceKey) -> None:
         service.held = False
         world.held.discard(service.spec.key)
         ctx.plan(service)
+
+
+def agent_lost(ctx: Context, uid: str, session: str) -> None:
+    """The pod's agent hung up: what is loaded goes on being served, the rest is wanted elsewhere."""
+    pod = ctx.world.pods.get(uid)
+    if pod is None or pod.session != session:
+        return
+    served = pod.serves
+    pod.connected, pod.lost = False, True
+    if pod.serves != served:
+        note_health(ctx, pod)
+        refresh_pod(ctx, pod)
+    for copy in pod.copies.values():
+        model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
+        if model is not None and not copy.answers:
+            ctx.plan_model(model)
+    ctx.emit(ServiceStatusChanged(pod.spec.service_key))
 
 
 def start_leaving(ctx: Context, pod: Pod) -> None:
@@ -127,15 +148,26 @@ def abandon_unhealthy(ctx: Context) -> None:
 
 
 def open_gates(ctx: Context) -> None:
-    """Let Kubernetes call new pods ready once their share is loaded, has failed, or took too long."""
-    for uid in list(ctx.world.gating):
-        pod = ctx.world.pods[uid]
+    """Let Kubernetes call new pods ready once their share is loaded, has failed, or took too long.
+
+    They are looked at every ``GATE_INTERVAL``, however many events come meanwhile.
+    """
+    world = ctx.world
+    if world.gate_at is not None and ctx.now < world.gate_at:
+        return
+    due, world.gate_at = world.gate_at is not None, None
+    for uid in list(world.gating):
+        pod = world.pods[uid]
         if pod.spec.gate_open:
-            ctx.world.gating.discard(uid)
+            world.gating.discard(uid)
         elif pod.joined_at is not None and pod.placeable:
+            world.gate_at = ctx.now + GATE_INTERVAL
+            service = world.services.get(pod.spec.service_key)
+            if not due or (service is not None and service.plan_requested):
+                continue  # its share is about to be decided
             pending = sum(_pending(copy) for copy in pod.copies.values())
-            if not pending or ctx.now >= pod.joined_at + ctx.world.timing.gate:
-                ctx.world.gating.discard(uid)
+            if not pending or ctx.now >= pod.joined_at + world.timing.gate:
+                world.gating.discard(uid)
                 message = "all placed models are loaded" if not pending else f"{pending} models are still loading"
                 ctx.emit(GateChanged(uid, pod.spec.namespace, pod.spec.name, open=True, message=message))
 

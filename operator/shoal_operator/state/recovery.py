@@ -16,15 +16,17 @@ from .world import Pod, Stage, World
 def advance(ctx: Context) -> None:
     """End the recovery if everything it waits for has come."""
     world = ctx.world
-    if not world.recovering or world.listed != set(Kind) or not world.store_loaded or not world.epoch:
+    if not world.recovering:
+        if world.highest_agent_epoch > world.epoch:
+            _claim_above(ctx)  # an agent that was away until now; it refuses ours
+        return
+    if world.listed != set(Kind) or not world.store_loaded or not world.epoch:
         return
     late = [pod.spec.name for pod in _awaited(world)]
     if late and ctx.now < world.started_at + world.timing.recovery:
         return
     if world.highest_agent_epoch >= world.epoch:
-        if world.epoch_wanted <= world.highest_agent_epoch:
-            world.epoch_wanted = world.highest_agent_epoch + 1
-            ctx.effects.append(ClaimEpoch(world.epoch_wanted))
+        _claim_above(ctx)
         return
     world.recovering = False
     adopted = 0
@@ -33,6 +35,13 @@ def advance(ctx: Context) -> None:
     _forget_unused(ctx)
     _announce(ctx)
     ctx.emit(Recovered(len(world.models), adopted, tuple(sorted(late))))
+
+
+def _claim_above(ctx: Context) -> None:
+    world = ctx.world
+    if world.epoch_wanted <= world.highest_agent_epoch:
+        world.epoch_wanted = world.highest_agent_epoch + 1
+        ctx.effects.append(ClaimEpoch(world.epoch_wanted))
 
 
 def _awaited(world: World) -> list[Pod]:
@@ -53,7 +62,10 @@ def _adopt(ctx: Context, pod: Pod) -> int:
             model = ctx.model(stored.model, stored.uid)
             # With another content than the stored one the agent's report, when it comes, says what to do.
             current = model is not None and stored.content == model.spec.content
-            if model is not None and current and stored.model.name not in pod.copies:
+            if model is None or not current or stored.model.name in pod.copies:
+                continue
+            fits = model.spec.memory_bytes <= pod.spec.capacity_bytes - pod.committed
+            if fits and model.spec.service_key == pod.spec.service_key:
                 copies.place(ctx, model, pod)
                 adopted += 1
         return adopted
@@ -75,6 +87,8 @@ def _forget_unused(ctx: Context) -> None:
 def _announce(ctx: Context) -> None:
     """Say everything once: endpoints, routes, desired lists, status; and plan every service."""
     world = ctx.world
+    for pod in world.pods.values():
+        routes.refresh_endpoint(ctx, pod)
     for pod in world.pods.values():
         note_health(ctx, pod)
         pod.joined_at = ctx.now if pod.placeable else None

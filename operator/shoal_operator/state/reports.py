@@ -16,17 +16,22 @@ def apply(ctx: Context, request: SyncRequest) -> None:
     pod = world.pods.get(request.pod_uid)
     if pod is None or request.session < pod.session:
         return  # unknown, or a late message of a process that has ended
+    if request.session == pod.session and request.observed_version < pod.latest:
+        return  # a late copy of an older message: what it says of anything is over
     if not pod.heard:
         pod.heard = True
         world.highest_agent_epoch = max(world.highest_agent_epoch, request.epoch)
     if pod.session != request.session:
         pod.session = request.session
         pod.observed_version = 0
+    pod.latest = request.observed_version
     was_placeable, served = pod.placeable, pod.serves
     pod.server = request.server
     changed = _merge(pod, request)
     pod.known |= pod.observed_version > 0
     pod.connected = pod.known
+    pod.lost = False
+    was_draining, pod.draining = pod.draining, request.draining
     if world.recovering:
         return
     if pod.serves != served:
@@ -35,17 +40,14 @@ def apply(ctx: Context, request: SyncRequest) -> None:
     for name in changed:
         _slot_changed(ctx, pod, name)
     copies.confirm(ctx, pod, request.desired_version)
-    if request.draining and not pod.draining:
-        pod.draining = True
-        start_leaving(ctx, pod)
+    if pod.draining != was_draining:
+        start_leaving(ctx, pod)  # or stays after all: its models are planned anew
     if pod.placeable and not was_placeable:
         joined(ctx, pod)
 
 
 def _merge(pod: Pod, request: SyncRequest) -> set[str]:
     """Bring ``pod.slots`` up to date; returns the names whose slots may have changed."""
-    if request.observed_version < pod.observed_version:
-        return set()  # a late copy of an older message
     reported = {slot.name: slot for slot in request.observed}
     if request.observed_base is None:
         changed = {name for name in pod.slots.keys() | reported.keys() if pod.slots.get(name) != reported.get(name)}
@@ -121,14 +123,18 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     if model is None or held is None or not held.startswith(model.spec.uid + "."):
         copies.adopt_stray(pod, report.name, 0)
         return False
-    double = report.serving is not None and report.serving != model.want and report.target == model.want
+    double = report.serving is not None and report.target not in (None, report.serving)
     due = model.spec.memory_bytes * (2 if double else 1)
     # Loading what nobody wants any more has to go first, since both may not fit.
     superseded = report.serving is None and report.target != model.want
-    if superseded or due > pod.spec.capacity_bytes - pod.committed or pod.spec.service != model.spec.service:
-        copies.adopt_stray(pod, report.name, model.spec.memory_bytes)
+    free = pod.spec.capacity_bytes - pod.committed
+    # What answers with the wanted content stays, also when it was declared larger meanwhile: placement moves it.
+    fits = due <= free or (report.serving == model.want and not double and free >= 0)
+    if superseded or not fits or pod.spec.service != model.spec.service:
+        copies.adopt_stray(pod, report.name, due)
         return False
     copy = copies.place(ctx, model, pod)
+    copy.memory = min(copy.memory, free)
     copy.report, copy.serving = report, report.serving
     if copy.serving == copy.want:
         model.artifact_seen = model.spec.content

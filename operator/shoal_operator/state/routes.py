@@ -44,15 +44,20 @@ def refresh_pod(ctx: Context, pod: Pod) -> None:
     """A pod's address or its server's readiness changed: endpoint, its models' routes, its service's routes."""
     if ctx.world.recovering:
         return
-    endpoint = (pod.spec.ip, pod.spec.http_port, pod.spec.grpc_port) if pod.spec.ip else None
-    if endpoint is not None and pod.routed != endpoint and pod.serves:
-        pod.routed = endpoint
-        ctx.emit(PodEndpointChanged(pod.spec.uid, *endpoint))
+    refresh_endpoint(ctx, pod)
     for copy in list(pod.copies.values()):
         model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
         if model is not None:
             refresh(ctx, model)
     refresh_service(ctx, pod.spec.service_key)
+
+
+def refresh_endpoint(ctx: Context, pod: Pod) -> None:
+    """Tell the gateway where the pod is, ahead of any route to it."""
+    endpoint = (pod.spec.ip, pod.spec.http_port, pod.spec.grpc_port) if pod.spec.ip else None
+    if endpoint is not None and pod.routed != endpoint and pod.serves:
+        pod.routed = endpoint
+        ctx.emit(PodEndpointChanged(pod.spec.uid, *endpoint))
 
 
 def refresh_service(ctx: Context, key: ServiceKey) -> None:

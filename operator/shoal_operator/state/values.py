@@ -174,7 +174,9 @@ class CopyAt:
     """A placed copy of the model in question.
 
     ``answers``: requests can go there. ``current``: it wants the model's present content. ``loaded``: that content
-    answers. ``leaving``: its pod is going, or belongs to the service that the model moves away from.
+    answers. ``leaving``: its pod is going, or belongs to the service that the model moves away from. ``failed``: the
+    last attempt to load it did. ``growth``: not 0 when the content is right and only its declared memory is not: the
+    bytes that it would take more where it is.
     """
 
     pod_uid: str
@@ -182,6 +184,8 @@ class CopyAt:
     current: bool
     loaded: bool
     leaving: bool
+    failed: bool = False
+    growth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,15 +124,17 @@ class Pod:
     session: str = ""
     connected: bool = False
     observed_version: int = 0  # of `slots`; 0: the next report has to be full
+    latest: int = 0  # observed version of the session's newest message: an older one is late
     heard: bool = False  # has answered us: from then on its epoch may be our own
     known: bool = False  # its agent has said once what it holds
+    occupied: set[str] = field(default_factory=set)  # slots whose copy is on its way out: draining or unloading
     unloading: set[str] = field(default_factory=set)  # slots that wait for the agent's confirmation
     server: ServerReport | None = None
     draining: bool = False  # its preStop asked
+    lost: bool = False  # its agent hung up; the server beside it may still answer
     unhealthy_since: float | None = None
     abandoned: bool = False  # unhealthy for longer than Timing.server_restart
     routed: tuple[str, int, int] | None = None  # endpoint as last sent to the gateway
-    gate_sent: bool = False
     joined_at: float | None = None
 
     @property
@@ -141,8 +143,9 @@ class Pod:
 
     @property
     def serves(self) -> bool:
-        """Requests may be sent to its model server."""
-        return bool(self.spec.ip) and self.server is not None and self.server.ready
+        """Requests may be sent to its model server, by its agent's last word, or Kubernetes' when that was lost."""
+        gone = self.lost and self.spec.gate_open and not self.spec.ready
+        return bool(self.spec.ip) and self.server is not None and self.server.ready and not gone
 
     @property
     def placeable(self) -> bool:
@@ -186,4 +189,5 @@ class World:
     held: set[ServiceKey] = field(default_factory=set)
     moving: deque[tuple[float, ModelKey]] = field(default_factory=deque)  # deadlines of models with a former service
     gating: set[str] = field(default_factory=set)  # pods whose gate is still closed
+    gate_at: float | None = None  # when they are looked at again
     wake: float | None = None  # as last asked for

@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 ACCEPT = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE = 2000
 INTERVAL_SECONDS = 300.0
-CATCH_UP_SECONDS = 60.0
+CATCH_UP_SECONDS = 5.0
+CATCH_UP_MAX_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 Uids = dict[tuple[str, str], str]
@@ -32,7 +33,8 @@ class Sweeper:
     """Lists every kind at start and every ``INTERVAL_SECONDS``.
 
     ``known(kind)``: the UIDs that the watch has delivered so far. A list is handed on once the watch has caught up
-    with it, so that the state never believes that it knows everything while objects are still on their way.
+    with it, so that the state never believes that it knows everything while objects are still on their way; and with
+    what the watch has shown since the list was begun, which must not be taken for ghosts.
     """
 
     def __init__(
@@ -55,18 +57,28 @@ class Sweeper:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _caught_up(self, kind: Kind) -> Uids:
-        """A list that the watch has delivered in full; after a minute the list is made again."""
+        """A list that the watch has delivered in full; after a while, which grows, the list is made again."""
+        patience = CATCH_UP_SECONDS
         while True:
+            before = dict(self._known(kind))
             uids = await self._list(kind)
-            for _ in range(int(CATCH_UP_SECONDS / POLL_SECONDS)):
-                known = self._known(kind)
-                missing = sum(known.get(key) != uid for key, uid in uids.items())
+            missing = list(uids)
+            for _ in range(int(patience / POLL_SECONDS)):
+                missing = [key for key in missing if not self._shown(kind, key, uids[key], before)]
                 if not missing:
-                    return uids
+                    known = self._known(kind)
+                    since = {key: uid for key, uid in known.items() if key not in uids and before.get(key) != uid}
+                    return {key: uid for key, uid in uids.items() if known.get(key) == uid} | since
                 await asyncio.sleep(POLL_SECONDS)
             log.warning(
-                "the watch lags behind the list", extra={"event": "WatchLags", "kind": kind, "missing": missing}
+                "the watch lags behind the list", extra={"event": "WatchLags", "kind": kind, "missing": len(missing)}
             )
+            patience = min(2 * patience, CATCH_UP_MAX_SECONDS)
+
+    def _shown(self, kind: Kind, key: tuple[str, str], uid: str, before: Uids) -> bool:
+        """The watch has shown the object, or has shown it and taken it back since."""
+        now = self._known(kind).get(key)
+        return now == uid or (now is None and before.get(key) == uid)
 
     async def _list(self, kind: Kind) -> Uids:
         uids: Uids = {}
