@@ -160,7 +160,7 @@ def _resource_versions(installation: Installation) -> dict[str, str]:
             if "list" not in resource["verbs"] or "/" in name or name in WRITTEN_BY_KUBERNETES:
                 continue
             listed = api.get(f"{root}/{name}", headers=accept).json()
-            for item in listed.get("items", []):
+            for item in listed.get("items") or []:
                 metadata = item["metadata"]
                 key = f"{root}/{name}/{metadata.get('namespace', '')}/{metadata['name']}"
                 found[key] = metadata.get("resourceVersion", "")
