@@ -14,6 +14,7 @@ from typing import Any
 
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
+from prometheus_client import REGISTRY
 from shoal_api.messages import SyncRequest
 from shoal_api.names import AGENT_AUDIENCE
 
@@ -29,6 +30,7 @@ from .http.server import HttpServer
 from .intake import Intake
 from .kube import Kube
 from .leader import claim_epoch
+from .metrics import WorldCollector
 from .settings import Settings, SettingsError, from_environment
 from .state.desired import DesiredList
 from .state.effects import CopyForgotten, CopyStored, Effect, GateChanged, Recovered
@@ -75,6 +77,7 @@ class Operator:
         )
         self._workload_settings = _workload_settings(settings)
         self._workloads: WorkloadController | None = None
+        REGISTRY.register(WorldCollector(self.core.world))
         self._http = HttpServer(self._ready, self._explain)
 
     async def run(self, stop: asyncio.Event) -> None:
