@@ -31,11 +31,24 @@ no_registry_hosts() {
   hosts+=("(index|extra-index|trusted)-(url|host)[ =]" "(artifactory|nexus|devpi)[a-z0-9-]*${dot}")
   # What this machine itself is set up with, whatever it is.
   local host
-  for host in $(env | sed -nE 's#^(PIP_[A-Z_]*|UV_[A-Z_]*|GOPROXY|npm_config_registry)=.*https?://([^/:@]*@)?([^/:,]+).*#\3#p'); do
+  for host in $(registry_settings | grep -oE 'https?://[^/,"'"'"' ]+' | sed -E 's#^https?://([^@]*@)?##; s#:[0-9]+$##' | sort -u); do
     hosts+=("${host//./$dot}")
   done
   pattern=$(IFS='|'; echo "${hosts[*]}")
   ! git grep -nIE "$pattern" -- ':!tests/lint.sh'
+}
+
+registry_settings() {
+  env | grep -E '^(PIP_|UV_|GOPROXY|npm_config_registry)'
+  python -m pip config list
+  go env GOPROXY GOSUMDB
+  cat /etc/apt/sources.list /etc/apt/sources.list.d/*
+} 2>/dev/null
+
+shell_scripts() {
+  local scripts
+  mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+  shellcheck "${scripts[@]}"
 }
 
 chart_renders() { helm template shoal charts/shoal -n shoal-system --include-crds | python tests/rendered.py; }
@@ -55,7 +68,7 @@ check "generated Envoy bootstrap" python -m shoal_operator.gateway.bootstrap --c
 check "helm lint" helm lint --quiet charts/shoal
 check "rendered chart" chart_renders
 check "no registry or mirror host" no_registry_hosts
-check "shell scripts" shellcheck tests/run.sh tests/lint.sh .ci/run
+check "shell scripts" shell_scripts
 check "constraints cover pyproject" python tests/constraints.py
 
 if ((${#failed[@]})); then
