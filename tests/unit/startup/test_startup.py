@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-
 from shoal_operator import startup
 from shoal_operator.kube import KubeError
 
