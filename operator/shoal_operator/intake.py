@@ -32,7 +32,8 @@ class Intake:
         key, meta = ModelKey(*name), obj["metadata"]
         if gone:
             self._handle(ModelGone(key, meta["uid"]))
-            self._status.model_gone(key)
+            if name not in self._uids[Kind.MODEL]:  # else another object has the name by now
+                self._status.model_gone(key)
             return
         self._status.observed_model_status(key, meta["uid"], str(meta.get("resourceVersion", "")), obj.get("status"))
         if meta.get("deletionTimestamp") is not None:
@@ -46,7 +47,8 @@ class Intake:
         key, meta = ServiceKey(*name), obj["metadata"]
         if gone:
             self._workloads.inference_service_gone(*name, meta["uid"])
-            self._status.service_gone(key)
+            if name not in self._uids[Kind.SERVICE]:
+                self._status.service_gone(key)
             return
         self._status.observed_service_status(key, meta["uid"], str(meta.get("resourceVersion", "")), obj.get("status"))
         self._workloads.inference_service_seen(obj)

@@ -37,6 +37,7 @@ class SimPod:
     epoch: int = 0
     server_ready: bool = True
     draining: bool = False
+    mute_until: float = 0.0  # its agent is away until then
     desired: dict[str, CopyIntent] = field(default_factory=dict)
     desired_version: int = 0
     slots: dict[str, SlotReport] = field(default_factory=dict)
@@ -123,9 +124,17 @@ class SimPod:
         for name, intent in self.desired.items():
             held = self.loaded.get(name)
             slot = self.slots.get(name)
-            if name in self.busy or (held is not None and held.copy_id == intent.copy_id):
+            if name not in self.busy and held is not None and held.copy_id == intent.copy_id:
+                self.loaded[name] = intent  # no more than its declared memory can differ
                 continue
-            if slot is not None and slot.target == intent.copy_id and slot.failure is not None and self.rng.random() < 0.8:
+            if name in self.busy:
+                continue
+            if (
+                slot is not None
+                and slot.target == intent.copy_id
+                and slot.failure is not None
+                and self.rng.random() < 0.8
+            ):
                 continue  # back-off
             self.busy[name] = (now + self.rng.uniform(0.05, 2.0), intent)
             self._report(name, target=intent.copy_id, phase=self.rng.choice([CopyPhase.PULLING, CopyPhase.LOADING]))
@@ -136,6 +145,14 @@ class SimPod:
             if name in self.loaded:
                 self.on_unload(self, name, self.loaded[name].copy_id)
                 del self.loaded[name]
+
+    def contents(self) -> dict[str, int]:
+        """How many contents of each name are in memory, loaded or loading."""
+        found = dict.fromkeys(self.loaded, 1)
+        for name, (_, intent) in self.busy.items():
+            if intent is not None:
+                found[name] = found.get(name, 0) + 1
+        return found
 
     def _finish(self, name: str, intent: CopyIntent | None) -> None:
         if intent is None:

@@ -1,4 +1,4 @@
-"""A whole control plane in one seeded loop: API server, operator core, agents, servers, an Envoy, clock and faults.
+"""A whole control plane in one seeded loop: API server, operator core, agents, servers, Envoys, clock and faults.
 
 Every step checks the invariants of docs/architecture.md; ``run`` ends with a quiet period in which everything must
 have converged and nothing may move any more.
@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from shoal_api.messages import CopyIntent, SyncRequest, SyncResponse, content_digest, copy_id
 from shoal_operator.engine import Engine
@@ -21,14 +22,18 @@ from shoal_operator.state.effects import (
     Effect,
     GateChanged,
     ModelStatusChanged,
+    PodEndpointChanged,
     Recovered,
     RouteChanged,
+    ServiceRouteChanged,
+    ServiceStatusChanged,
     WakeAt,
 )
 from shoal_operator.state.pods import drained
 from shoal_operator.state.values import ModelKey, ModelSpec, PodSpec, ServiceKey, ServiceSpec
-from shoal_operator.state.world import Timing, World
+from shoal_operator.state.world import Pod, Stage, Timing, World
 
+from .faults import Faults
 from .parts import SimEnvoy, SimPod
 
 TIMING = Timing(recovery=5, server_restart=5, first_placement=5, service_move=20, gate=20)
@@ -61,11 +66,17 @@ class Simulation:
         self.pod_specs: dict[str, PodSpec] = {}
         self.pods: dict[str, SimPod] = {}
         self.store: dict[tuple[str, str], CopyStored] = {}
-        self.envoy = SimEnvoy()
+        self.owners: dict[str, str] = {}  # pod UID -> its InferenceService's
+        self.names = [f"svc{index}" for index in range(self.options.services)]
+        self.envoys = [SimEnvoy(), SimEnvoy()]
+        self.endpoints: set[str] = set()  # pods that the gateway knows the address of
         self.lease = 0
         self.engine: Engine | None = None
         self.generation = 0
         self.busy_effects = 0
+        self.ticks = 0
+        self.wakes = itertools.count()
+        self.wake = -1  # the timer that counts
         self.faults = self.options.faults
         self.highest: dict[str, int] = {}  # pod UID -> epoch obeyed
         self.trace: deque[tuple[float, Effect]] = deque(maxlen=50)
@@ -83,23 +94,24 @@ class Simulation:
         self.now = end
 
     def run(self) -> None:
-        for index in range(self.options.services):
-            self.add_service(f"svc{index}")
+        for name in self.names:
+            self.add_service(name)
         self.start_operator()
         for index in range(self.options.models):
-            self.add_model(f"m{index}", self.rng.choice(list(self.services)).name)
+            self.add_model(f"m{index}", self.rng.choice(self.names))
         if self.faults:
-            self.at(self.rng.uniform(1, 3), self.fault)
+            self.at(self.rng.uniform(1, 3), Faults(self, self.rng).strike)
         self.advance(self.options.seconds)
         self.faults = False
         if self.engine is None:
             self.advance(5)
         self.advance(120.0)
-        self.busy_effects = 0
+        self.busy_effects = self.ticks = 0
         loads = sum(pod.loads for pod in self.pods.values())
         self.advance(30.0)
         self.check_converged()
         assert self.busy_effects == 0, f"not quiet after faults stopped: {list(self.trace)[-5:]}"
+        assert self.ticks <= 1, "timers that never end"
         assert loads == sum(pod.loads for pod in self.pods.values()), "loads without a cause"
 
     # -- the operator ------------------------------------------------------------------------------------------
@@ -108,7 +120,9 @@ class Simulation:
         self.generation += 1
         self.engine = Engine(World(timing=TIMING, started_at=self.now))
         self.lease += 1
-        self.envoy.reconnect()
+        self.endpoints = set()
+        for envoy in self.envoys:
+            envoy.reconnect()
         generation = self.generation
         stored = tuple(events.StoredCopy(c.model, c.uid, c.content, c.service, c.pod_uid) for c in self.store.values())
         self.deliver(events.EpochClaimed(self.lease), generation)
@@ -157,17 +171,27 @@ class Simulation:
 
     def carry_out(self, effect: Effect, generation: int) -> None:
         # A copy in back-off is reported again at each attempt: that only marks status, which writes nothing new.
-        if not isinstance(effect, WakeAt | ModelStatusChanged):
+        if not isinstance(effect, WakeAt | ModelStatusChanged | ServiceStatusChanged):
             self.busy_effects += 1
             self.trace.append((self.now, effect))
         match effect:
+            case PodEndpointChanged(uid, ip):
+                self.endpoints = self.endpoints | {uid} if ip else self.endpoints - {uid}
+            case ServiceRouteChanged():
+                assert effect.pods <= self.endpoints, "a route to a pod whose address is not known"
             case RouteChanged():
-                self.envoy.pending.append(effect)
-                self.at(self.rng.uniform(0.001, 0.3), lambda: self.envoy_applies(generation))
+                assert effect.pods <= self.endpoints, "a route to a pod whose address is not known"
+                for envoy in self.envoys:
+                    envoy.pending.append(effect)
+                    # Longer than the grace at times: only the acknowledgement says that it has it.
+                    delay = 4.0 if self.faults and self.rng.random() < 0.05 else self.rng.uniform(0.001, 0.3)
+                    self.at(delay, partial(self.envoy_applies, envoy, generation))
             case Recovered():
-                self.at(0.01, lambda: self.envoy_applies(generation))
-            case WakeAt(at):
-                self.at(max(0.0, at - self.now), lambda: self.deliver(events.Tick(), generation))
+                for envoy in self.envoys:
+                    self.at(self.rng.uniform(0.01, 2.0), partial(self.envoy_applies, envoy, generation))
+            case WakeAt(at):  # as core.py has it: one timer, and the latest word counts
+                self.wake = next(self.wakes)
+                self.at(max(0.0, at - self.now), partial(self.tick, self.wake, generation))
             case CopyStored():
                 self.store[effect.uid, effect.pod_uid] = effect
             case CopyForgotten():
@@ -183,13 +207,23 @@ class Simulation:
             case _:
                 pass
 
-    def envoy_applies(self, generation: int) -> None:
+    def tick(self, wake: int, generation: int) -> None:
+        if wake == self.wake:
+            self.ticks += 1
+            self.deliver(events.Tick(), generation)
+
+    def lost(self, uid: str, session: str) -> None:
+        """agents/polls.py: no poll of this session for too long."""
+        pod = self.pods.get(uid)
+        if pod is not None and pod.session == session and self.now < pod.mute_until:
+            self.deliver(events.AgentLost(uid, session), self.generation)
+
+    def envoy_applies(self, envoy: SimEnvoy, generation: int) -> None:
         if generation != self.generation or self.engine is None or self.engine.world.recovering:
             return
-        sequence = self.envoy.apply()
-        self.at(
-            self.rng.uniform(0.001, 0.05), lambda: self.deliver(events.GatewayAcknowledged(sequence), generation)
-        )
+        envoy.apply()
+        sequence = 0 if any(each.fresh for each in self.envoys) else min(each.sequence for each in self.envoys)
+        self.at(self.rng.uniform(0.001, 0.05), lambda: self.deliver(events.GatewayAcknowledged(sequence), generation))
 
     # -- agents ------------------------------------------------------------------------------------------------
 
@@ -197,6 +231,9 @@ class Simulation:
         """One agent works, and syncs; messages get lost, late, and doubled."""
         pod = self.pods.get(uid)
         if pod is None:
+            return
+        if self.now < pod.mute_until:
+            self.at(self.rng.uniform(0.05, 0.4), lambda: self.poll(uid))
             return
         pod.work(self.now)
         request = pod.request()
@@ -238,13 +275,14 @@ class Simulation:
             pod.receive(response, session)
             assert pod.epoch >= self.highest.get(uid, 0), "an epoch went back"
             self.highest[uid] = pod.epoch
-            if pod.draining and pod.drained:
+            if pod.draining and pod.drained and self.pod_specs[uid].deleting:
                 self.remove_pod(uid)
 
     def unloading(self, pod: SimPod, name: str, held: str) -> None:
         """A server is about to stop answering with a copy, on purpose: no Envoy may still send requests for it."""
         model = self.models.get(ModelKey(NAMESPACE, name))
-        if model is not None and held.startswith(model.uid + ".") and self.envoy.routes_to(pod.uid, name):
+        routed = any(envoy.routes_to(pod.uid, name) for envoy in self.envoys)
+        if model is not None and held.startswith(model.uid + ".") and routed:
             raise AssertionError(f"{name} unloaded from {pod.name} while routed there at {self.now}")
 
     # -- the API server ----------------------------------------------------------------------------------------
@@ -253,6 +291,8 @@ class Simulation:
         return f"{kind}-{next(self.ids)}"
 
     def add_service(self, name: str) -> None:
+        if ServiceKey(NAMESPACE, name) in self.services:
+            return
         spec = ServiceSpec(
             namespace=NAMESPACE,
             name=name,
@@ -267,10 +307,33 @@ class Simulation:
         self.services[spec.key] = spec
         self.notify(events.ServiceSeen(spec))
         for _ in range(self.options.pods):
-            self.at(self.rng.uniform(0, 4), lambda: self.add_pod(name))
+            self.at(self.rng.uniform(0, 4), lambda: self.reconcile(name, at_most=1))
 
-    def add_pod(self, service: str) -> None:
-        uid = self.uid("pod")
+    def reconcile(self, name: str, at_most: int = 10) -> None:
+        """The Deployment's controllers: as many pods as wanted, and none of an InferenceService that is no more."""
+        service = self.services.get(ServiceKey(NAMESPACE, name))
+        alive = [uid for uid, spec in self.pod_specs.items() if spec.service == name and not spec.deleting]
+        own = [uid for uid in alive if service is not None and self.owners[uid] == service.uid]
+        wanted = service.min_replicas if service is not None else 0
+        for uid in (*(uid for uid in alive if uid not in own), *own[wanted:]):
+            self.delete_pod(uid)
+        if service is not None:
+            for _ in range(min(at_most, wanted - len(own))):
+                self.add_pod(service)
+
+    def delete_pod(self, uid: str) -> None:
+        """The grace period begins: preStop asks the agent, and its end comes anyway."""
+        spec = self.pod_specs[uid]
+        if spec.deleting:
+            return
+        self.pods[uid].draining = True
+        self.show_pod(replace(spec, deleting=True))
+        self.reconcile(spec.service)
+        self.at(20.0, lambda: self.remove_pod(uid))
+
+    def add_pod(self, owner: ServiceSpec) -> None:
+        uid, service = self.uid("pod"), owner.name
+        self.owners[uid] = owner.uid
         spec = PodSpec(NAMESPACE, uid, uid, service, f"10.0.0.{len(self.pods)}", self.options.capacity)
         pod = SimPod(uid, uid, service, self.options.capacity, self.rng, self.broken, self.unloading)
         self.pods[uid] = pod
@@ -288,7 +351,7 @@ class Simulation:
         if spec is not None:
             self.notify(events.PodGone(uid))
             if not spec.deleting:
-                self.at(self.rng.uniform(0.1, 2), lambda: self.add_pod(spec.service))
+                self.at(self.rng.uniform(0.1, 2), lambda: self.reconcile(spec.service))
 
     def add_model(self, name: str, service: str) -> None:
         uri = f"s3://models/{name}"
@@ -299,106 +362,8 @@ class Simulation:
         self.models[spec.key] = spec
         self.notify(events.ModelSeen(spec))
 
-    def change_model(self, spec: ModelSpec) -> None:
-        self.models[spec.key] = spec
-        self.notify(events.ModelSeen(spec))
-
     def broken(self, intent: CopyIntent) -> bool:
         return "broken" in intent.storage_uri
-
-    # -- faults ------------------------------------------------------------------------------------------------
-
-    def fault(self) -> None:
-        if not self.faults:
-            return
-        actions: tuple[Callable[[], None], ...] = (
-            self.stop_operator,
-            self.kill_pod,
-            self.drain_pod,
-            self.restart_agent,
-            self.restart_server,
-            self.update_model,
-            self.update_model,
-            self.delete_model,
-            self.delete_and_create,
-            self.move_model,
-            self.create_model,
-        )
-        self.rng.choice(actions)()
-        self.at(self.rng.uniform(0.2, 4), self.fault)
-
-    def _pod(self) -> SimPod | None:
-        return self.rng.choice(list(self.pods.values())) if self.pods else None
-
-    def _model(self) -> ModelSpec | None:
-        return self.rng.choice(list(self.models.values())) if self.models else None
-
-    def kill_pod(self) -> None:
-        pod = self._pod()
-        if pod is not None:
-            self.remove_pod(pod.uid)
-
-    def drain_pod(self) -> None:
-        """kubectl delete pod: the replacement is made at once, preStop waits for the agent."""
-        pod = self._pod()
-        if pod is not None and not pod.draining:
-            pod.draining = True
-            self.show_pod(replace(self.pod_specs[pod.uid], deleting=True))
-            self.add_pod(pod.service)
-            self.at(20.0, lambda: self.remove_pod(pod.uid))
-
-    def restart_agent(self) -> None:
-        pod = self._pod()
-        if pod is not None:
-            pod.restart_agent()
-
-    def restart_server(self) -> None:
-        pod = self._pod()
-        if pod is None:
-            return
-        pod.server_ready = False
-        pod.restart_server()
-
-        def back() -> None:
-            pod.server_ready = True
-
-        self.at(self.rng.uniform(0.1, 8), back)
-
-    def update_model(self) -> None:
-        model = self._model()
-        if model is not None:
-            uri = f"s3://models/{model.name}-{'broken' if self.rng.random() < 0.3 else next(self.ids)}"
-            self.change_model(
-                replace(
-                    model, storage_uri=uri, content=content_digest(uri, "sklearn"), generation=model.generation + 1
-                )
-            )
-
-    def delete_model(self) -> None:
-        model = self._model()
-        if model is not None:
-            del self.models[model.key]
-            self.notify(events.ModelGone(model.key, model.uid))
-
-    def delete_and_create(self) -> None:
-        model = self._model()
-        if model is not None:
-            del self.models[model.key]
-            self.notify(events.ModelGone(model.key, model.uid))
-            self.at(self.rng.uniform(0, 1), lambda: self.recreate(model))
-
-    def recreate(self, model: ModelSpec) -> None:
-        if model.key not in self.models:
-            self.add_model(model.name, model.service)
-
-    def create_model(self) -> None:
-        self.add_model(f"n{next(self.ids)}", self.rng.choice(list(self.services)).name)
-
-    def move_model(self) -> None:
-        model = self._model()
-        if model is not None:
-            service = self.rng.choice(list(self.services)).name
-            self.change_model(replace(model, service=service, generation=model.generation + 1))
 
     # -- invariants --------------------------------------------------------------------------------------------
 
@@ -408,12 +373,26 @@ class Simulation:
         for pod in world.pods.values():
             assert pod.committed <= pod.spec.capacity_bytes, f"{pod.spec.name} is overcommitted at {self.now}"
             assert pod.committed == sum(copy.charged for copy in pod.copies.values()), "the ledger drifted"
-            assert pod.unloading <= pod.copies.keys()
+            assert pod.unloading <= pod.occupied <= pod.copies.keys()
+            assert pod.occupied == {name for name, copy in pod.copies.items() if copy.stage is not Stage.PLACED}
+            if pod.known and not world.recovering:
+                self.check_ledger(pod)
         for service in world.services.values():
             models = [world.models[key] for key in world.models_of.get(service.spec.key, ())]
             if not world.recovering:
                 assert service.ready_count == sum(model.ready for model in models), "ready count drifted"
                 assert service.failed_count == sum(model.failed for model in models), "failed count drifted"
+
+    def check_ledger(self, pod: Pod) -> None:
+        """Every content that the server holds, or that the agent is loading, is charged."""
+        real = self.pods.get(pod.spec.uid)
+        if real is None or real.session != pod.session:
+            return
+        for name, contents in real.contents().items():
+            copy = pod.copies.get(name)
+            assert copy is not None, f"{pod.spec.name} holds {name}, which is not charged"
+            if copy.uid:  # what nobody knows the memory of is gone soon
+                assert copy.charged >= contents * copy.memory, f"{name} takes more than is charged at {self.now}"
 
     def check_converged(self) -> None:
         assert self.engine is not None
@@ -421,6 +400,10 @@ class Simulation:
         assert not world.recovering
         assert set(world.models) == set(self.models)
         assert set(world.pods) == set(self.pods)
+        assert world.services.keys() == self.services.keys()
+        assert not any(pod.leaving or pod.occupied for pod in world.pods.values()), "a drain that never ends"
+        for waiting in (world.draining, world.grace, world.unhealthy, world.held, world.gating, world.retrying):
+            assert not waiting, "something waits for ever"
         for model in self.models.values():
             self.check_model(model)
         for pod in self.pods.values():
@@ -432,20 +415,28 @@ class Simulation:
         """Loaded and routed right, or a good reason: its artifact is broken, or no pod has room."""
         assert self.engine is not None
         state = self.engine.world.models[model.key]
-        route = self.envoy.table.get((model.service_key, model.name))
+        routes = [envoy.table.get((model.service_key, model.name)) for envoy in self.envoys]
+        route = routes[0]
+        assert routes[1] == route, "Envoys differ"
         assert route is not None, f"{model.name} is unknown to Envoy"
         want = copy_id(model.uid, model.content)
         for pod_uid in route.pods:
             held = self.pods[pod_uid].loaded.get(model.name)
-            assert held is not None and held.copy_id.startswith(model.uid + "."), "routed to a pod without it"
+            assert held is not None, "routed to a pod without it"
+            assert held.copy_id.startswith(model.uid + "."), "routed to another model of that name"
             assert held.copy_id == want or self.broken_spec(model) or state.refusal is not None, "old content stays"
         if not route.pods:
             assert self.broken_spec(model) or state.refusal is not None, f"{model.name} is not loaded without a reason"
         if state.refusal is not None:
             for pod in self.engine.world.pods.values():
-                if pod.spec.service == model.service and pod.placeable:
-                    assert pod.spec.capacity_bytes - pod.committed < model.memory_bytes, "refused although there is room"
-        others = [key for key in self.envoy.table if key[1] == model.name and key[0] != model.service_key]
+                if pod.spec.service == model.service and pod.placeable and model.name not in pod.copies:
+                    assert pod.spec.capacity_bytes - pod.committed < model.memory_bytes, (
+                        "refused although there is room"
+                    )
+        elif not self.broken_spec(model):
+            assert len(route.pods) == model.min_copies, f"{len(route.pods)} of {model.min_copies} copies"
+        table = self.envoys[0].table
+        others = [key for key in table if key[1] == model.name and key[0] != model.service_key]
         assert not others, "a former service still routes"
 
     def broken_spec(self, model: ModelSpec) -> bool:

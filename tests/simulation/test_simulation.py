@@ -1,4 +1,9 @@
-"""Seeded runs of the whole control plane. More seeds: ``SHOAL_SIMULATION_SEEDS=100000 pytest tests/simulation``."""
+"""Seeded runs of the whole control plane.
+
+More seeds: ``SHOAL_SIMULATION_SEEDS=100000 pytest tests/simulation``; others: ``SHOAL_SIMULATION_FIRST_SEED=1000``.
+With ``PYTHONHASHSEED=0`` a seed runs the same every time (without it, sets of names are in another order each time,
+which finds more).
+"""
 
 import os
 

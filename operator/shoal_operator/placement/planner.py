@@ -68,6 +68,8 @@ class Planner:
         Returns the pods where there is room.
         """
         replaced: set[str] = set()
+        if _enough(need):
+            return replaced  # it is about to be trimmed
         for copy in need.copies:
             if copy.current or copy.leaving:
                 continue
@@ -163,9 +165,9 @@ class Planner:
         A copy that is on its way while enough others answer is kept: balance put it there, and once it has loaded
         another one is surplus.
         """
-        good = [c for c in need.copies if c.loaded and not c.leaving]
-        if len(good) < need.wanted:
+        if not _enough(need):
             return
+        good = [c for c in need.copies if c.loaded and not c.leaving]
         spare = [c for c in need.copies if c not in good and (c.leaving or not c.current or c.failed)]
         surplus = sorted(good, key=self._fullness, reverse=True)[: len(good) - need.wanted]
         self.retire += [Placement(need.key, c.pod_uid) for c in (*spare, *surplus)]
@@ -187,6 +189,11 @@ class Planner:
 def plan(given: PlanInput) -> Plan:
     """Decide where the given models go. Pure; O(models to plan x log pods), x pods for those that have copies."""
     return Planner(given).run()
+
+
+def _enough(need: ModelNeed) -> bool:
+    """As many copies as wanted answer with the wanted content, and stay."""
+    return sum(c.loaded and not c.leaving for c in need.copies) >= need.wanted
 
 
 def _key(pod: PodLedger, held: Held) -> Key:

@@ -68,6 +68,8 @@ def place(ctx: Context, model: Model, pod: Pod) -> Copy:
 
 def replace(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
     """Want the model's present content in a slot that serves an older one, which keeps serving meanwhile."""
+    if copy.stage is not Stage.PLACED:
+        return
     if copy.want == model.want:
         resize(ctx, model, pod, copy)  # only its declared memory was outdated
         return

@@ -4,7 +4,7 @@ from . import copies
 from .context import Context
 from .desired import DesiredList
 from .effects import GateChanged, PodEndpointChanged, ServiceStatusChanged
-from .routes import refresh_pod, refresh_service
+from .routes import refresh_endpoint, refresh_pod, refresh_service
 from .values import ModelKey, PodSpec, ServiceKey
 from .world import Copy, Pod, Stage, World
 
@@ -87,7 +87,7 @@ def release(ctx: Context, key: ServiceKey) -> None:
     """End a service's hold once all its first pods can take models, or its time is over."""
     world = ctx.world
     service = world.services.get(key)
-    if service is None or not service.held:
+    if service is None or not service.held or world.recovering:
         return
     placeable = sum(world.pods[uid].placeable for uid in world.pods_of.get(service.spec.key, ()))
     timed_out = service.hold_until is not None and ctx.now >= service.hold_until
@@ -130,6 +130,7 @@ def note_health(ctx: Context, pod: Pod) -> None:
         pod.unhealthy_since, pod.abandoned = None, False
         ctx.world.unhealthy.discard(pod.spec.uid)
         if returned:
+            refresh_endpoint(ctx, pod)
             start_leaving(ctx, pod)  # its copies may be surplus by now: plan them again
     elif pod.unhealthy_since is None:
         pod.unhealthy_since = ctx.now

@@ -101,6 +101,7 @@ def _announce(ctx: Context) -> None:
             copy.stage is Stage.PLACED for uid in world.pods_of.get(key, ()) for copy in world.pods[uid].copies.values()
         ):
             service.held = False
+            world.held.discard(key)
         elif any(world.pods[uid].placeable for uid in world.pods_of.get(key, ())):
             service.hold_until = ctx.now + world.timing.first_placement
             world.held.add(key)
@@ -108,3 +109,5 @@ def _announce(ctx: Context) -> None:
         ctx.plan(service)
     for model in world.models.values():
         routes.refresh(ctx, model)
+    for model in world.models.values():
+        reports.end_settled_move(ctx, model)  # now that routes were sent, whose acknowledgement it waits for

@@ -39,7 +39,8 @@ def apply(ctx: Context, request: SyncRequest) -> None:
         refresh_pod(ctx, pod)
     for name in changed:
         _slot_changed(ctx, pod, name)
-    copies.confirm(ctx, pod, request.desired_version)
+    if pod.observed_version:  # else `slots` is not what the agent holds, which it is asked for
+        copies.confirm(ctx, pod, request.desired_version)
     if pod.draining != was_draining:
         start_leaving(ctx, pod)  # or stays after all: its models are planned anew
     if pod.placeable and not was_placeable:
@@ -71,6 +72,7 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
         model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))
         if report is not None and adopt(ctx, pod, report) and model is not None:
             refresh(ctx, model)
+            end_settled_move(ctx, model)
             ctx.plan_model(model)
         return
     answered, was_current, failed = (
@@ -116,8 +118,18 @@ def end_move(ctx: Context, model: Model) -> None:
     refresh(ctx, model)
 
 
+def end_settled_move(ctx: Context, model: Model) -> None:
+    """End a move that was found, not begun, when its new InferenceService serves the model already."""
+    own = ctx.world.pods_of.get(model.spec.service_key, ())
+    if model.former is not None and any(copy.current and copy.pod_uid in own for copy in model.copies.values()):
+        end_move(ctx, model)
+
+
 def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
-    """Take over what the agent holds and nobody placed: as it is if its model exists and it fits, else to unload."""
+    """Take over what the agent holds and nobody placed: as it is if its model exists and it fits, else to unload.
+
+    What a former InferenceService's pod still serves is a move that another operator began: it goes on.
+    """
     model = ctx.world.models.get(ModelKey(pod.spec.namespace, report.name))
     held = report.serving or report.target
     if model is None or held is None or not held.startswith(model.spec.uid + "."):
@@ -130,15 +142,20 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     free = pod.spec.capacity_bytes - pod.committed
     # What answers with the wanted content stays, also when it was declared larger meanwhile: placement moves it.
     fits = due <= free or (report.serving == model.want and not double and free >= 0)
-    if superseded or not fits or pod.spec.service != model.spec.service:
+    moving = pod.spec.service_key != model.spec.service_key
+    foreign = moving and (report.serving is None or model.former not in (None, pod.spec.service_key))
+    if superseded or not fits or foreign:
         copies.adopt_stray(pod, report.name, due)
         return False
     copy = copies.place(ctx, model, pod)
     copy.memory = min(copy.memory, free)
     copy.report, copy.serving = report, report.serving
+    if moving:
+        model.former, model.former_until = pod.spec.service_key, ctx.now + ctx.world.timing.service_move
+        ctx.world.moving.append((model.former_until, model.spec.key))
     if copy.serving == copy.want:
         model.artifact_seen = model.spec.content
-    elif report.target != copy.want and copy.serving is not None:
+    elif copy.serving is not None and (moving or report.target != copy.want):
         # The content changed while no operator ran: whether there is room for both is placement's to decide.
         copy.want = copy.serving
         pod.desired.set(copy.name, copy.intent())

@@ -171,6 +171,21 @@ class TestUpdating:
         found = planned([pod("a", committed=95)], need("m", copies=copies))
         assert where(found.retire) == {"m": ["a"]}
 
+    def test_what_is_not_needed_any_more_is_not_updated_on_its_way_out(self) -> None:
+        copies = (at("a", current=False, loaded=False), at("b"))
+        found = planned([pod("a", committed=10), pod("b", committed=10)], need("m", copies=copies))
+        assert where(found.retire) == {"m": ["a"]}
+        assert not found.replace
+
+    def test_a_surplus_copy_that_cannot_be_loaded_retires(self) -> None:
+        copies = (at("a"), CopyAt("b", answers=False, current=True, loaded=False, leaving=False, failed=True))
+        found = planned([pod("a", committed=10), pod("b", committed=10)], need("m", copies=copies))
+        assert where(found.retire) == {"m": ["b"]}
+
+    def test_a_copy_that_only_needs_more_memory_takes_the_difference(self) -> None:
+        grown = CopyAt("a", answers=True, current=False, loaded=False, leaving=False, growth=10 * MI)
+        assert where(planned([pod("a", committed=85)], need("m", 50, copies=(grown,))).replace) == {"m": ["a"]}
+
 
 class TestBalancing:
     def test_a_new_pod_gets_its_share_and_nothing_else_moves(self) -> None:

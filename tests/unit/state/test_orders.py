@@ -187,6 +187,29 @@ class TestMemory:
         assert hand.world.pods["pod-1"].committed == 0
 
 
+class TestLeaving:
+    def test_nothing_but_the_acknowledgement_of_every_envoy_ends_the_wait(self) -> None:
+        hand = Hand().with_pods("pod-1").with_loaded(model_spec())
+        hand.do(events.ModelGone(KEY, "uid-m"))
+        hand.wait(60)
+        hand.do(events.GatewayAcknowledged(hand.world.sequence - 1))
+        hand.wait(60)
+        assert set(hand.desired()) == {"m"}
+        hand.acknowledge()
+        hand.wait(1.1)
+        assert not hand.desired()
+
+    def test_a_delta_that_does_not_fit_confirms_nothing(self) -> None:
+        hand = Hand().with_pods("pod-1")
+        hand.do(events.ModelSeen(model_spec()))
+        loading = slot("m", None, target=hand.desired()["m"], phase=CopyPhase.LOADING)
+        hand.do(events.ModelGone(KEY, "uid-m"))
+        hand.report("pod-1", loading, observed_base=77)
+        assert hand.world.pods["pod-1"].committed == 10 * MI
+        hand.report("pod-1")
+        assert hand.world.pods["pod-1"].committed == 0
+
+
 class TestCopies:
     def test_more_and_fewer(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
@@ -270,6 +293,50 @@ class TestServices:
 
 
 class TestRecovery:
+    def test_a_move_that_another_operator_began_goes_on(self) -> None:
+        hand = Hand(recovered=False)
+        for service, pod in (("svc", "pod-1"), ("other", "pod-2")):
+            hand.do(events.ServiceSeen(service_spec(name=service, uid=f"service-{service}")))
+            hand.do(events.PodSeen(pod_spec(pod, service=service, ready=True)))
+        hand.do(events.ModelSeen(model_spec(service="other", generation=2)))
+        hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
+        hand.report("pod-2")
+        hand.recover()
+        assert hand.route(service="svc") == {"pod-1"}
+        hand.loaded("pod-2")
+        assert hand.route(service="other") == {"pod-2"}
+        assert hand.route(service="svc") is None
+
+    def test_a_move_that_had_ended_ends_here_too_and_waits_for_envoys(self) -> None:
+        hand = Hand(recovered=False)
+        held = slot("m", copy_id("uid-m", model_spec().content))
+        for service, pod in (("svc", "pod-1"), ("other", "pod-2")):
+            hand.do(events.ServiceSeen(service_spec(name=service, uid=f"service-{service}")))
+            hand.do(events.PodSeen(pod_spec(pod, service=service, ready=True)))
+            hand.report(pod, held)
+        hand.do(events.ModelSeen(model_spec(service="other", generation=2)))
+        hand.recover()
+        assert (hand.route(service="svc"), hand.route(service="other")) == (None, {"pod-2"})
+        hand.wait(5)
+        assert set(hand.desired("pod-1")) == {"m"}, "an Envoy may still send requests there"
+        hand.acknowledge()
+        hand.wait(1.1)
+        assert not hand.desired("pod-1")
+
+    def test_a_name_used_again_while_no_operator_ran_adopts_nothing(self) -> None:
+        hand = Hand(recovered=False)
+        hand.do(events.ServiceSeen(service_spec()))
+        hand.do(events.PodSeen(pod_spec(ready=True)))
+        hand.do(events.ModelSeen(model_spec(uid="uid-2")))
+        hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
+        hand.recover()
+        hand.wait(1)
+        assert not isinstance(hand.route(), set)
+        assert not hand.desired(), "its name is not free yet"
+        hand.report("pod-1")
+        hand.wait(1)
+        assert hand.desired()["m"].startswith("uid-2.")
+
     def test_what_the_store_says_is_believed_only_where_it_fits(self) -> None:
         hand = Hand(recovered=False)
         hand.do(events.ServiceSeen(service_spec()))
@@ -341,3 +408,24 @@ class TestTimers:
         hand.report("pod-3")
         assert until_quiet(hand) < 10
         assert all(copy.stage is Stage.PLACED for pod in hand.world.pods.values() for copy in pod.copies.values())
+
+
+def test_a_pod_that_is_given_up_before_it_ever_served_is_known_before_it_is_routed() -> None:
+    hand = Hand(recovered=False)
+    hand.do(events.ServiceSeen(service_spec()))
+    hand.do(events.PodSeen(pod_spec()))
+    hand.recover()
+    hand.wait(16)
+    found = [e for e in hand.report("pod-1") if isinstance(e, PodEndpointChanged | ServiceRouteChanged)]
+    assert isinstance(found[0], PodEndpointChanged)
+
+
+def test_what_is_adopted_ends_the_wait_for_first_pods() -> None:
+    hand = Hand(recovered=False)
+    hand.do(events.PodSeen(pod_spec()))
+    hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
+    hand.do(events.ModelSeen(model_spec()))
+    hand.do(events.ServiceSeen(service_spec(min_replicas=3)))
+    hand.recover()
+    assert hand.route() == {"pod-1"}
+    assert not hand.world.held
