@@ -58,11 +58,10 @@ stage() {
 }
 
 nothing() { :; }
-tools() { make --no-print-directory tools; }
 cluster() { make --no-print-directory cluster; }
 
 stage "unit, property and simulation tests" nothing tests/unit tests/simulation -- "$@"
-stage "component tests" tools tests/component -- "$@"
+stage "component tests" cluster tests/component -- "$@"
 stage "end-to-end tests" cluster e2e -- --durations=15 "$@"
 
 if ((!ran)); then
