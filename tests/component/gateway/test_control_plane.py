@@ -69,8 +69,8 @@ async def test_the_control_plane_goes_and_comes_back_without_a_gap(world: World,
         assert await envoy.stat("http.gateway.scoped_rds.models.update_success") == sent
         assert await envoy.stat("cluster_manager.cds.update_success") == clusters
         # And one that changed while it was gone.
-        await world.applied(world.route("m0", b))
         load.expected = None
+        await world.applied(world.route("m0", b))
         assert await ask(envoy, "m0") == (200, "b")
     assert load.outcomes.keys() == {"ok"}, (load.outcomes, load.wrong)
 
