@@ -148,7 +148,9 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
         copies.adopt_stray(pod, report.name, due)
         return False
     copy = copies.place(ctx, model, pod)
-    copy.memory = min(copy.memory, free)
+    if due > free:
+        copy.memory = free
+        pod.desired.set(copy.name, copy.intent())
     copy.report, copy.serving = report, report.serving
     if moving:
         model.former, model.former_until = pod.spec.service_key, ctx.now + ctx.world.timing.service_move

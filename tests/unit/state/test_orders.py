@@ -379,6 +379,19 @@ class TestRecovery:
         hand.recover()
         assert hand.world.pods["pod-1"].committed == 20 * MI
 
+    def test_adopting_never_charges_more_than_a_pod_has(self) -> None:
+        hand = Hand(recovered=False)
+        hand.do(events.ServiceSeen(service_spec()))
+        hand.do(events.PodSeen(pod_spec(ready=True)))
+        specs = [model_spec(name, memory_bytes=60 * MI) for name in ("a", "b")]  # declared larger meanwhile
+        for spec in specs:
+            hand.do(events.ModelSeen(spec))
+        wants = [copy_id(spec.uid, spec.content) for spec in specs]
+        hand.report("pod-1", slot("a", "uid-a.old", target=wants[0], phase=CopyPhase.LOADING), slot("b", wants[1]))
+        hand.recover()
+        assert hand.world.pods["pod-1"].committed <= 100 * MI
+        assert hand.route("b") == {"pod-1"} or "b" not in hand.desired()
+
 
 class TestTimers:
     def test_a_gate_opens_while_other_events_keep_coming(self) -> None:
