@@ -69,7 +69,7 @@ def _may_pass(error: BaseException) -> bool:
 async def _get(api: KubeApi, path: str) -> dict[str, Any]:
     async for attempt in AsyncRetrying(
         retry=retry_if_exception(_may_pass),
-        wait=wait_exponential_jitter(initial=0.2, max=5),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
         stop=stop_after_delay(PATIENCE_SECONDS),
         reraise=True,
     ):

@@ -84,7 +84,7 @@ class Sweeper:
         uids: Uids = {}
         for namespace in self._namespaces:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(KubeError), wait=wait_exponential_jitter(initial=0.5, max=30)
+                retry=retry_if_exception_type(KubeError), wait=wait_exponential_jitter(multiplier=0.5, max=30)
             ):
                 with attempt:
                     found = await self._list_namespace(kind, namespace)
