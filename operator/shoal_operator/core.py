@@ -29,7 +29,7 @@ from shoal_operator.state.effects import (
     WakeAt,
 )
 from shoal_operator.state.events import AgentLost, AgentReported, Event, Tick
-from shoal_operator.state.pods import drained
+from shoal_operator.state.pods import desired, drained
 from shoal_operator.state.values import ModelKey, ServiceKey
 from shoal_operator.state.world import World
 
@@ -85,9 +85,8 @@ class Core:
         return pod.observed_version if pod is not None else None
 
     def desired(self, pod_uid: str) -> DesiredList | None:
-        """What the pod should hold; None while recovering."""
-        pod = self.world.pods.get(pod_uid)
-        return None if self.world.recovering or pod is None else pod.desired
+        """What the pod should hold; None while that is not known."""
+        return desired(self.world, pod_uid)
 
     def drained(self, pod_uid: str) -> bool:
         """Nothing on the pod answers requests any more."""

@@ -29,7 +29,7 @@ from shoal_operator.state.effects import (
     ServiceStatusChanged,
     WakeAt,
 )
-from shoal_operator.state.pods import drained
+from shoal_operator.state.pods import desired, drained
 from shoal_operator.state.values import ModelKey, ModelSpec, PodSpec, ServiceKey, ServiceSpec
 from shoal_operator.state.world import Pod, Stage, Timing, World
 
@@ -253,8 +253,9 @@ class Simulation:
         if pod is None:
             return
         response = SyncResponse(epoch=world.epoch, observed_acknowledged=pod.observed_version)
-        if not world.recovering:
-            change = pod.desired.since(request.desired_version)
+        wanted = desired(world, uid)
+        if wanted is not None:
+            change = wanted.since(request.desired_version)
             response = SyncResponse(
                 epoch=world.epoch,
                 observed_acknowledged=pod.observed_version,

@@ -63,7 +63,7 @@ class Backend(Protocol):
         """Take in what an agent observes; its pod's UID has been verified."""
 
     def desired(self, pod_uid: str) -> DesiredList | None:
-        """What the pod should hold; None while recovering: the agent keeps what it has."""
+        """What the pod should hold; None while that is not known: the agent keeps what it has."""
 
     def drained(self, pod_uid: str) -> bool:
         """The pod asked to be emptied and no model is left to move."""

@@ -173,6 +173,16 @@ def open_gates(ctx: Context) -> None:
                 ctx.emit(GateChanged(uid, pod.spec.namespace, pod.spec.name, open=True, message=message))
 
 
+def desired(world: World, uid: str) -> DesiredList | None:
+    """What the pod's agent is to hold; None: it keeps what it has.
+
+    So it is while recovering, and after that until the agent has said what it holds. A list made without knowing that
+    is empty, and would have it unload what is about to be adopted.
+    """
+    pod = world.pods.get(uid)
+    return pod.desired if pod is not None and pod.known and not world.recovering else None
+
+
 def drained(world: World, uid: str) -> bool:
     """Nothing on the pod answers requests any more, or its InferenceService is going: preStop may return."""
     pod = world.pods.get(uid)
