@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from . import v1
+from .content_type import JsonBodies
 from .counters import CounterTable, NoCounters
 
 BOOT = uuid.uuid4().hex
@@ -45,6 +46,7 @@ def install() -> None:
         _watch(data_plane, model_repository_handlers)
         app = original(settings, data_plane=data_plane, model_repository_handlers=model_repository_handlers)
         app.router.routes.extend(_routes(data_plane))
+        app.add_middleware(JsonBodies)
         return app
 
     create_app.shoal = True  # type: ignore[attr-defined]
