@@ -139,14 +139,16 @@ def _loads(installation: Installation) -> dict[str, Any]:
 
 def _wait_until_quiet(installation: Installation) -> None:
     """What earlier tests set in motion (deleted namespaces, pods that end) has come to rest."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # a pod that cannot be drained ends with its grace period
     before = _resource_versions(installation)
     while time.monotonic() < deadline:
         time.sleep(5)
         after = _resource_versions(installation)
-        if after == before:
+        namespaces = installation.api.get("/api/v1/namespaces").json()["items"]
+        if after == before and all(entry["status"]["phase"] == "Active" for entry in namespaces):
             return
         before = after
+    pytest.fail("the cluster did not come to rest after earlier tests")
 
 
 def _resource_versions(installation: Installation) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from shoal_api.names import FIELD_MANAGER
@@ -42,6 +43,8 @@ class Applier:
         before = self._live.get(key)
         if before is not None and before.uid == now.uid and now.version < before.version:
             return None
+        if before is not None and before.uid == now.uid and before.service is not None:
+            now = replace(now, service=before.service)  # a user may have edited the very label that says whose it is
         self._remember(key, now)
         applied = self._applied.get(key)
         return now.service if applied is None or applied[1] != now.content else None
