@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+from shoal_api.names import SERVER_CONTAINER
 
 from . import (
     MODEL_LOAD_FAILED,
@@ -29,6 +30,10 @@ STATE_SECONDS: Final = 15.0
 UNLOAD_SECONDS: Final = 60.0
 ALIVE_SECONDS: Final = 3.0
 _MAX_CAUSE: Final = 600
+_LOOK: Final = (
+    "Check that the framework is right, that the file is whole, and that it was saved with package versions which the "
+    f"server has; the pod's log (container {SERVER_CONTAINER}) shows the traceback."
+)
 
 
 class MLServer:
@@ -49,7 +54,9 @@ class MLServer:
         if status == 404:
             raise ServerError(MODEL_LOAD_FAILED, f"MLServer answered 404: no model {name!r} is staged for it.")
         if status >= 300:
-            raise ServerError(MODEL_LOAD_FAILED, f"MLServer could not load the model: {_cause(body, status)}")
+            raise ServerError(
+                MODEL_LOAD_FAILED, f"MLServer could not load the model: {_cause(body, status).rstrip('.')}. {_LOOK}"
+            )
 
     async def unload(self, name: str) -> None:
         status, body = await self._post(f"/v2/repository/models/{quote(name)}/unload", UNLOAD_SECONDS)

@@ -98,6 +98,7 @@ async def test_a_broken_file_shows_the_servers_error_and_heals_with_its_content(
     assert report.failure.stage == "Load"
     assert "Error" in report.failure.message
     assert "Traceback" not in report.failure.message
+    assert "container kserve-container" in report.failure.message, "where to look further"
     invalid = await pod.failed("empty", "ArtifactInvalid")
     assert invalid.failure is not None
     assert "model.joblib" in invalid.failure.message
