@@ -6,7 +6,7 @@ Annotations and keys are KServe's: https://kserve.github.io/website/docs/model-s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ SECRET_KEY_NAMES: Final = ("AWS_SECRET_ACCESS_KEY", "awsSecretAccessKey")
 DEFAULT_REGION: Final = "us-east-1"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _MAX_FILE: Final = 64 * 1024
+_MAX_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,15 @@ def accesses(annotations_file: Path, secrets: Path, environment: Mapping[str, st
 
     Raises StorageError (StorageCredentialsInvalid) when a Secret cannot be understood.
     """
-    found = []
-    for secret in _document(annotations_file).secrets:
+    found, empty = [], []
+    document = _document(annotations_file)
+    for secret in document.secrets:
         access = _of_secret(secret.name, secret.annotations, secrets / secret.name)
         if access is not None:
             found.append(access)
-    return found or [of_environment(environment)]
+        else:
+            empty.append(secret.name)
+    return found or [_instead(of_environment(environment), document.service_account.name, empty)]
 
 
 def of_environment(environment: Mapping[str, str]) -> S3Access:
@@ -69,6 +73,15 @@ def of_environment(environment: Mapping[str, str]) -> S3Access:
         virtual_host=_maybe(environment.get("S3_USER_VIRTUAL_BUCKET")),
         anonymous=_true(environment.get("awsAnonymousCredential", "")),
     )
+
+
+def _instead(access: S3Access, account: str, empty: list[str]) -> S3Access:
+    """The environment's access, whose name tells which Secrets were looked for in vain: one may be misspelt."""
+    if not empty:
+        return access
+    named = ", ".join(repr(name) for name in empty[:_MAX_NAMED]) + (", …" if len(empty) > _MAX_NAMED else "")
+    looked = f"service account {account!r} names Secret {named}, which is missing or holds nothing for S3"
+    return replace(access, origin=f"{access.origin} ({looked})")
 
 
 def fingerprint(annotations_file: Path, secrets: Path) -> tuple[tuple[str, int, int], ...]:

@@ -37,7 +37,7 @@ def explain(error: Exception, key: str, bucket: str, endpoint: str, origin: str)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
         return StorageError(
             STORAGE_CREDENTIALS_INVALID,
-            f"No S3 credentials for {where}: {_short(error)}. Add a Secret with AWS_ACCESS_KEY_ID and "
+            f"No S3 credentials for {where} in {origin}: {_short(error)}. Add a Secret with AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY to the predictor's service account, or annotate it "
             'serving.kserve.io/s3-useanoncredential: "true" for a public bucket.',
         )

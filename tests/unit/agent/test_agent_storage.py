@@ -336,6 +336,15 @@ def test_a_secret_for_something_else_leaves_the_environment(tmp_path: Path) -> N
     assert (kserve.endpoint, kserve.verify) == ("http://minio:9000", False)
 
 
+def test_a_secret_that_is_not_there_is_named_when_there_are_no_credentials(tmp_path: Path) -> None:
+    (access,) = read(tmp_path, {"misspelt": {}})
+    explained = explain(boto.NoCredentialsError(), "m1/a", "bucket", "AWS S3", access.origin)
+    assert "service account 'default' names Secret 'misspelt', which is missing" in explained.message
+    secret(tmp_path, "a", {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"})
+    (found,) = read(tmp_path, {"misspelt": {}, "a": {}})
+    assert found.origin == "Secret 'a'"
+
+
 def test_a_ca_bundle_in_the_secret(tmp_path: Path) -> None:
     secret(tmp_path, "a", {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "ca.pem": "-----"})
     (access,) = read(tmp_path, {"a": {"cabundle": "ca.pem"}})
