@@ -67,11 +67,11 @@ class Planner:
         One that answers nothing makes way where there is no room for both: its agent may be about to load it.
         Returns the pods where there is room.
         """
-        replaced: set[str] = set()
+        replaced = self._take_back(need)
         if _enough(need):
             return replaced  # it is about to be trimmed
         for copy in need.copies:
-            if copy.current or copy.leaving:
+            if copy.current or copy.leaving or copy.pod_uid in replaced:
                 continue
             pod = self.pods.get(copy.pod_uid)
             if pod is None:
@@ -85,6 +85,18 @@ class Planner:
             elif not copy.answers:
                 self.retire.append(Placement(need.key, copy.pod_uid))
         return replaced
+
+    def _take_back(self, need: ModelNeed) -> set[str]:
+        """An update that was taken back: copies that still serve what is wanted again stop trying the other content."""
+        kept: set[str] = set()
+        for copy in need.copies:
+            pod = self.pods.get(copy.pod_uid)
+            if pod is not None and copy.loaded and not (copy.current or copy.leaving) and copy.growth <= pod.free:
+                pod.committed += max(0, copy.growth)
+                self._refusals.clear()
+                self.replace.append(Placement(need.key, copy.pod_uid))
+                kept.add(copy.pod_uid)
+        return kept
 
     def _fill(self, need: ModelNeed, replaced: set[str]) -> None:
         staying = sum(not c.leaving and (c.current or c.pod_uid in replaced) for c in need.copies)

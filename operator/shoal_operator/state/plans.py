@@ -118,6 +118,7 @@ def _need(world: World, model: Model, pods: list[Pod]) -> ModelNeed:
             continue
         pod = world.pods[copy.pod_uid]
         sized = copy.want != model.want or copy.memory == model.spec.memory_bytes
+        taken_back = copy.want != model.want and copy.serving == model.want
         at.append(
             CopyAt(
                 pod_uid=copy.pod_uid,
@@ -129,7 +130,7 @@ def _need(world: World, model: Model, pods: list[Pod]) -> ModelNeed:
                 or pod.spec.service_key != model.spec.service_key
                 or (pod.lost and not copy.answers),
                 failed=copy.report is not None and copy.report.failure is not None,
-                growth=0 if sized else copies.growth(model, copy),
+                growth=0 if sized and not taken_back else copies.growth(model, copy),
             )
         )
     spec = model.spec

@@ -1,0 +1,39 @@
+"""A user who finds an update broken goes back to what was there: the model never left, and says so again."""
+
+from shoal_api.messages import CopyPhase, content_digest, copy_id
+from shoal_operator.state import events
+from shoal_operator.state.project import model_view
+
+from .world_in_hand import KEY, MI, Hand, failure, model_spec, slot
+
+
+def test_a_broken_update_that_is_taken_back_is_not_tried_any_more() -> None:
+    hand = Hand().with_pods("pod-1").with_loaded(model_spec())
+    good = copy_id("uid-m", model_spec().content)
+    broken = model_spec(storage_uri="s3://models/broken", generation=2)
+    hand.do(events.ModelSeen(broken))
+    other = copy_id("uid-m", content_digest("s3://models/broken", "sklearn"))
+    assert hand.desired() == {"m": other}
+    hand.report("pod-1", slot("m", good, target=other, phase=CopyPhase.WAITING, failure=failure()))
+    assert hand.route() == {"pod-1"}
+
+    hand.do(events.ModelSeen(model_spec(generation=3)))
+    assert hand.desired() == {"m": good}
+    hand.loaded("pod-1")
+    view = model_view(hand.world, KEY, url="http://svc")
+    assert view is not None
+    assert not view.update_blocked
+    assert view.refusal is None
+    assert [copy.failure for copy in view.copies] == [None]
+    assert hand.route() == {"pod-1"}
+    assert hand.world.pods["pod-1"].committed == 10 * MI, "one content is in memory, and counted once"
+
+
+def test_it_stays_on_its_pod_when_there_are_others() -> None:
+    hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
+    home = hand.pod_of()
+    (other,) = {"pod-1", "pod-2"} - {home}
+    hand.do(events.ModelSeen(model_spec(storage_uri="s3://models/broken", generation=2)))
+    hand.do(events.ModelSeen(model_spec(generation=3)))
+    assert hand.desired(home) == {"m": copy_id("uid-m", model_spec().content)}
+    assert hand.desired(other) == {}, "nothing is loaded a second time"
