@@ -3,6 +3,7 @@
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 
 from demo import (
     attack,
@@ -33,7 +34,7 @@ def main() -> int:
         _run(console, stages)
     except DemoError as error:
         stages.show()
-        console.print(f"\n[bold red]The demo failed:[/bold red] {error}", highlight=False, markup=True)
+        console.print(f"\n[bold red]The demo failed:[/bold red] {escape(str(error))}", highlight=False)
         return 1
     return 0
 
@@ -61,7 +62,9 @@ def _run(console: Console, stages: Stages) -> None:
             rate, seconds = settings.ATTACK_RATE, settings.ATTACK_SECONDS
             attack.show(console, attack.attack(target, models, rate, seconds, settings.WORK))
         with stages.stage("Placement"):
-            holders.show(console, holders.by_pod(api, settings.NAMESPACE, sorted(names)))
+            held = holders.by_pod(api, settings.NAMESPACE, sorted(names))
+            holders.show(console, held)
+            holders.check(held, names, settings.PODS)
     guide.write_environment(target, server)
     stages.show()
     guide.show(console, target, models)

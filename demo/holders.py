@@ -32,6 +32,15 @@ def by_pod(api: httpx.Client, namespace: str, names: list[str]) -> dict[str, lis
     return dict(held)
 
 
+def check(held: dict[str, list[str]], names: set[str], pods: int) -> None:
+    """Raise DemoError unless every model is held and every pod has a share."""
+    missing = sorted(names - {name for on_pod in held.values() for name in on_pod})
+    if missing:
+        raise DemoError(f"no pod serves {', '.join(missing)}")
+    if len(held) != pods:
+        raise DemoError(f"{len(names)} models are on {len(held)} pods, not spread over {pods}")
+
+
 def show(console: Console, held: dict[str, list[str]]) -> None:
     """A table of pods with the count and the first names of what they hold."""
     table = Table(title="Which pod holds what")
