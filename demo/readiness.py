@@ -56,9 +56,7 @@ def _lateness(late: list[str], models: dict[str, dict[str, Any]], timeout: float
     for name in late[:_SHOWN_WHEN_LATE]:
         ready = condition(models.get(name, {}))
         lines.append(f"  {name}: {ready.get('reason', 'no status')}: {ready.get('message', '')}")
-    lines.append(
-        "`kubectl describe tm <name>` says more; `kubectl logs -n shoal-system deploy/…` is the operator's log"
-    )
+    lines.append("`kubectl describe tm <name>` says more, and `kubectl logs -n shoal-system deploy/shoal-operator`")
     return "\n".join(lines)
 
 
