@@ -64,7 +64,7 @@ def _run(console: Console, stages: Stages) -> None:
         with stages.stage("Placement"):
             held = holders.by_pod(api, settings.NAMESPACE, sorted(names))
             holders.show(console, held)
-            holders.check(held, names, settings.PODS)
+            holders.check(held, names)
     guide.write_environment(target, server)
     stages.show()
     guide.show(console, target, models)
