@@ -38,6 +38,8 @@ class CopyPhase(StrEnum):
 
     WAITING = "Waiting"  # queued, or in back-off after a failure
     PULLING = "Pulling"
+    PULLED = "Pulled"  # on disk and verified; the intent's action asks for no more
+    SEEN = "Seen"  # found in its storage, nothing fetched; the intent's action asks for no more
     LOADING = "Loading"
     LOADED = "Loaded"
     UNLOADING = "Unloading"
@@ -58,8 +60,16 @@ class CopyFailure(Message):
     retry_at: float | None = None  # seconds since the epoch; None: not retried until the intent changes
 
 
+class Action(StrEnum):
+    """What the agent is to do for a slot."""
+
+    LOAD = "Load"
+    PULL = "Pull"  # bring the artifact to disk; its memory is still being freed
+    STAT = "Stat"  # only look it up in its storage: is it there, and how large
+
+
 class SlotReport(Message):
-    """What an agent observes of one slot (model name)."""
+    """What an agent observes of one slot (model name). ``artifact_bytes``: unpacked once pulled, listed before."""
 
     name: str
     serving: str | None = None  # copy id that the server answers with now
@@ -76,6 +86,21 @@ class ServerReport(Message):
     ready: bool
     boot: str = ""  # changes when the server process was restarted
     message: str = ""
+    memory_bytes: int | None = None  # resident, of the server's processes; None: not measured
+    base_memory_bytes: int | None = None  # the same before any model was loaded
+
+
+class ModelUse(Message):
+    """How much one loaded model was used, since it was loaded into this process of the server (``boot``).
+
+    Totals, not differences: a lost or doubled message changes nothing. ``idle_seconds``: since the last request began.
+    """
+
+    name: str
+    requests: int  # begun
+    in_flight: int = 0
+    busy_seconds: float = 0.0  # spent in finished requests, summed
+    idle_seconds: float
 
 
 class CopyIntent(Message):
@@ -86,7 +111,7 @@ class CopyIntent(Message):
     storage_uri: str
     framework: str
     memory_bytes: int
-    pinned: bool = False
+    action: Action = Action.LOAD
 
 
 class SyncRequest(Message):
@@ -104,6 +129,8 @@ class SyncRequest(Message):
     observed_base: int | None = None
     observed: list[SlotReport] = []
     observed_gone: list[str] = []
+    # Models used since the last request that was answered; a model that was not used is not named.
+    use: list[ModelUse] = []
     # Desired: the version held, 0 when none in this session.
     desired_version: int = 0
     wait_seconds: float = LONG_POLL_SECONDS
@@ -117,4 +144,5 @@ class SyncResponse(Message):
     desired_base: int | None = None  # None: `desired` is the whole list
     desired: list[CopyIntent] = []
     desired_gone: list[str] = []
+    use_seconds: float = 10.0  # how often, in seconds, `use` is wanted from now on
     drained: bool = False  # no model is left to move; preStop may return

@@ -9,6 +9,7 @@ from .values import ModelKey, ServiceKey
 class Unavailable(StrEnum):
     """Why a known model has no route: a small bounded family, each with its own Envoy route and 503 body."""
 
+    COLD = "Cold"  # not a 503: the gateway holds the request while the activator has the model loaded
     PENDING = "Pending"  # known, not yet placed or not yet loaded
     LOADING = "Loading"
     NO_MEMORY = "InsufficientMemory"
@@ -69,6 +70,15 @@ class PlanNeeded:
     """Placement should run for what ``snapshot.plan_input`` finds to plan in this service."""
 
     service: ServiceKey
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasWanted:
+    """How many pods an autoscaled InferenceService should have now, and why; said again after each start."""
+
+    service: ServiceKey
+    replicas: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,7 @@ Effect = (
     | ServiceRouteChanged
     | DesiredChanged
     | PlanNeeded
+    | ReplicasWanted
     | ModelStatusChanged
     | ServiceStatusChanged
     | GateChanged

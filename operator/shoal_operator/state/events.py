@@ -103,6 +103,14 @@ class GatewayAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class Requested:
+    """The activator holds a request for a model, or has just routed one: both count as use."""
+
+    service: ServiceKey
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     pass
 
@@ -121,5 +129,6 @@ Event = (
     | AgentLost
     | Planned
     | GatewayAcknowledged
+    | Requested
     | Tick
 )

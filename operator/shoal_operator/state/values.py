@@ -1,6 +1,7 @@
 """Values that describe what users asked for and what pods offer. Frozen; parsed once at the edge, never re-parsed."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 
@@ -30,8 +31,10 @@ class Problem:
 class ModelSpec:
     """A TrainedModel as the user wants it.
 
-    ``content`` is ``shoal_api.messages.content_digest(storage_uri, framework)``; memory in bytes. ``problem`` is set
-    when the spec cannot be used at all (a URI that does not parse, a scheme that is not supported).
+    ``content`` is ``shoal_api.messages.content_digest(storage_uri, framework)``; memory in bytes, None: to be
+    estimated from the artifact. ``min_copies`` None: 1 where the InferenceService is strict, else 0 (may be cold).
+    ``idle_unload`` in seconds. ``problem`` is set when the spec cannot be used at all (a URI that does not parse, a
+    scheme that is not supported).
     """
 
     namespace: str
@@ -41,9 +44,11 @@ class ModelSpec:
     service: str
     storage_uri: str
     framework: str
-    memory_bytes: int
+    memory_bytes: int | None
     content: str
-    min_copies: int = 1
+    min_copies: int | None = None
+    max_copies: int | None = None
+    idle_unload: float | None = None
     problem: Problem | None = None
 
     @property
@@ -53,6 +58,13 @@ class ModelSpec:
     @property
     def service_key(self) -> ServiceKey:
         return ServiceKey(self.namespace, self.service)
+
+
+class ScaleMetric(StrEnum):
+    """KServe's ``scaleMetric`` values that the operator measures itself; averages over the pods."""
+
+    CONCURRENCY = "concurrency"  # requests in flight
+    RPS = "rps"  # requests a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,12 @@ class ServiceSpec:
     problem: Problem | None = None
     ignored_fields: tuple[str, ...] = ()
     degraded: Problem | None = None
+    strict: bool = False
+    activation_timeout: float = 60.0
+    max_held: int = 1000
+    autoscaled: bool = False
+    scale_metric: ScaleMetric | None = None
+    scale_target: float | None = None
 
     @property
     def key(self) -> ServiceKey:

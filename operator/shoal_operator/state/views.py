@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from shoal_api.messages import CopyFailure
 
-from .values import ModelSpec, Problem, Refusal, ServiceSpec
+from .effects import Unavailable
+from .values import ModelSpec, Problem, Refusal, ServiceSpec, Verdict
 
 
 class CopyState(StrEnum):
@@ -16,6 +17,7 @@ class CopyState(StrEnum):
 
     PENDING = "Pending"  # wanted of the agent, not yet reported
     PULLING = "Pulling"
+    PULLED = "Pulled"  # on disk, waits for memory that is being freed
     LOADING = "Loading"
     LOADED = "Loaded"  # the wanted content answers requests
     OUTDATED = "Outdated"  # an older content of the same model answers while the new one is on its way
@@ -31,6 +33,18 @@ class CopyView:
     state: CopyState
     serving: bool  # in the routes
     failure: CopyFailure | None = None
+    requests_per_second: float = 0.0
+    age_seconds: float | None = None  # since it was loaded, as far as this operator knows
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something that was decided about a model; the last few are kept for explain."""
+
+    seconds_ago: float
+    pod: str
+    what: str  # Loaded, Evicted, Unloaded, Moved, Activated, Copied…
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,11 @@ class ModelView:
 
     ``service`` is None when the InferenceService does not exist. ``service_ready``: at least one pod can take models.
     ``refusal``: why no pod was found. ``update_blocked``: the new content found no room while the old one serves.
-    ``artifact_seen``: an agent has pulled this content at least once.
+    ``artifact_seen``: an agent has seen or pulled this content at least once. ``failure``: why the wanted content is
+    not loaded, of a copy or of an attempt whose copy has made way meanwhile. ``on_demand``: no copy is wanted now, and
+    a request would have one loaded. ``memory_bytes``: declared or estimated; None: not known yet. ``min_copies``: with
+    the InferenceService's default applied; ``wanted_copies``: now, by use. ``verdicts``: each filter's word about each
+    pod that holds no copy, as things stand now. ``pressure``: the working set is larger than the service's memory.
     """
 
     spec: ModelSpec
@@ -50,6 +68,17 @@ class ModelView:
     refusal: Refusal | None = None
     update_blocked: bool = False
     artifact_seen: bool = False
+    failure: CopyFailure | None = None
+    on_demand: bool = False
+    memory_bytes: int | None = None
+    artifact_bytes: int | None = None
+    min_copies: int = 1
+    wanted_copies: int = 1
+    idle_seconds: float | None = None  # since the last use that is known; None: never used
+    requests_per_second: float = 0.0
+    verdicts: tuple[Verdict, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    pressure: bool = False
 
     @property
     def answers(self) -> bool:
@@ -70,3 +99,33 @@ class ServiceView:
     models_failed: int
     pod_problem: Problem | None = None  # the first pod that cannot start, and why
     gateways: int = 0  # connected Envoys
+    models_loaded: int = 0  # with at least one copy that answers
+    pressure: bool = False  # the models in use together are larger than the pods' memory
+    # By format: what loaded models take as measured, over what they declare; only where known.
+    memory_ratios: tuple[tuple[str, float], ...] = ()
+    scaling_reason: str = ""  # why the pods are as many as they are, when autoscaled
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a pod answers."""
+
+    ip: str
+    http_port: int
+    grpc_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationView:
+    """What the activator needs to know of one model at one moment.
+
+    ``endpoints`` not empty: send the request to one of them. Else ``unavailable`` COLD: it can be waited for (say
+    ``Requested``); another reason: answer 503 with ``message`` now. Both of the service's bounds apply to it.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    unavailable: Unavailable | None
+    message: str = ""
+    retry_after: float | None = None  # seconds until a failed model is tried again
+    timeout: float = 60.0
+    max_held: int = 1000

@@ -13,6 +13,7 @@ from shoal_api.messages import CopyIntent, ServerReport, SlotReport, copy_id
 from .desired import DesiredList, Versions
 from .effects import Unavailable
 from .events import Kind, StoredCopy
+from .stats import Stats
 from .values import ModelKey, ModelSpec, PodSpec, Refusal, ServiceKey, ServiceSpec
 
 
@@ -112,6 +113,7 @@ class Service:
     ready_count: int = 0
     failed_count: int = 0
     usable: bool = False  # at least one pod can take models
+    stats: Stats = field(default_factory=Stats)
 
 
 @dataclass(slots=True)

@@ -96,7 +96,7 @@ def test_failures_wait_longer_each_time_and_a_new_intent_starts_afresh() -> None
     assert slots.report(slot).failure.attempts == 9  # type: ignore[union-attr]
     fresh = slots.want(slot, WANT_OLD)
     assert (fresh.failure, fresh.not_before) == (None, 0)
-    assert slots.want(slot, WANT_NEW.model_copy(update={"pinned": True})).failure is not None
+    assert slots.want(slot, WANT_NEW.model_copy(update={"memory_bytes": 1})).failure is not None
 
 
 def test_a_pull_that_is_no_longer_wanted_counts_for_nothing() -> None:
