@@ -75,6 +75,7 @@ class SlotReport(Message):
     serving: str | None = None  # copy id that the server answers with now
     target: str | None = None  # copy id being worked towards; None when it is to be unloaded
     phase: CopyPhase
+    action: Action = Action.LOAD  # of the intent that it works on
     failure: CopyFailure | None = None
     artifact_bytes: int | None = None
 

@@ -16,7 +16,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSeen:
+    """``vouched``: its status says Ready for this very spec, which a new operator believes until it knows better."""
+
     spec: ModelSpec
+    vouched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,26 +154,57 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Eviction:
+    """``model`` leaves the pod so that ``by`` can have its memory; ``early``: it had hardly been there."""
+
+    model: ModelKey
+    pod_uid: str
+    by: ModelKey
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What placement decided for one InferenceService.
 
-    ``considered``: the models it looked at. ``add``: new copies. ``replace``: copies whose pod has room to load the
-    new content beside the old. ``retire``: copies to drain now that others serve, or that are surplus. ``refused``:
-    models that found no pod. ``unbalanced``: more moves would even out the pods' load once these are done.
+    ``considered``: the models it looked at. ``evict``: copies that make way for others. ``add``: new copies; where
+    their memory is still being freed they wait for it. ``replace``: copies whose pod has room to load the new content
+    beside the old. ``retire``: copies to drain now that others serve, or that are surplus. ``refused``: models that
+    found no pod. ``moves``: how many of ``add`` only even out; ``unbalanced``: more would, once these are done.
     """
 
     service: ServiceKey
     considered: tuple[ModelKey, ...] = ()
+    evict: tuple[Eviction, ...] = ()
     add: tuple[Placement, ...] = ()
     replace: tuple[Placement, ...] = ()
     retire: tuple[Placement, ...] = ()
     refused: dict[ModelKey, Refusal] = field(default_factory=dict)
+    moves: int = 0
     unbalanced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class Victim:
+    """A copy that could be evicted, its pod's least recently used ones first.
+
+    ``idle``: seconds since its model's last use; infinite for a copy that failed to load. ``young``: it was loaded so
+    recently that it goes only where no older one can.
+    """
+
+    model: ModelKey
+    memory_bytes: int
+    idle: float
+    young: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PodOffer:
-    """What placement may know of a pod. ``committed`` and ``capacity`` in bytes of model memory."""
+    """What placement may know of a pod. ``committed`` and ``capacity`` in bytes of model memory.
+
+    ``committed`` counts what is promised to copies that wait for memory. ``outgoing``: bytes of it that are on their
+    way out and promised to nobody: a copy can have them, a little later. ``rate``: requests a second.
+    """
 
     uid: str
     name: str
@@ -185,6 +216,9 @@ class PodOffer:
     server_ready: bool
     agent_connected: bool
     leaving: bool
+    outgoing: int = 0
+    victims: tuple[Victim, ...] = ()
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +242,19 @@ class CopyAt:
 
 @dataclass(frozen=True, slots=True)
 class ModelNeed:
-    """One model to plan. ``occupied``: pods where another model of that name is still being unloaded."""
+    """One model to plan. ``occupied``: pods where another model of that name is still being unloaded.
+
+    ``evict_idle``: copies whose models were not used for so many seconds may be evicted for it; None: none may.
+    ``rate``: requests a second, of all its copies together.
+    """
 
     key: ModelKey
     memory_bytes: int
     wanted: int
     copies: tuple[CopyAt, ...]
     occupied: frozenset[str] = frozenset()
+    evict_idle: float | None = None
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
