@@ -17,7 +17,7 @@ from .trained_model import STORAGE_SCHEMES, TrainedModel
 MINIMUM_KUBERNETES: Final = "1.29"
 
 ANNOTATION_SCHEMA_REVISION: Final = "shoal.dev/schema-revision"
-SCHEMA_REVISION: Final = 1
+SCHEMA_REVISION: Final = 2
 """Grows when a schema changes; an older installer never replaces the schemas of a newer one."""
 
 MAX_SERVICE_NAME_LENGTH: Final = 53
@@ -123,17 +123,6 @@ def _trained_model_schema() -> Schema:
         )
     ]
     model["properties"]["framework"]["minLength"] = 1
-    same = "quantity(string(self.memory)).compareTo(quantity(string(oldSelf.memory))) == 0"
-    readable = "isQuantity(string(oldSelf.memory)) && isQuantity(string(self.memory))"
-    model[VALIDATIONS] = [
-        _rule(
-            f"!has(oldSelf.memory) || (has(self.memory) && (!({readable}) || {same}))",
-            "memory cannot change, since placement counts on it: delete the TrainedModel and create it again",
-            messageExpression="'memory cannot change, since placement counts on it: it is ' + string(oldSelf.memory) "
-            "+ '; keep that, or delete the TrainedModel and create it again'",
-            fieldPath=".memory",
-        )
-    ]
     serving = spec["properties"]["serving"]
     serving[VALIDATIONS] = [
         _rule(

@@ -207,15 +207,17 @@ class Predictor(ApiModel):
     min_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Pods at any time (default 1)."""
     max_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Pods at most; as minReplicas when left out or 0."""
+    """Pods at most; as minReplicas when left out or 0, else their number follows the need (see scaleMetric)."""
     container_concurrency: Annotated[int, Field(ge=0)] | None = None
     """Requests that a pod handles at a time; 0: no limit."""
     timeout: Annotated[int, Field(ge=0)] | None = None
     """Seconds that a request may take."""
     scale_target: int | None = None
-    """Value of the metric to scale for."""
+    """Value of scaleMetric per pod to scale for: requests in flight (default 100), requests a second (default 200), or
+    percent of the requested cpu or memory (default 80)."""
     scale_metric: str | None = None
-    """Metric to scale by."""
+    """What the number of pods follows between minReplicas and maxReplicas: concurrency, rps, cpu or memory; left out:
+    the room that models in use need."""
     canary_traffic_percent: int | None = None
     """KServe's canary; ignored here."""
 

@@ -56,9 +56,10 @@ class Serving(ApiModel):
     """How one model is served; every field is optional. Not in KServe."""
 
     min_copies: Annotated[int, Field(ge=0, le=MAX_COPIES)] | None = None
-    """Pods that hold the model at any time (default 1); 0: it may be unloaded until a request comes."""
+    """Pods that hold the model at any time; 0: it may be cold, loaded by a request. Default 0, or 1 where the
+    InferenceService is annotated shoal.dev/placement: strict."""
     max_copies: Annotated[int, Field(ge=1, le=MAX_COPIES)] | None = None
-    """Pods that hold the model, at most."""
+    """Pods that hold the model, at most; a busy model gets more copies up to this (default: as many as there are)."""
     workers: Range | None = None
     """Worker processes or threads of the model server for this model, where it has such a setting."""
     batch: Batch | None = None
@@ -66,9 +67,15 @@ class Serving(ApiModel):
     queue_size: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Requests that may wait in the model server."""
     idle_unload: Duration | None = None
-    """Unload after this long without a request."""
+    """Unload after this long without a request, down to minCopies; 0s or left out: only to make room for others."""
     timeout: Duration | None = None
     """Longest time a request may take."""
+
+    def idle_unload_seconds(self) -> float | None:
+        """idleUnload; None when left out or 0. Raises SpecError (InvalidDuration)."""
+        if self.idle_unload is None:
+            return None
+        return duration_seconds(self.idle_unload, "spec.serving.idleUnload") or None
 
 
 class TrainedModelArtifact(ApiModel):
@@ -79,7 +86,7 @@ class TrainedModelArtifact(ApiModel):
     framework: Annotated[str, Field(max_length=128)]
     """Model format, such as sklearn, xgboost, lightgbm, pytorch, tensorflow or onnx."""
     memory: Quantity | None = None
-    """Memory the model takes once loaded; estimated from the artifact when left out. Fixed once set."""
+    """Memory the model takes once loaded; estimated from the artifact when left out."""
 
 
 class TrainedModelSpec(ApiModel):
@@ -136,12 +143,14 @@ def _from_annotation(text: str, where: str) -> Serving:
 
 def _check(serving: Serving, where: str) -> None:
     workers = serving.workers or Range()
-    for name, low, high in (
-        ("copies", serving.min_copies, serving.max_copies),
-        ("workers", workers.min, workers.max),
+    for least, low, most, high in (
+        ("minCopies", serving.min_copies, "maxCopies", serving.max_copies),
+        ("workers.min", workers.min, "workers.max", workers.max),
     ):
         if low is not None and high is not None and low > high:
-            raise SpecError("InvalidSpec", f"{where}: the fewest {name} ({low}) are above the most ({high}).")
+            raise SpecError(
+                "InvalidSpec", f"{where}: {least} ({low}) is above {most} ({high}): lower one or raise the other."
+            )
     for field, value in (
         ("idleUnload", serving.idle_unload),
         ("timeout", serving.timeout),

@@ -1,6 +1,7 @@
 """A TrainedModel object of the API server -> the state's ModelSpec. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,9 +13,6 @@ from shoal_api.trained_model import TrainedModel
 
 from shoal_operator.state.values import ModelSpec, Problem
 
-DEFAULT_MEMORY_BYTES = 128 << 20
-"""What a TrainedModel without spec.model.memory is counted as."""
-
 
 def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
     """What the state knows of a TrainedModel; what is wrong with its spec becomes ``problem``."""
@@ -23,15 +21,7 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
     except ValidationError as error:
         return _unusable(obj, Problem("InvalidSpec", f"{describe(error)} Correct the TrainedModel and apply it again."))
     meta, artifact = model.metadata, model.spec.model
-    problem, memory, copies = None, DEFAULT_MEMORY_BYTES, 1
-    try:
-        parse_storage_uri(artifact.storage_uri)
-        memory = model.memory_bytes() or DEFAULT_MEMORY_BYTES
-        wanted = model.serving().min_copies
-        copies = 1 if wanted is None else max(1, wanted)
-    except (SpecError, StorageUriError) as error:
-        problem = Problem(error.reason, error.message)
-    return ModelSpec(
+    spec = ModelSpec(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
@@ -39,11 +29,21 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
         service=model.spec.inference_service,
         storage_uri=artifact.storage_uri,
         framework=artifact.framework,
-        memory_bytes=memory,
+        memory_bytes=None,
         content=content_digest(artifact.storage_uri, artifact.framework),
-        min_copies=copies,
-        problem=problem,
     )
+    try:
+        parse_storage_uri(artifact.storage_uri)
+        serving = model.serving()
+        return replace(
+            spec,
+            memory_bytes=model.memory_bytes(),
+            min_copies=serving.min_copies,
+            max_copies=serving.max_copies,
+            idle_unload=serving.idle_unload_seconds(),
+        )
+    except (SpecError, StorageUriError) as error:
+        return replace(spec, problem=Problem(error.reason, error.message))
 
 
 def _unusable(obj: Mapping[str, Any], problem: Problem) -> ModelSpec:
@@ -57,7 +57,7 @@ def _unusable(obj: Mapping[str, Any], problem: Problem) -> ModelSpec:
         service=str(service or ""),
         storage_uri="",
         framework="",
-        memory_bytes=DEFAULT_MEMORY_BYTES,
+        memory_bytes=None,
         content=content_digest("", ""),
         problem=problem,
     )

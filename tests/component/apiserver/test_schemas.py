@@ -13,7 +13,7 @@ from shoal_api.trained_model import KSERVE_FINALIZER, TrainedModel
 
 from tests import kserve_samples as samples
 
-from .server import DEFINITIONS, ApiServer, Reply
+from .server import DEFINITIONS, ApiServer
 
 KINDS: dict[str, type[Resource]] = {
     kind.kind_name: kind for kind in (TrainedModel, InferenceService, ServingRuntime, ClusterServingRuntime)
@@ -200,27 +200,15 @@ def test_server_side_apply_twice_changes_nothing(server: ApiServer, obj: samples
     assert first.body["metadata"]["resourceVersion"] == second.body["metadata"]["resourceVersion"]
 
 
-def _memory(server: ApiServer, before: Any, after: Any) -> Reply:
-    assert server.create(MODEL(memory=before)).ok
-    patch = {"spec": {"model": {"memory": after}}}
-    return server.merge("TrainedModel", "model1-sklearn", patch)
-
-
 @pytest.mark.parametrize(
-    ("before", "after"),
-    [("1Gi", "1024Mi"), ("1Gi", 1073741824), (1073741824, "1Gi"), ("1Gi", "1.0Gi"), ("1Gi", "1Gi"), (None, "1Gi")],
+    ("before", "after"), [("1Gi", "1024Mi"), ("1Gi", "2Gi"), ("2Gi", 5), ("1Gi", None), (None, "1Gi"), ("0", "1Gi")]
 )
-def test_memory_may_be_written_otherwise_or_added(server: ApiServer, before: Any, after: Any) -> None:
-    reply = _memory(server, before, after)
+def test_memory_may_change_be_added_and_left_out(server: ApiServer, before: Any, after: Any) -> None:
+    """KServe fixes it once set; here a model that was declared too small is simply declared larger."""
+    assert server.create(MODEL(memory=before)).ok
+    reply = server.merge("TrainedModel", "model1-sklearn", {"spec": {"model": {"memory": after}}})
     assert reply.ok, reply.message
-
-
-@pytest.mark.parametrize(("before", "after"), [("1Gi", "2Gi"), ("1Gi", "1G"), ("1Gi", None), (5, 6), ("0", "1Gi")])
-def test_memory_cannot_change_by_value(server: ApiServer, before: Any, after: Any) -> None:
-    reply = _memory(server, before, after)
-    assert reply.code == 422
-    for word in ("spec.model.memory", f"it is {before}", "delete the TrainedModel and create it again"):
-        assert word in reply.message
+    assert reply.body["spec"]["model"].get("memory") == after
 
 
 def test_what_kserve_lets_change_may_change(server: ApiServer) -> None:

@@ -120,7 +120,7 @@ def test_serving_from_the_spec_or_from_the_annotation() -> None:
     [
         ("minCopies: 2", "shoal.dev/serving"),
         ('{"minCopies": "many"}', "minCopies"),
-        ('{"minCopies": 3, "maxCopies": 2}', r"fewest copies \(3\)"),
+        ('{"minCopies": 3, "maxCopies": 2}', r"minCopies \(3\) is above maxCopies \(2\)"),
         ('{"timeout": "soon"}', r"timeout is 'soon'"),
         ("[]", "shoal.dev/serving"),
     ],

@@ -1,9 +1,10 @@
 """TrainedModel objects, good and bad, as the state gets to know them."""
 
+import json
 from typing import Any
 
 import pytest
-from shoal_operator.watch.parse import DEFAULT_MEMORY_BYTES, model_spec
+from shoal_operator.watch.parse import model_spec
 
 
 def trained_model(**model: Any) -> dict[str, Any]:
@@ -21,11 +22,64 @@ def test_a_good_one() -> None:
     assert (spec.namespace, spec.name, spec.uid, spec.generation, spec.service) == ("ns", "iris", "u-1", 3, "svc")
     assert spec.memory_bytes == 256 << 20
     assert spec.problem is None
-    assert spec.min_copies == 1
+    # What was not written is left to the InferenceService's placement to decide.
+    assert (spec.min_copies, spec.max_copies, spec.idle_unload) == (None, None, None)
 
 
-def test_memory_may_be_left_out() -> None:
-    assert model_spec(trained_model(memory=None)).memory_bytes == DEFAULT_MEMORY_BYTES
+@pytest.mark.parametrize("memory", [None, 0, "0"])
+def test_memory_may_be_left_out(memory: Any) -> None:
+    spec = model_spec(trained_model(memory=memory))
+    assert (spec.memory_bytes, spec.problem) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("serving", "copies_and_idle"),
+    [
+        ({}, (None, None, None)),
+        ({"minCopies": 0}, (0, None, None)),
+        ({"minCopies": 2, "maxCopies": 5}, (2, 5, None)),
+        ({"minCopies": 2, "maxCopies": 2}, (2, 2, None)),
+        ({"idleUnload": "1h30m"}, (None, None, 5400.0)),
+        ({"idleUnload": "0s"}, (None, None, None)),
+    ],
+)
+@pytest.mark.parametrize("annotation", [False, True], ids=["field", "annotation"])
+def test_serving_as_a_field_or_where_kserves_crds_drop_it_as_an_annotation(
+    serving: dict[str, Any], copies_and_idle: tuple[Any, Any, Any], annotation: bool
+) -> None:
+    obj = trained_model()
+    if annotation:
+        obj["metadata"]["annotations"] = {"shoal.dev/serving": json.dumps(serving)}
+    else:
+        obj["spec"]["serving"] = serving
+    spec = model_spec(obj)
+    assert spec.problem is None
+    assert (spec.min_copies, spec.max_copies, spec.idle_unload) == copies_and_idle
+
+
+@pytest.mark.parametrize(
+    ("serving", "reason", "words"),
+    [
+        ({"minCopies": 3, "maxCopies": 2}, "InvalidSpec", ("minCopies (3)", "maxCopies (2)", "lower one")),
+        ({"minCopies": -1}, "InvalidSpec", ("minCopies",)),
+        ({"idleUnload": "1d"}, "InvalidDuration", ("idleUnload", "'1d'", "1h30m")),
+    ],
+)
+@pytest.mark.parametrize("annotation", [False, True], ids=["field", "annotation"])
+def test_serving_that_cannot_be_is_a_problem(
+    serving: dict[str, Any], reason: str, words: tuple[str, ...], annotation: bool
+) -> None:
+    """The API server refuses these, unless the CRD is KServe's."""
+    obj = trained_model()
+    if annotation:
+        obj["metadata"]["annotations"] = {"shoal.dev/serving": json.dumps(serving)}
+    else:
+        obj["spec"]["serving"] = serving
+    problem = model_spec(obj).problem
+    assert problem is not None
+    assert problem.reason == reason
+    assert all(word in problem.message for word in words), problem.message
+    assert ("annotation shoal.dev/serving" in problem.message) is annotation
 
 
 def test_content_changes_with_what_is_loaded_only() -> None:
