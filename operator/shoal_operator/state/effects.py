@@ -103,6 +103,19 @@ class GateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletionCost:
+    """Which pod goes first when there are to be fewer: the lowest ``cost`` (0 where none was set); a 32-bit integer.
+
+    Emitted before the ReplicasWanted that relies on it.
+    """
+
+    pod_uid: str
+    namespace: str
+    pod: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopyStored:
     """Placement to remember on disk; keyed by (model UID, pod UID)."""
 
@@ -152,6 +165,7 @@ Effect = (
     | ModelStatusChanged
     | ServiceStatusChanged
     | GateChanged
+    | DeletionCost
     | CopyStored
     | CopyForgotten
     | ClaimEpoch

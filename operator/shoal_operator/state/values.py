@@ -74,7 +74,13 @@ class ServiceSpec:
     ``formats``: lower-case frameworks that the chosen runtime loads. ``capacity_bytes``: model memory of one pod,
     the predictor's limits.memory as KServe counts it. ``problem``: why it cannot hold models (not multi-model, no
     runtime fits, workloads refused by the API server), None when it can. ``degraded``: what was refused while older
-    pods go on serving (an update, a further pod); shown in its status, and blocks nothing.
+    pods go on serving (an update, a further pod), or what is written and cannot be (its default holds instead); shown
+    in its status, and blocks nothing.
+
+    ``strict``: no cold models. ``activation_timeout`` in seconds. ``autoscaled``: state decides how many pods there
+    are between ``min_replicas`` and ``max_replicas``, by ``scale_metric`` (with ``scale_target`` per pod) or, where
+    that is None, by memory pressure; else there are ``min_replicas``. ``scaled_by``: who decides instead (an
+    autoscaler), in words; ``min_replicas`` is then what it has decided.
     """
 
     namespace: str
@@ -97,6 +103,7 @@ class ServiceSpec:
     autoscaled: bool = False
     scale_metric: ScaleMetric | None = None
     scale_target: float | None = None
+    scaled_by: str = ""
 
     @property
     def key(self) -> ServiceKey:
