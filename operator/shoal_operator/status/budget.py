@@ -5,9 +5,9 @@ so costs no write unless it lasts; everything else waits for a quiet period. Eve
 for minutes and goes to every watcher, which is what 10,000 models make expensive.
 """
 
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from shoal_api.names import READY
@@ -27,26 +27,37 @@ MAX_URGENT = 4
 
 @dataclass(slots=True)
 class Ledger:
-    """When an object's status was last written, in monotonic seconds. ``differs_since``: None while nothing is due."""
+    """When an object's status was last written, in monotonic seconds. ``differs_since``: None while nothing is due.
+    ``urgent``: of the last MAX_URGENT urgent writes; a tuple, since thousands of these are kept and few have any."""
 
     differs_since: float | None = None
     last_write: float | None = None
-    urgent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_URGENT))
+    urgent: tuple[float, ...] = ()
 
     def wrote(self, now: float, *, urgent: bool) -> None:
         """A write went out."""
         self.differs_since = None
         self.last_write = now
         if urgent:
-            self.urgent.append(now)
+            self.urgent = (*self.urgent[1 - MAX_URGENT :], now)
+
+
+class Rank(IntEnum):
+    """Whose write goes first when there are more than may be sent."""
+
+    CHANGED = 0  # what users have seen is no longer so: Ready changed, or something new is wrong
+    FIRST = 1  # what users wait for: the first Ready, the answer to an edit
+    REST = 2
+    NEWCOMER = 3  # never had a status, and would only say that it waits
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """``at``: earliest time of the write. ``urgent``: users wait for it."""
+    """``at``: earliest time of the write. ``urgent``: users wait for it, and it goes before the quiet period ends."""
 
     at: float
     urgent: bool
+    rank: Rank
 
 
 def due(
@@ -56,19 +67,33 @@ def due(
     since = ledger.differs_since if ledger.differs_since is not None else now
     before, after = find(previous, READY), find(desired, READY)
     passing = after.get("reason") in reasons.WAITING
+    rank = _rank(before, after, passing=passing)
     if _ready_changed(before, after) or (previous or {}).get("observedGeneration") != desired.get("observedGeneration"):
         if passing:
             failed = before.get("status") == "False" and before.get("reason") not in reasons.WAITING
-            return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else HOLD_SECONDS), urgent=False)
+            return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else HOLD_SECONDS), urgent=False, rank=rank)
         flapping = len(ledger.urgent) == MAX_URGENT and now - ledger.urgent[0] < quiet_seconds
         if not flapping:
-            return Due(since, urgent=True)
+            return Due(since, urgent=True, rank=rank)
     last = ledger.last_write
-    return Due(since if last is None else max(since, last + quiet_seconds), urgent=False)
+    return Due(since if last is None else max(since, last + quiet_seconds), urgent=False, rank=Rank.REST)
+
+
+def _rank(before: Mapping[str, Any], after: Mapping[str, Any], *, passing: bool) -> Rank:
+    answered, answers = before.get("status") == "True", after.get("status") == "True"
+    if passing:
+        # Whoever was Ready and is not any more has to hear of it, whatever the cause.
+        return Rank.NEWCOMER if not before else Rank.CHANGED if answered and not answers else Rank.REST
+    if after.get("status") == "False" or (before and answered != answers and before.get("reason") not in _NOT_YET):
+        return Rank.CHANGED
+    return Rank.FIRST
 
 
 def _ready_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return (before.get("status"), before.get("reason")) != (after.get("status"), after.get("reason"))
+
+
+_NOT_YET = reasons.WAITING | {None}
 
 
 class TokenBucket:

@@ -69,6 +69,7 @@ def conditions(
     """The status's list of conditions. ``lastTransitionTime`` moves only when a condition's status does."""
     before = {c.get("type"): c for c in (previous or {}).get("conditions") or () if isinstance(c, Mapping)}
     result: list[Object] = []
+    moment = timestamp(now)
     for kind, finding in findings:
         old = before.get(kind, {})
         same = old.get("status") == finding.verdict.value and old.get("lastTransitionTime")
@@ -76,10 +77,11 @@ def conditions(
             "type": kind,
             "status": finding.verdict.value,
             "reason": finding.reason,
-            "lastTransitionTime": old["lastTransitionTime"] if same else timestamp(now),
+            "lastTransitionTime": old["lastTransitionTime"] if same else moment,
         }
-        if finding.text:
-            condition["message"] = finding.text
+        text = finding.text
+        if text:
+            condition["message"] = text
         result.append(condition)
     return result
 

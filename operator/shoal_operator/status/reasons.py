@@ -5,17 +5,26 @@ from typing import Final
 # Good.
 READY: Final = "Ready"
 LOADED: Final = "Loaded"
+ON_DEMAND: Final = "OnDemand"
+"""A request has it loaded; also said while a copy answers, when none has to be kept."""
 RESOLVED: Final = "Resolved"
 PLACED: Final = "Placed"
 FITS: Final = "Fits"
 MULTI_MODEL: Final = "MultiModel"
 PODS_MISSING: Final = "PodsMissing"
 FIELDS_NOT_SUPPORTED: Final = "FieldsNotSupported"
+AUTOSCALED: Final = "Autoscaled"
+
+# Worth knowing: nothing is broken, and something could be better.
+WORKING_SET_TOO_LARGE: Final = "WorkingSetTooLarge"
+DECLARED_TOO_LITTLE: Final = "DeclaredTooLittle"
+DECLARED_TOO_MUCH: Final = "DeclaredTooMuch"
 
 # On the way: these pass by themselves, and are written only when they last.
 PENDING: Final = "Pending"
 PULLING: Final = "Pulling"
 LOADING: Final = "Loading"
+MAKING_ROOM: Final = "MakingRoom"
 UPDATING: Final = "Updating"
 SERVICE_NOT_FOUND: Final = "InferenceServiceNotFound"
 PODS_NOT_READY: Final = "PodsNotReady"
@@ -32,5 +41,5 @@ UPDATE_FAILED: Final = "UpdateFailed"
 UPDATE_BLOCKED: Final = "UpdateBlocked"
 
 WAITING: Final = frozenset(
-    {PENDING, PULLING, LOADING, UPDATING, SERVICE_NOT_FOUND, PODS_NOT_READY, PODS_STARTING, NO_GATEWAY}
+    {PENDING, PULLING, LOADING, MAKING_ROOM, UPDATING, SERVICE_NOT_FOUND, PODS_NOT_READY, PODS_STARTING, NO_GATEWAY}
 )

@@ -2,37 +2,40 @@
 
 A key that was said to have changed is looked at again after a moment; only then is its view built, so a hundred
 changes cost one view. A status equal to the stored one is never sent, and the watch tells what is stored, so a
-restart of the operator writes nothing.
+restart of the operator writes nothing. When more is due than may be sent, ``queue`` says what goes first.
 """
 
 import asyncio
 import hashlib
 import heapq
-import json
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from functools import partial
 from itertools import count
 from typing import Any
 
-from shoal_api.names import GROUP
+from prometheus_client import CollectorRegistry
 
-from shoal_operator.kube import KubeApi, KubeError, json_patch, merge_patch, object_path
+from shoal_operator.kube import KubeApi, KubeError, json_patch
 from shoal_operator.logs import OncePer
 from shoal_operator.state.values import ModelKey, ServiceKey
 from shoal_operator.state.views import ModelView, ServiceView
 
-from .budget import MODEL_QUIET_SECONDS, SERVICE_QUIET_SECONDS, Due, Ledger, TokenBucket, due
+from .budget import Due, Ledger, Rank, TokenBucket, due
 from .conditions import Finding
-from .events import FailureEvents, Regarding
+from .events import FailureEvents
+from .finalizers import Finalizers
+from .metrics import StatusMetrics
 from .model_status import model_status, trouble
-from .patches import finalizer_patch, status_patch
+from .patches import status_patch
+from .queue import Queues
 from .service_status import service_status
 from .service_status import trouble as service_trouble
+from .stored import EMPTY, dump, pack, unpack
+from .subjects import KINDS, QUIET_SECONDS, Subject, Target, regarding, status_path
 
 log = logging.getLogger(__name__)
 
@@ -41,34 +44,23 @@ Object = dict[str, Any]
 COALESCE_SECONDS = 0.05
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 60.0
-_EMPTY = b"{}"
-
-
-class Subject(StrEnum):
-    """The two kinds, and their path in the API."""
-
-    MODEL = "trainedmodels"
-    SERVICE = "inferenceservices"
-
-
-_VERSIONS = {Subject.MODEL: "v1alpha1", Subject.SERVICE: "v1beta1"}
-_KINDS = {Subject.MODEL: "TrainedModel", Subject.SERVICE: "InferenceService"}
-_QUIET = {Subject.MODEL: MODEL_QUIET_SECONDS, Subject.SERVICE: SERVICE_QUIET_SECONDS}
-
-Target = tuple[Subject, str, str]
+LOOKS_PER_TURN = 40
+"""Objects looked at before others get the event loop: a few milliseconds, also when ten thousand are due at once."""
+NEWCOMERS_SECONDS = 0.2
+"""How often newcomers that wait to be told of are looked at."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One object's status as stored. ``stored`` is JSON: thousands of these are kept, and few are ever read."""
+    """One object's status as stored, packed. Thousands of these are kept, so nothing in it is larger than needed."""
 
     uid: str = ""
     version: int = 0
-    stored: bytes = _EMPTY
-    settled: bytes = b""  # digest of what was sent and of what came of it: the schema may drop fields
+    stored: bytes = EMPTY
+    settled: bytes = b""  # digest of what was sent when something else came of it: the schema may drop fields
     ledger: Ledger = field(default_factory=Ledger)
     due: float | None = None
-    queued: deque[Target] | None = None  # the queue it counts in; an older place in the other one is void
+    queued: Rank | None = None  # the queue it counts in; an older place in another one is void
     writing: bool = False
     changed: bool = False  # while it was being written
     failures: int = 0
@@ -81,7 +73,7 @@ class _Work:
     uid: str
     desired: Object
     due: Due
-    trouble: Finding | None
+    trouble: Callable[[], Finding | None]
 
 
 class StatusWriter:
@@ -97,6 +89,7 @@ class StatusWriter:
         cluster_domain: str = "cluster.local",
         writes_per_second: float = 100.0,
         writers: int = 8,
+        metrics: StatusMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -112,16 +105,15 @@ class StatusWriter:
         self._entries: dict[Target, _Entry] = {}
         self._timers: list[tuple[float, int, Target]] = []
         self._sequence = count()
-        self._urgent: deque[Target] = deque()
-        self._normal: deque[Target] = deque()
+        self._queues: Queues[Target] = Queues()
         self._opened = asyncio.Event()
         self._timer_changed = asyncio.Event()
         self._work_waiting = asyncio.Semaphore(0)
-        self._finalizers: dict[tuple[str, str, str], int] = {}
+        self._finalizers = Finalizers(api, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._complain = OncePer(60.0)
-        self.written = 0
-        """Status writes that the API server took, for metrics."""
+        self._metrics = metrics if metrics is not None else StatusMetrics(CollectorRegistry())
+        self._metrics.show_waiting(self._queues.lengths)
 
     # What changed.
 
@@ -155,13 +147,7 @@ class StatusWriter:
 
     def model_deleting(self, obj: Mapping[str, Any]) -> None:
         """A TrainedModel is being deleted: take KServe's finalizer off if it has it. Does nothing otherwise."""
-        patch = finalizer_patch(obj)
-        meta = obj.get("metadata") or {}
-        key = (str(meta.get("namespace", "")), str(meta.get("name", "")), str(meta.get("uid", "")))
-        if patch is None or key in self._finalizers:
-            return
-        self._finalizers[key] = 1
-        self._start(self._remove_finalizer(key, patch), "finalizer")
+        self._finalizers.deleting(obj)
 
     # Running.
 
@@ -169,26 +155,17 @@ class StatusWriter:
         """Writing may begin: the recovery barrier fell."""
         self._opened.set()
 
-    @property
-    def pending(self) -> int:
-        """Objects whose status is due or held back, for metrics."""
-        return sum(1 for entry in self._entries.values() if entry.ledger.differs_since is not None)
-
     async def run(self) -> None:
         """Until cancelled."""
-        await self._opened.wait()
         try:
-            for number in range(self._writers):
-                self._start(self._write_for_ever(), f"writer-{number}")
+            self._start(self._finalizers.run())
+            await self._opened.wait()
+            for _ in range(self._writers):
+                self._start(self._write_for_ever())
             while True:
                 await self._wait_for_timer()
-                now = self._clock()
-                while self._timers and self._timers[0][0] <= now:
-                    at, _, target = heapq.heappop(self._timers)
-                    entry = self._entries.get(target)
-                    if entry is not None and entry.due == at:
-                        entry.due = None
-                        self._look(target, entry)
+                self._let_newcomers_through()
+                await self._look_at_due()
         finally:
             await self.close()
 
@@ -216,11 +193,11 @@ class StatusWriter:
         if entry is None:
             entry = self._entries[target] = _Entry(uid=uid)
         elif entry.uid != uid:
-            entry.uid, entry.stored, entry.settled, entry.ledger = uid, _EMPTY, b"", Ledger()
+            entry.uid, entry.stored, entry.settled, entry.ledger = uid, EMPTY, b"", Ledger()
         elif version < entry.version:
             return  # our own write is newer than this event
         entry.version = version
-        stored = _dump(status or {})
+        stored = pack(status or {})
         if stored == entry.stored:
             return
         entry.stored = stored
@@ -237,14 +214,47 @@ class StatusWriter:
     async def _wait_for_timer(self) -> None:
         self._timer_changed.clear()
         delay = self._timers[0][0] - self._clock() if self._timers else None
+        if self._queues.lengths()[Rank.NEWCOMER]:
+            delay = NEWCOMERS_SECONDS if delay is None else min(delay, NEWCOMERS_SECONDS)
         if delay is not None and delay <= 0:
-            await asyncio.sleep(0)  # thousands may be due: let others run in between
+            await asyncio.sleep(0)
             return
         try:
             async with asyncio.timeout(delay):
                 await self._timer_changed.wait()
         except TimeoutError:
             return
+
+    async def _look_at_due(self) -> None:
+        now = self._clock()
+        looked = 0
+        while self._timers and self._timers[0][0] <= now:
+            at, _, target = heapq.heappop(self._timers)
+            entry = self._entries.get(target)
+            if entry is None or entry.due != at:
+                continue
+            entry.due = None
+            self._look(target, entry)
+            looked += 1
+            if looked % LOOKS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _let_newcomers_through(self) -> None:
+        now = self._clock()
+        while (target := self._queues.newcomer(now, self._no_newcomer)) is not None:
+            self._enqueue(target, self._entries[target], Rank.REST)
+
+    def _no_newcomer(self, target: Target) -> bool:
+        entry = self._entries.get(target)
+        return entry is None or entry.queued is not Rank.NEWCOMER
+
+    def _enqueue(self, target: Target, entry: _Entry, rank: Rank) -> None:
+        entry.queued = rank
+        self._queues.put(rank, target[1], target)
+        if rank is Rank.NEWCOMER:
+            self._timer_changed.set()
+        else:
+            self._work_waiting.release()
 
     def _look(self, target: Target, entry: _Entry) -> None:
         """Queue the object, put it off, or forget the difference."""
@@ -260,49 +270,52 @@ class StatusWriter:
         if work.due.at > now:
             self._schedule(target, entry, work.due.at)
             return
-        queue = self._urgent if work.due.urgent else self._normal
-        if entry.queued is None or (entry.queued is self._normal and queue is self._urgent):
-            entry.queued = queue
-            queue.append(target)
-            self._work_waiting.release()
+        # Those that have been let through keep their place.
+        if entry.queued is None or work.due.rank < entry.queued:
+            self._enqueue(target, entry, work.due.rank)
 
     def _work(self, target: Target, entry: _Entry) -> _Work | None:
         """What is to be written of an object, or None when it is gone or equal to what is stored."""
         subject, namespace, name = target
-        previous: Object = json.loads(entry.stored)
+        previous = unpack(entry.stored)
+        needs_attention: Callable[[], Finding | None]
         if subject is Subject.MODEL:
             model = self._model_view(ModelKey(namespace, name))
             if model is None:
                 return None
-            uid, found = model.spec.uid, trouble(model)
+            uid = model.spec.uid
             previous = previous if uid == entry.uid else {}
             desired = model_status(model, previous, self._now(), self._cluster_domain)
+            needs_attention = partial(trouble, model)
         else:
             service = self._service_view(ServiceKey(namespace, name))
             if service is None:
                 return None
-            uid, found = service.spec.uid, service_trouble(service)
+            uid = service.spec.uid
             previous = previous if uid == entry.uid else {}
             desired = service_status(service, previous, self._now(), self._cluster_domain)
+            needs_attention = partial(service_trouble, service)
         if uid != entry.uid:
-            entry.uid, entry.version, entry.stored, entry.settled = uid, 0, _EMPTY, b""
-            entry.ledger = Ledger()
-        if desired == previous or (entry.settled and _digest(_dump(desired), entry.stored) == entry.settled):
+            entry.version, entry.stored, entry.settled, entry.ledger = 0, EMPTY, b"", Ledger()
+        entry.uid = uid  # the state's own string, so that it is kept only once
+        if desired == previous or (entry.settled and _digest(dump(desired), entry.stored) == entry.settled):
             entry.ledger.differs_since = None
+            entry.queued = None
             return None
-        when = due(previous, desired, entry.ledger, _QUIET[subject], self._clock())
-        return _Work(uid, desired, when, found)
+        when = due(previous, desired, entry.ledger, QUIET_SECONDS[subject], self._clock())
+        return _Work(uid, desired, when, needs_attention)
 
     # Writing.
 
     async def _write_for_ever(self) -> None:
         while True:
             await self._work_waiting.acquire()
-            await asyncio.sleep(self._bucket.wait(self._clock()))
-            queue = self._urgent or self._normal
-            target = queue.popleft()
+            rank, target = self._queues.get()
             entry = self._entries.get(target)
-            if entry is None or entry.queued is not queue:
+            if entry is None or entry.queued is not rank:
+                continue
+            await asyncio.sleep(self._bucket.wait(self._clock()))
+            if self._entries.get(target) is not entry:
                 continue
             entry.queued, entry.writing = None, True
             try:
@@ -326,30 +339,35 @@ class StatusWriter:
         if work.due.at > now:
             self._schedule(target, entry, work.due.at)
             return
-        subject, namespace, name = target
-        path = object_path(f"{GROUP}/{_VERSIONS[subject]}", subject.value, namespace, name, "status")
         try:
-            answer = await json_patch(self._api, path, status_patch(work.uid, work.desired))
+            answer = await json_patch(self._api, status_path(target), status_patch(work.uid, work.desired))
         except KubeError as error:
             self._failed(target, entry, error)
             return
-        self.written += 1
+        now = self._clock()
+        self._metrics.writes.labels(KINDS[target[0]]).inc()
+        if entry.ledger.differs_since is not None:
+            waited = now - entry.ledger.differs_since
+            self._metrics.delay_seconds.labels(work.due.rank.name.lower()).observe(waited)
+        if work.due.rank in (Rank.CHANGED, Rank.FIRST):
+            self._queues.gate.progressed(now)
         entry.failures = 0
-        entry.ledger.wrote(self._clock(), urgent=work.due.urgent)
+        entry.ledger.wrote(now, urgent=work.due.urgent)
         version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
         if entry.uid == work.uid and version.isdigit() and int(version) >= entry.version:
+            status = answer.get("status") or {}
             entry.version = int(version)
-            entry.stored = _dump(answer.get("status") or {})
-            entry.settled = _digest(_dump(work.desired), entry.stored)
-        if work.trouble is not None and self._events is not None:
-            regarding = Regarding(f"{GROUP}/{_VERSIONS[subject]}", _KINDS[subject], namespace, name, work.uid)
-            self._events.failed(regarding, work.trouble.reason, work.trouble.text)
+            entry.stored = pack(status)
+            entry.settled = b"" if status == work.desired else _digest(dump(work.desired), entry.stored)
+        if self._events is not None and (found := work.trouble()) is not None:
+            self._events.failed(regarding(target, work.uid), found.reason, found.text)
 
     def _failed(self, target: Target, entry: _Entry, error: KubeError) -> None:
         if error.gone:
             self._entries.pop(target, None)
             return
         entry.failures += 1
+        self._metrics.refusals.labels(error.reason[:64]).inc()
         backoff = min(RETRY_SECONDS * 2 ** min(entry.failures - 1, 10), MAX_RETRY_SECONDS)
         self._schedule(target, entry, self._clock() + max(backoff, error.retry_after or 0.0))
         if self._complain.ready((error.status, error.reason)):
@@ -365,36 +383,10 @@ class StatusWriter:
                 },
             )
 
-    async def _remove_finalizer(self, key: tuple[str, str, str], patch: Object) -> None:
-        """One object's finalizer; on a conflict the watch brings the object again, and with it the next try."""
-        namespace, name, _ = key
-        path = object_path(f"{GROUP}/{_VERSIONS[Subject.MODEL]}", Subject.MODEL.value, namespace, name)
-        try:
-            for attempt in range(6):
-                await asyncio.sleep(self._bucket.wait(self._clock()))
-                try:
-                    await merge_patch(self._api, path, patch)
-                    return
-                except KubeError as error:
-                    if not error.transient or error.conflict:
-                        if not (error.gone or error.conflict) and self._complain.ready(("finalizer", error.status)):
-                            log.warning(
-                                "KServe's finalizer could not be removed",
-                                extra={"event": "FinalizerKept", "object": f"{namespace}/{name}", "answer": str(error)},
-                            )
-                        return
-                    await asyncio.sleep(RETRY_SECONDS * 2**attempt)
-        finally:
-            self._finalizers.pop(key, None)
-
-    def _start(self, work: Awaitable[None], name: str) -> None:
+    def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _dump(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _digest(*parts: bytes) -> bytes:
