@@ -2,8 +2,12 @@
 
 PredictorReady becomes True once all wanted pods are ready, and stays so while at least one is: a pod that is being
 replaced takes no model away, since the others serve.
+
+How many models are loaded just now is not here: it changes with every load, and loading writes nothing. It is the
+metric ``shoal_models_loaded``. For the same reason numbers that are measured are said anew only when they have moved.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -20,6 +24,15 @@ Object = dict[str, Any]
 PREDICTOR_READY = "PredictorReady"
 INGRESS_READY = "IngressReady"
 FIELDS_IGNORED = "FieldsIgnored"
+MEMORY_PRESSURE = "MemoryPressure"
+MEMORY_MISDECLARED = "MemoryMisdeclared"
+SCALED = "Scaled"
+
+FAR_OFF = (0.5, 1.5)
+"""Measured over declared memory: outside of these it is said."""
+_STAYS = 1.2
+"""What was said stays until it is off by more than this factor."""
+_MAX_FORMATS = 4
 
 
 def service_status(
@@ -43,6 +56,19 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
     predictor, ingress = _predictor(view, previous), _ingress(view)
     ready = next((finding for finding in (predictor, ingress) if not finding.good), None) or _good(predictor)
     findings = {READY: ready, PREDICTOR_READY: predictor, INGRESS_READY: ingress}
+    if view.pressure:
+        findings[MEMORY_PRESSURE] = true(
+            reasons.WORKING_SET_TOO_LARGE,
+            "The models in use together take more memory than the pods have, so that models are unloaded which are "
+            "asked for again soon.",
+            "Raise the predictor's maxReplicas (or minReplicas) or resources.limits.memory, or spread the models over "
+            "several InferenceServices.",
+        )
+    misdeclared = _misdeclared(view, find(previous, MEMORY_MISDECLARED))
+    if misdeclared is not None:
+        findings[MEMORY_MISDECLARED] = misdeclared
+    if view.spec.autoscaled and view.scaling_reason:
+        findings[SCALED] = _scaled(view, find(previous, SCALED))
     if view.spec.ignored_fields:
         findings[FIELDS_IGNORED] = true(
             reasons.FIELDS_NOT_SUPPORTED, f"Without effect here: {', '.join(view.spec.ignored_fields)}."
@@ -74,6 +100,50 @@ def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding
     if cause is not None:
         return false(cause.reason, f"{counted} {cause.message}")
     return unknown(reasons.PODS_STARTING, counted)
+
+
+def _misdeclared(view: ServiceView, before: Mapping[str, Any]) -> Finding | None:
+    """Formats whose models take far more or less than they declare, the largest factor first."""
+    said = dict(_SAID.findall(str(before.get("message", ""))))
+    low, high = FAR_OFF
+    found: list[tuple[float, str]] = []
+    for name, ratio in view.memory_ratios:
+        told = said.get(name)
+        if told is not None and float(told) <= ratio * _STAYS and ratio <= float(told) * _STAYS:
+            found.append((float(told), name))
+        elif not low <= ratio <= high:
+            found.append((ratio, name))
+    if not found:
+        return None
+    found.sort(reverse=True)
+    parts = [f"{name} models take {_factor(ratio)} times the memory that they declare" for ratio, name in found]
+    shown = "; ".join(parts[:_MAX_FORMATS]) + (f"; and {len(parts) - _MAX_FORMATS} more" if len(parts) > 4 else "")
+    worst = found[0][0]
+    return true(
+        reasons.DECLARED_TOO_LITTLE if worst > high else reasons.DECLARED_TOO_MUCH,
+        f"As measured on the pods, {shown}.",
+        "Correct spec.model.memory of these TrainedModels by that factor, or leave it out to have it estimated.",
+    )
+
+
+_SAID = re.compile(r"(\S+) models take ([0-9]+(?:\.[0-9]+)?) times")
+
+
+def _scaled(view: ServiceView, before: Mapping[str, Any]) -> Finding:
+    """Why there are as many pods as there are; numbers within the sentence that only drift are not said anew."""
+    pods = f"{view.pods_wanted} pod{'' if view.pods_wanted == 1 else 's'}: "
+    finding = true(reasons.AUTOSCALED, pods + view.scaling_reason)
+    told = str(before.get("message", ""))
+    if told.startswith(pods) and _NUMBER.sub("#", told) == _NUMBER.sub("#", finding.text):
+        return true(reasons.AUTOSCALED, told)
+    return finding
+
+
+def _factor(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{max(ratio, 0.01):.2f}"
+
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def _ingress(view: ServiceView) -> Finding:

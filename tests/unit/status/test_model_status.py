@@ -1,40 +1,15 @@
 """A TrainedModel's conditions: what each situation says, and that nothing changes without a cause."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from shoal_api.messages import CopyFailure, FailureStage
-from shoal_operator.state.values import ModelSpec, Problem, Refusal, ServiceSpec, Verdict
-from shoal_operator.state.views import CopyState, CopyView, ModelView
-from shoal_operator.status.explain import explain
+from shoal_operator.state.values import Problem, Refusal, Verdict
+from shoal_operator.state.views import CopyState, ModelView
 from shoal_operator.status.model_status import model_status, trouble
 
-NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
-MEBIBYTE = 1 << 20
-
-SPEC = ModelSpec("demo", "m", "u", 4, "iris", "s3://bucket/m", "sklearn", 256 * MEBIBYTE, "content")
-SERVICE = ServiceSpec("demo", "iris", "s", 1, 512 * MEBIBYTE, frozenset({"sklearn", "xgboost"}), "mlserver", "v1")
-PULL = CopyFailure(stage=FailureStage.STORAGE, reason="AccessDenied", message="403 for s3://bucket/m.", attempts=7)
-LOAD = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="ValueError: no joblib.")
-
-
-def copy(state: CopyState, failure: CopyFailure | None = None, pod: str = "p1") -> CopyView:
-    return CopyView(pod, f"uid-{pod}", state, state in (CopyState.LOADED, CopyState.OUTDATED), failure)
-
-
-def view(*copies: CopyView, **changes: Any) -> ModelView:
-    whole = ModelView(SPEC, SERVICE, True, "http://iris.demo.example.com", copies)
-    return replace(whole, **changes)
-
-
-def verdicts(of: ModelView) -> dict[str, tuple[str, str]]:
-    return {c["type"]: (c["status"], c["reason"]) for c in model_status(of, None, NOW)["conditions"]}
-
-
-def message(of: ModelView, kind: str = "Ready") -> str:
-    return next(str(c.get("message", "")) for c in model_status(of, None, NOW)["conditions"] if c["type"] == kind)
+from .model_views import LOAD, MEBIBYTE, NOW, PULL, SERVICE, SPEC, UNSUPPORTED, copy, message, verdicts, view
 
 
 def test_a_loaded_model_is_true_throughout() -> None:
@@ -61,7 +36,6 @@ def test_url_of_protocol_v2() -> None:
     assert status["address"]["url"] == "http://iris.demo.svc.c.l/v2/models/m/infer"
 
 
-UNSUPPORTED = Problem("StorageUriNotSupported", "gs:// cannot be pulled.")
 SITUATIONS: list[tuple[str, ModelView, tuple[str, str], str, tuple[str, str]]] = [
     ("just placed", view(copy(CopyState.PENDING)), ("Unknown", "Pending"), "Scheduled", ("True", "Placed")),
     ("pulling", view(copy(CopyState.PULLING)), ("Unknown", "Pending"), "Loaded", ("Unknown", "Pulling")),
@@ -152,7 +126,7 @@ SITUATIONS: list[tuple[str, ModelView, tuple[str, str], str, tuple[str, str]]] =
     ),
     (
         "no pod for the second copy",
-        view(copy(CopyState.LOADED), spec=replace(SPEC, min_copies=2), refusal=Refusal()),
+        view(copy(CopyState.LOADED), min_copies=2, refusal=Refusal()),
         ("True", "Loaded"),
         "Scheduled",
         ("False", "NoPodFits"),
@@ -261,13 +235,3 @@ def test_a_status_of_another_writer_is_no_obstacle() -> None:
 def test_trouble_is_what_someone_has_to_act_on(of: ModelView, reason: str | None) -> None:
     found = trouble(of)
     assert (found.reason if found else None) == reason
-
-
-def test_explain_shows_copies_and_each_pods_word() -> None:
-    refusal = Refusal((Verdict("p1", "fits-memory", "100Mi missing"),), 100 * MEBIBYTE)
-    said = explain(view(copy(CopyState.FAILED, PULL, "p2"), copy(CopyState.LOADED), refusal=refusal))
-    assert [c["pod"] for c in said["copies"]] == ["p1", "p2"]
-    assert said["copies"][1]["failure"]["attempts"] == 7
-    assert said["refused"]["verdicts"] == [{"pod": "p1", "filter": "fits-memory", "message": "100Mi missing"}]
-    assert said["answers"] is True
-    assert {c["type"] for c in said["conditions"]} >= {"Ready", "Loaded"}

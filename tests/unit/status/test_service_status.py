@@ -74,3 +74,75 @@ def test_trouble_is_what_someone_has_to_act_on() -> None:
     found = trouble(replace(VIEW, pods_ready=0, pod_problem=IMAGE))
     assert found is not None
     assert found.reason == "ImagePullFailed"
+
+
+def message(view: ServiceView, kind: str, previous: dict[str, Any] | None = None) -> str | None:
+    found = {c["type"]: c.get("message", "") for c in service_status(view, previous, NOW)["conditions"]}
+    return found.get(kind)
+
+
+def test_a_working_set_larger_than_memory_is_said_with_what_to_do_and_breaks_nothing() -> None:
+    pressed = replace(VIEW, pressure=True)
+    assert verdicts(pressed)["MemoryPressure"] == ("True", "WorkingSetTooLarge")
+    assert verdicts(pressed)["Ready"] == ("True", "Ready")
+    assert "maxReplicas" in str(message(pressed, "MemoryPressure"))
+    assert trouble(pressed) is None
+    assert message(VIEW, "MemoryPressure") is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "reason", "words"),
+    [
+        ((("sklearn", 1.0), ("xgboost", 1.5), ("lightgbm", 0.5)), None, ""),
+        ((("sklearn", 2.34),), "DeclaredTooLittle", "sklearn models take 2.3 times the memory that they declare."),
+        ((("sklearn", 0.1),), "DeclaredTooMuch", "sklearn models take 0.10 times"),
+        ((("sklearn", 0.0),), "DeclaredTooMuch", "sklearn models take 0.01 times"),
+        ((("a", 0.2), ("b", 3.0), ("c", 12.0)), "DeclaredTooLittle", "c models take 12.0 times"),
+        (tuple((f"f{n}", 2.0) for n in range(9)), "DeclaredTooLittle", "; and 5 more."),
+    ],
+)
+def test_declarations_that_are_far_off_are_named(
+    ratios: tuple[tuple[str, float], ...], reason: str | None, words: str
+) -> None:
+    view = replace(VIEW, memory_ratios=ratios)
+    assert verdicts(view).get("MemoryMisdeclared", (None, None))[1] == reason
+    if reason is not None:
+        said = str(message(view, "MemoryMisdeclared"))
+        assert words in said
+        assert "spec.model.memory" in said
+    assert verdicts(view)["Ready"] == ("True", "Ready")
+
+
+def test_measured_ratios_that_drift_are_not_said_anew() -> None:
+    def view(ratio: float) -> ServiceView:
+        return replace(VIEW, memory_ratios=(("sklearn", ratio), ("xgboost", 1.0)))
+
+    first = service_status(view(1.6), None, NOW)
+    for ratio in (1.55, 1.45, 1.9):  # 1.45 by itself would not be worth saying
+        assert service_status(view(ratio), first, NOW) == first
+    assert "take 2.5 times" in str(message(view(2.5), "MemoryMisdeclared", first))
+    assert message(view(1.2), "MemoryMisdeclared", first) is None
+    foreign = {
+        "conditions": [{"type": "MemoryMisdeclared", "status": "True", "message": "sklearn models take 0 times"}]
+    }
+    assert "take 2.5 times" in str(message(view(2.5), "MemoryMisdeclared", foreign))
+
+
+def test_why_there_are_so_many_pods_is_shown_and_does_not_change_with_every_number() -> None:
+    scaled = replace(VIEW, spec=replace(SPEC, autoscaled=True), pods_wanted=3)
+    first = service_status(replace(scaled, scaling_reason="412.5 requests/s, 200 a pod"), None, NOW)
+    assert next(c["message"] for c in first["conditions"] if c["type"] == "Scaled") == (
+        "3 pods: 412.5 requests/s, 200 a pod"
+    )
+    assert service_status(replace(scaled, scaling_reason="498 requests/s, 200 a pod"), first, NOW) == first
+    more = replace(scaled, pods_wanted=4, pods_ready=4, scaling_reason="788 requests/s, 200 a pod")
+    assert message(more, "Scaled", first) == "4 pods: 788 requests/s, 200 a pod"
+    other = replace(scaled, scaling_reason="memory that models in use need")
+    assert message(other, "Scaled", first) == "3 pods: memory that models in use need"
+    assert message(replace(scaled, pods_wanted=1, scaling_reason="quiet"), "Scaled") == "1 pod: quiet"
+    assert message(replace(VIEW, scaling_reason="left from before"), "Scaled") is None
+
+
+def test_loading_and_unloading_changes_nothing() -> None:
+    first = service_status(VIEW, None, NOW)
+    assert service_status(replace(VIEW, models_loaded=17), first, NOW) == first
