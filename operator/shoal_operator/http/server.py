@@ -10,15 +10,18 @@ from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from shoal_operator.state.values import Problem
+
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 2.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_USAGE = "GET /explain/<namespace>/<name of a TrainedModel>"
 
 Ready = Callable[[], tuple[bool, str]]
 """Whether the operator does its work, and why not."""
-Explain = Callable[[str, str], Mapping[str, Any] | None]
-"""Everything that is known of a TrainedModel (namespace, name), None when there is no such model."""
+Explain = Callable[[str, str], Mapping[str, Any] | Problem | None]
+"""Everything that is known of a TrainedModel (namespace, name); when there is none the Problem with that, if known."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -39,6 +42,7 @@ class HttpServer:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/explain/{namespace}/{model}", self._explained)
+        app.router.add_get("/explain{rest:.*}", self._explain_usage)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
@@ -63,15 +67,26 @@ class HttpServer:
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
     async def _explained(self, request: web.Request) -> web.Response:
+        for part in ("namespace", "model"):
+            given = request.match_info[part]
+            if not _NAME.fullmatch(given):
+                return _not_found("InvalidName", f"{given[:80]!a} is no {part}'s name; ask {_USAGE}")
         namespace, model = request.match_info["namespace"], request.match_info["model"]
-        explained = None
-        if _NAME.fullmatch(namespace) and _NAME.fullmatch(model):
-            explained = self._explain(namespace, model)
+        explained = self._explain(namespace, model)
         if explained is None:
-            raise web.HTTPNotFound(
-                text=f"no TrainedModel {namespace[:63]}/{model[:253]} is known: see kubectl get tm -n <namespace>"
+            return _not_found(
+                "NotFound", f"no TrainedModel {namespace}/{model} is known: see kubectl get tm -n {namespace}"
             )
+        if isinstance(explained, Problem):
+            return _not_found(explained.reason, explained.message)
         return web.json_response(explained, dumps=_dumps)
+
+    async def _explain_usage(self, request: web.Request) -> web.Response:
+        return _not_found("NotFound", f"a namespace and a TrainedModel's name are needed: {_USAGE}")
+
+
+def _not_found(reason: str, message: str) -> web.Response:
+    return web.json_response({"reason": reason, "message": message}, status=404)
 
 
 @web.middleware

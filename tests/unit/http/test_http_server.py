@@ -1,5 +1,6 @@
 """The operator's own HTTP, over a real socket."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,19 +10,20 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 from shoal_operator.http import HttpServer
+from shoal_operator.state.values import Problem
 
 
 @dataclass
 class Parts:
     answer: tuple[bool, str] = (False, "Recovering: waiting for 2 agents")
-    models: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    models: dict[tuple[str, str], dict[str, Any] | Problem] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     url: str = ""
 
     def ready(self) -> tuple[bool, str]:
         return self.answer
 
-    def explain(self, namespace: str, model: str) -> Mapping[str, Any] | None:
+    def explain(self, namespace: str, model: str) -> Mapping[str, Any] | Problem | None:
         if model == "breaks":
             raise RuntimeError("s3cr3t")
         return self.models.get((namespace, model))
@@ -73,12 +75,29 @@ async def test_explain(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/explain/team/none", "/explain/team/..%2f..", "/explain/team/UPPER", "/explain/a", "/x"]
+    ("path", "reason", "words"),
+    [
+        ("/explain/team/none", "NotFound", "kubectl get tm -n team"),
+        ("/explain/team/..%2f..", "InvalidName", "is no model's name"),
+        ("/explain/team/UPPER", "InvalidName", "'UPPER' is no model's name"),
+        ("/explain/Team/m", "InvalidName", "'Team' is no namespace's name"),
+        ("/explain/a", "NotFound", "/explain/<namespace>/<name of a TrainedModel>"),
+        ("/explain", "NotFound", "/explain/<namespace>/<name of a TrainedModel>"),
+        ("/explain/a/b/c", "NotFound", "/explain/<namespace>/<name of a TrainedModel>"),
+        ("/explain/team/iris", "NotATrainedModel", "team/iris is an InferenceService."),
+        ("/x", "NotFound", "Not Found"),
+    ],
 )
-async def test_what_is_not_there_is_a_404_in_json(parts: Parts, path: str) -> None:
-    status, text, _ = await get(parts, path)
+async def test_what_is_not_there_is_a_404_in_json_that_says_what_is_wrong(
+    parts: Parts, path: str, reason: str, words: str
+) -> None:
+    parts.models["team", "iris"] = Problem("NotATrainedModel", "team/iris is an InferenceService.")
+    status, text, headers = await get(parts, path)
     assert status == 404
-    assert '"reason": "NotFound"' in text
+    assert headers["Content-Type"].startswith("application/json")
+    answer = json.loads(text)
+    assert answer["reason"] == reason
+    assert words in answer["message"]
 
 
 async def test_a_fault_shows_nothing(parts: Parts) -> None:
