@@ -18,7 +18,10 @@ OWNED = {
     "Service": ("", "v1", "services"),
     "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
     "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
+    "HorizontalPodAutoscaler": ("autoscaling", "v2", "horizontalpodautoscalers"),
 }
+OTHERS_TOO = frozenset({"HorizontalPodAutoscaler"})
+"""Kinds of OWNED of which all objects are watched, not only ours: users bring autoscalers for our Deployments."""
 
 
 class Sink(Protocol):
@@ -60,7 +63,7 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
         def deliver(obj: Object, *, gone: bool, kind: str = kind) -> None:
             sink.owned(kind, obj, gone=gone)
 
-        watch(group, version, plural, deliver, ours)
+        watch(group, version, plural, deliver, None if kind in OTHERS_TOO else ours)
     return handlers
 
 

@@ -49,6 +49,10 @@ class Applier:
         applied = self._applied.get(key)
         return now.service if applied is None or applied[1] != now.content else None
 
+    def knows(self, key: ObjectKey) -> bool:
+        """Whether the object is one that was applied or seen as ours."""
+        return key in self._live
+
     def gone(self, key: ObjectKey) -> ServiceKey | None:
         """The watch saw an owned object deleted; the service to work on when it should be there."""
         before = self._live.pop(key, None)
@@ -80,8 +84,11 @@ class Applier:
         applied = self._applied.get(key)
         return applied is not None and applied[1] != now.content
 
-    async def apply(self, manifest: Object, owner_uid: str) -> None:
-        """Make one object be as rendered. Raises Refused, and Retry for what passes."""
+    async def apply(self, manifest: Object, owner_uid: str, *, first_replicas: int = 1) -> None:
+        """Make one object be as rendered. Raises Refused, and Retry for what passes.
+
+        ``first_replicas``: pods of a Deployment that is made with their number left to another.
+        """
         key, rendered = object_key(manifest), fingerprint(manifest)
         now, applied = self._live.get(key), self._applied.get(key)
         if now is not None and applied == (rendered, now.content):
@@ -89,7 +96,7 @@ class Applier:
         if applied is None:
             await self._check_owner(key, owner_uid)
         try:
-            answer = await apply(self._api, key.path, await self._with_replicas(key, manifest))
+            answer = await apply(self._api, key.path, await self._with_replicas(key, manifest, first_replicas))
         except KubeError as error:
             raise _trouble(key, error) from error
         current = live(answer)
@@ -169,7 +176,7 @@ class Applier:
             )
         )
 
-    async def _with_replicas(self, key: ObjectKey, manifest: Object) -> Object:
+    async def _with_replicas(self, key: ObjectKey, manifest: Object, first: int) -> Object:
         """Where the number of pods is another's, keep the present one until that other has written it.
 
         Leaving a field out that only we have applied takes it away, and a Deployment without replicas has one pod.
@@ -179,12 +186,14 @@ class Applier:
         try:
             found = await self._api.request("GET", key.path)
         except KubeError as error:
-            if error.gone:
+            if not error.gone:
+                raise _trouble(key, error) from error
+            present = first
+        else:
+            if not own_replicas_alone(found, FIELD_MANAGER):
                 return manifest
-            raise _trouble(key, error) from error
-        if not own_replicas_alone(found, FIELD_MANAGER):
-            return manifest
-        return {**manifest, "spec": {**manifest["spec"], "replicas": found["spec"].get("replicas", 1)}}
+            present = found["spec"].get("replicas", 1)
+        return {**manifest, "spec": {**manifest["spec"], "replicas": present}}
 
 
 def _trouble(key: ObjectKey, error: KubeError) -> Exception:

@@ -6,7 +6,7 @@ Handlers return at once: what they changed is worked off by a queue, one Inferen
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shoal_api.errors import SpecError
@@ -18,8 +18,11 @@ from shoal_operator.state.events import Event, ServiceGone, ServiceSeen
 from shoal_operator.state.values import Problem, ServiceKey, ServiceSpec
 
 from .applier import Applier, Refused
+from .deletion_cost import DeletionCosts
 from .gate import GateSetter
-from .owned import DeploymentState, ObjectKey, deployment_state, object_key
+from .live_replicas import AUTOSCALER, is_foreign
+from .owned import DeploymentState, ObjectKey, object_key
+from .pod_counts import Count, PodCounts, Scaled
 from .render import predictor_name, render
 from .resolve import Resolution, is_taken, resolve, unreadable
 from .runtimes import Runtime
@@ -47,6 +50,7 @@ class _Service:
     taken: bool = True
     refused: Problem | None = None  # by the API server, at the last apply
     told: ServiceSpec | None = None  # as the state was last told
+    count: Count = field(default_factory=Count)
 
     @property
     def account(self) -> Account | None:
@@ -58,7 +62,7 @@ class _Service:
 
 class WorkloadController:
     """``on_event`` gets ServiceSeen and ServiceGone, on the event loop. ``ca_pem``: the certificate authority of the
-    agents' API; empty while there is none yet."""
+    agents' API; empty while there is none yet. ``on_scaled``: told after the number of pods was changed."""
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class WorkloadController:
         *,
         ca_pem: Callable[[], str],
         on_event: Callable[[Event], None],
+        on_scaled: Callable[[Scaled], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._ca_pem = ca_pem
@@ -74,10 +79,11 @@ class WorkloadController:
         self._applier = Applier(api)
         self._storage = StorageReader(api)
         self._gates = GateSetter(api)
+        self._costs = DeletionCosts(api)
+        self._pods = PodCounts(api, self._costs, on_scaled)
         self._services: dict[ServiceKey, _Service] = {}
         self._runtimes: dict[tuple[str, str], Runtime] = {}
         self._runtimes_known = False
-        self._deployments: dict[ObjectKey, DeploymentState] = {}
         self._ca_told = ""
         self._queue: WorkQueue[ServiceKey] = WorkQueue(self._work, workers=_WORKERS)
 
@@ -111,7 +117,7 @@ class WorkloadController:
             return
         del self._services[key]
         self._applier.forget(key)
-        self._deployments.pop(_deployment_key(key), None)
+        self._pods.forget(key)
         if service.told is not None:
             self._on_event(ServiceGone(key, uid))
         if not self._any_in(namespace):
@@ -153,6 +159,11 @@ class WorkloadController:
         key = ObjectKey(kind, namespace, name)
         if kind == "Deployment":
             self._deployment_changed(key, obj)
+        if kind == AUTOSCALER and not self._applier.knows(key):  # else ours, even where its label was edited
+            for other in self._pods.autoscaler_seen(namespace, name, obj):
+                self._decider_changed(other)
+            if obj is not None and is_foreign(obj):
+                return
         if key.name == CA_CONFIGMAP and kind == "ConfigMap":
             self._ca_seen(namespace, obj)
             return
@@ -169,6 +180,21 @@ class WorkloadController:
         """Set a pod's readiness gate; the latest call for a pod counts. Tried until it is done or the pod is gone."""
         self._gates.set(namespace, pod, pod_uid, is_open=open, message=message)
 
+    def set_replicas(self, namespace: str, name: str, replicas: int, reason: str) -> None:
+        """Have as many pods, within minReplicas and maxReplicas; ``reason`` is for people. The latest call counts.
+
+        Without effect while another decides (an autoscaler, a fixed number): the state is told of that.
+        """
+        key = ServiceKey(namespace, name)
+        service = self._services.get(key)
+        if service is not None and service.count.say(replicas, reason):
+            self._queue.add(key)
+
+    def set_deletion_cost(self, namespace: str, pod: str, cost: int, pod_uid: str = "") -> None:
+        """Say how soon a pod is to go when there are to be fewer: the lowest first. The latest call counts; fewer
+        pods, asked for later, wait until it is written."""
+        self._costs.set(namespace, pod, pod_uid, cost)
+
     @property
     def pending(self) -> int:
         """InferenceServices that wait to be worked on, for metrics."""
@@ -179,6 +205,7 @@ class WorkloadController:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._gates.run())
+            group.create_task(self._costs.run())
             group.create_task(self._refresh_for_ever())
             # A kind that is not served (KServe's minimal CRDs) must not keep all else from starting.
             await asyncio.sleep(RUNTIMES_WAIT_SECONDS)
@@ -207,8 +234,9 @@ class WorkloadController:
                 service.told = None
                 self._on_event(ServiceGone(key, service.uid))
             return
-        deployment = self._deployments.get(_deployment_key(key), DeploymentState())
-        spec = _with_refusal(service.resolution.spec, service.refused, deployment)
+        spec = _with_refusal(service.resolution.spec, service.refused, self._pods.deployment(key))
+        if spec.problem is None:
+            spec = self._pods.as_decided(spec, service.resolution.scaling)
         if spec != service.told:
             service.told = spec
             self._on_event(ServiceSeen(spec))
@@ -219,16 +247,20 @@ class WorkloadController:
                 self._resolve(key, service)
 
     def _deployment_changed(self, key: ObjectKey, obj: Mapping[str, Any] | None) -> None:
-        now = DeploymentState() if obj is None else deployment_state(obj)
-        if self._deployments.get(key, DeploymentState()) == now:
-            return
-        self._deployments[key] = now
-        if obj is None:
-            del self._deployments[key]
-        service = ServiceKey(key.namespace, key.name.removesuffix("-predictor"))
+        service = ServiceKey(key.namespace, key.name.removesuffix(predictor_name("")))
+        changed, decider_changed = self._pods.deployment_seen(service, obj)
         known = self._services.get(service)
-        if known is not None:
+        if decider_changed:
+            self._decider_changed(service)
+        elif changed and known is not None:
             self._tell(service, known)
+
+    def _decider_changed(self, key: ServiceKey) -> None:
+        """Another decides now how many pods there are."""
+        service = self._services.get(key)
+        if service is not None:
+            self._tell(key, service)
+            self._queue.add(key)
 
     def _any_in(self, namespace: str) -> bool:
         return any(key.namespace == namespace for key in self._services)
@@ -250,9 +282,12 @@ class WorkloadController:
             if resolution is None or isvc is None or account is None or resolution.spec.problem is not None:
                 return  # what runs is left to run
             await self._ensure_ca(key.namespace)
-            manifests = render(isvc, resolution, await self._storage.get(account), self._settings)
+            storage = await self._storage.get(account)
+            pods = await self._pods.next(key, resolution.scaling, service.count)
+            manifests = render(isvc, resolution, storage, self._settings, pods)
             for manifest in manifests:
-                await self._applier.apply(manifest, service.uid)
+                await self._applier.apply(manifest, service.uid, first_replicas=resolution.scaling.least)
+            self._pods.applied(key, service.uid, pods, service.count)
             await self._applier.remove_others(key, service.uid, [object_key(m) for m in manifests])
         except Refused as refused:
             problem: Problem | None = refused.problem
@@ -301,6 +336,8 @@ class WorkloadController:
             await asyncio.sleep(REFRESH_SECONDS)
             accounts = {account for s in self._services.values() if s.taken and (account := s.account) is not None}
             self._storage.keep_only(accounts)
+            for scaled in await self._pods.refresh():
+                self._decider_changed(scaled)
             changed = {account for account in accounts if await self._storage.refresh(account)}
             renewed = self._ca_pem() != self._ca_told
             namespaces = set()
@@ -327,7 +364,3 @@ def _with_refusal(spec: ServiceSpec, refused: Problem | None, deployment: Deploy
     if spec.problem is not None or refused is None:
         return spec
     return replace(spec, degraded=refused) if deployment.replicas else replace(spec, problem=refused)
-
-
-def _deployment_key(key: ServiceKey) -> ObjectKey:
-    return ObjectKey("Deployment", key.namespace, predictor_name(key.name))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from shoal_api.names import LABEL_INFERENCE_SERVICE, LABEL_MANAGED_BY, MANAGED_BY
+from shoal_api.names import FIELD_MANAGER, LABEL_INFERENCE_SERVICE, LABEL_MANAGED_BY, MANAGED_BY
 
 from shoal_operator.kube import object_path
 from shoal_operator.state.values import Problem, ServiceKey
@@ -20,14 +20,17 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "ConfigMap": ("v1", "configmaps"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
 }
-"""API version and plural of every kind that is applied; the watch selects them by label ``OWNED_SELECTOR``."""
+"""API version and plural of every kind that is applied; the watch selects them by label ``OWNED_SELECTOR``, but for
+HorizontalPodAutoscalers: users bring theirs."""
 
 UNWATCHED_KINDS = frozenset({"ConfigMap"})
 """May be read and written by name only (least privilege), so they are looked at from time to time instead."""
 
 OWNED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
+_NOT_AUTOSCALERS = ("kube-controller-manager", "kubectl")
 _CONTROLLERS_ANNOTATIONS = ("deployment.kubernetes.io/",)
 _COMPARED = ("spec", "data", "binaryData", "immutable")
 
@@ -93,14 +96,20 @@ def is_ours(metadata: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentState:
-    """What a Deployment says of its pods. ``refused``: why further pods cannot be made (quota, admission)."""
+    """What a Deployment says of its pods. ``refused``: why further pods cannot be made (quota, admission).
+
+    ``replicas``: that there are. ``wanted``: that there should be, None without a Deployment. ``scale_manager``: the
+    controller that has set this through the scale subresource, if one has.
+    """
 
     replicas: int = 0
     refused: Problem | None = None
+    wanted: int | None = None
+    scale_manager: str = ""
 
 
 def deployment_state(obj: Mapping[str, Any]) -> DeploymentState:
-    """Read from the Deployment's status."""
+    """Read from a Deployment."""
     status = obj.get("status") or {}
     refused = None
     for condition in status.get("conditions") or ():
@@ -111,7 +120,24 @@ def deployment_state(obj: Mapping[str, Any]) -> DeploymentState:
                 f"The API server refuses pods of Deployment {obj['metadata']['name']}: {said.rstrip('.')}. Change the "
                 "quota or policy, or the InferenceService.",
             )
-    return DeploymentState(int(status.get("replicas") or 0), refused)
+    wanted = (obj.get("spec") or {}).get("replicas")
+    return DeploymentState(
+        int(status.get("replicas") or 0), refused, 1 if wanted is None else int(wanted), _scale_manager(obj)
+    )
+
+
+def _scale_manager(deployment: Mapping[str, Any]) -> str:
+    """Who beside us has set spec.replicas through the scale subresource, as autoscalers do.
+
+    Kubernetes' own controller is left out: it writes for HorizontalPodAutoscalers, and whether there is one is known
+    from those. So is kubectl: a person's edit is put right, like any other of what we own.
+    """
+    names = {
+        str(entry.get("manager", ""))
+        for entry in (deployment.get("metadata") or {}).get("managedFields") or ()
+        if entry.get("subresource") == "scale" and "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    }
+    return min((n for n in names if n != FIELD_MANAGER and not n.startswith(_NOT_AUTOSCALERS)), default="")
 
 
 def own_replicas_alone(deployment: Mapping[str, Any], manager: str) -> bool:

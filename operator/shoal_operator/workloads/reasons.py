@@ -13,6 +13,7 @@ PROTOCOL_NOT_SUPPORTED: Final = "ProtocolNotSupported"
 NO_CONTAINER: Final = "RuntimeHasNoContainer"
 NO_MEMORY_LIMIT: Final = "NoMemoryLimit"
 WORKLOAD_REFUSED: Final = "WorkloadRefused"
+INVALID_SETTING: Final = "InvalidSetting"
 
 IMAGE_PULL_FAILED: Final = "ImagePullFailed"
 CONTAINER_NOT_CREATED: Final = "ContainerNotCreated"

@@ -13,12 +13,14 @@ from shoal_api.names import (
     LABEL_INFERENCE_SERVICE,
     LABEL_MANAGED_BY,
     MANAGED_BY,
+    SERVER_CONTAINER,
 )
 from shoal_api.storage_secrets import STORAGE_FILE
 
 from .agent import storage_configmap
 from .pod_template import pod_template, selector
 from .resolve import Resolution
+from .scaling import DEFAULT_UTILIZATION, Decision, Scaling
 from .servers import ServerProfile
 from .settings import WorkloadSettings
 from .storage import Storage
@@ -27,21 +29,25 @@ Object = dict[str, Any]
 
 
 def render(
-    isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings
+    isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings, pods: Decision
 ) -> list[Object]:
-    """ConfigMap, Deployment, Services, PodDisruptionBudget, and where it is wanted a NetworkPolicy.
+    """ConfigMap, Deployment, Services, PodDisruptionBudget, and where they are wanted a NetworkPolicy and a
+    HorizontalPodAutoscaler.
 
-    In the order in which they are to be applied. ``resolution`` must be one without a problem.
+    In the order in which they are to be applied. ``resolution`` must be one without a problem. Nothing but the
+    Deployment's spec.replicas depends on the number of pods, so that scaling is no rollout.
     """
     if resolution.profile is None:
         raise ValueError(f"{resolution.spec.key} cannot be rendered: {resolution.spec.problem}")
     # The storage settings before the pods, so that their first pull has its endpoint. Also when there are none: an
     # agent must not go on with those of Secrets that were taken away.
-    manifests = [_storage_config(isvc, storage), _deployment(isvc, resolution, storage, settings)]
+    manifests = [_storage_config(isvc, storage), _deployment(isvc, resolution, storage, settings, pods)]
     if settings.network_policy:
         manifests.insert(0, _network_policy(isvc, resolution.profile, settings))
     manifests += [_service(isvc, name, settings) for name in (isvc.metadata.name, predictor_name(isvc.metadata.name))]
     manifests.append(_disruption_budget(isvc))
+    if pods.autoscaler:
+        manifests.append(_autoscaler(isvc, resolution.scaling))
     return manifests
 
 
@@ -82,7 +88,9 @@ def _object(isvc: InferenceService, api_version: str, kind: str, name: str) -> O
     }
 
 
-def _deployment(isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings) -> Object:
+def _deployment(
+    isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings, pods: Decision
+) -> Object:
     manifest = _object(isvc, "apps/v1", "Deployment", predictor_name(isvc.metadata.name))
     manifest["spec"] = {
         "selector": {"matchLabels": selector(isvc.metadata.name)},
@@ -91,8 +99,27 @@ def _deployment(isvc: InferenceService, resolution: Resolution, storage: Storage
         "revisionHistoryLimit": 3,
         "template": pod_template(isvc, resolution, storage, settings),
     }
-    if resolution.own_replicas:
-        manifest["spec"]["replicas"] = resolution.spec.min_replicas
+    if pods.replicas is not None:
+        manifest["spec"]["replicas"] = pods.replicas
+    return manifest
+
+
+def _autoscaler(isvc: InferenceService, scaling: Scaling) -> Object:
+    """As KServe renders it for cpu and memory, but for what is measured: only the model server's container.
+
+    A Resource metric counts all containers of a pod, fails when one of them requests nothing, and would let the
+    agent's small figures blur the server's.
+    """
+    name = predictor_name(isvc.metadata.name)
+    manifest = _object(isvc, "autoscaling/v2", "HorizontalPodAutoscaler", name)
+    target = {"type": "Utilization", "averageUtilization": int(scaling.target or DEFAULT_UTILIZATION)}
+    measured = {"name": scaling.resource, "container": SERVER_CONTAINER, "target": target}
+    manifest["spec"] = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "minReplicas": scaling.least,
+        "maxReplicas": scaling.most,
+        "metrics": [{"type": "ContainerResource", "containerResource": measured}],
+    }
     return manifest
 
 

@@ -7,8 +7,8 @@ refused with a message that names the annotation: driving an unknown server woul
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shoal_api.errors import SpecError
@@ -25,13 +25,14 @@ from shoal_api.quantity import quantity_bytes
 from shoal_operator.state.values import Problem, ServiceSpec
 
 from . import reasons
+from .annotations import cold_models
 from .fields import CONTAINER_FIELDS, FRAMEWORK_FIELDS, POD_FIELDS
 from .merge import merged_container
 from .runtimes import ANNOTATION_SERVER_TYPE, Runtime, not_supported, select
+from .scaling import Scaling, scaling
 from .servers import SERVERS, ServerProfile
 
 MODEL_MESH = "ModelMesh"
-ANNOTATION_AUTOSCALER = "serving.kserve.io/autoscalerClass"
 TRANSFORMER_CONTAINER = "transformer-container"
 
 _DEFAULT_BUFFER_BYTES = 256 << 20
@@ -45,7 +46,7 @@ class Resolution:
 
     ``container``: the model server's, merged; its limits.memory is still the room for models. ``sidecars``: further
     containers. ``runtime`` is None for a custom predictor. ``buffer_bytes``: what the server itself takes.
-    ``own_replicas``: False when an external autoscaler decides the number of pods.
+    ``scaling``: what is asked for; who decides depends on the cluster as well (``scaling.decide``).
     """
 
     spec: ServiceSpec
@@ -55,7 +56,7 @@ class Resolution:
     sidecars: tuple[dict[str, Any], ...] = ()
     buffer_bytes: int = 0
     loading_timeout_seconds: int | None = None
-    own_replicas: bool = True
+    scaling: Scaling = field(default_factory=Scaling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,20 @@ def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
 
 def resolve(isvc: InferenceService, runtimes: Iterable[Runtime]) -> Resolution:
     """Pick runtime and server and count memory. Never raises: what is wrong with the object is ``spec.problem``."""
-    predictor = isvc.spec.predictor
-    least, most = predictor.replicas()
-    meta = isvc.metadata
+    predictor, meta = isvc.spec.predictor, isvc.metadata
+    scale, cold = scaling(isvc), cold_models(meta.annotations)
     bare = replace(
         _bare(meta.namespace, meta.name, meta.uid, meta.generation),
-        # Without a pod no model can be placed; scaling to zero is not offered.
-        min_replicas=max(least, 1),
-        max_replicas=max(most, 1),
-        ignored_fields=_ignored(isvc),
+        min_replicas=scale.least,
+        max_replicas=scale.most,
+        ignored_fields=(*_ignored(isvc), *scale.ignored),
+        degraded=_wrong(*cold.wrong, *scale.wrong),
+        strict=cold.strict,
+        activation_timeout=cold.activation_seconds,
+        max_held=cold.max_held,
+        autoscaled=scale.autoscaled,
+        scale_metric=scale.metric,
+        scale_target=None if scale.resource else scale.target,
     )
     try:
         if not predictor.multi_model():
@@ -112,6 +118,7 @@ def resolve(isvc: InferenceService, runtimes: Iterable[Runtime]) -> Resolution:
             formats=server.formats,
             server_type=server.profile.server_type,
             protocol="v1" if server.protocol.endswith("v1") else "v2",
+            degraded=_wrong(*cold.wrong, *scale.wrong, *_unmeasured(isvc, scale, server.container)),
         ),
         profile=server.profile,
         runtime=server.runtime,
@@ -119,7 +126,7 @@ def resolve(isvc: InferenceService, runtimes: Iterable[Runtime]) -> Resolution:
         sidecars=server.sidecars,
         buffer_bytes=_DEFAULT_BUFFER_BYTES if buffer is None else buffer,
         loading_timeout_seconds=-(-timeout // 1000) if timeout else None,
-        own_replicas=isvc.metadata.annotations.get(ANNOTATION_AUTOSCALER) != "external",
+        scaling=scale,
     )
 
 
@@ -286,10 +293,28 @@ def _capacity(isvc: InferenceService, server: _Server) -> int:
     )
 
 
+def _wrong(*sentences: str) -> Problem | None:
+    """What is written and cannot be: the InferenceService works, with the defaults."""
+    return Problem(reasons.INVALID_SETTING, " ".join(sentences)) if sentences else None
+
+
+def _unmeasured(isvc: InferenceService, scale: Scaling, container: Mapping[str, Any]) -> tuple[str, ...]:
+    """A HorizontalPodAutoscaler measures against what is requested; requests follow limits, and memory has one."""
+    resources = container.get("resources") or {}
+    stated = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    if scale.resource != "cpu" or "cpu" in stated:
+        return ()
+    key = isvc.spec.predictor.implementation().key
+    return (
+        f"spec.predictor.scaleMetric is 'cpu', a share of what is requested: set spec.predictor.{key}.resources."
+        "requests.cpu, or the number of pods stays as it is.",
+    )
+
+
 def _ignored(isvc: InferenceService) -> tuple[str, ...]:
     predictor = isvc.spec.predictor
     written = predictor.to_object()
-    extra = [f"spec.predictor.{key}" for key in ("containerConcurrency", "timeout", "scaleTarget", "scaleMetric")]
+    extra = [f"spec.predictor.{key}" for key in ("containerConcurrency", "timeout")]
     ignored = [*isvc.ignored_fields(), *(path for path in extra if written.get(path.rsplit(".", 1)[-1]) is not None)]
     if predictor.min_replicas == 0:
         ignored.append("spec.predictor.minReplicas: 0")

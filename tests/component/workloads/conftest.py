@@ -11,6 +11,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from shoal_api.crd import definitions
 from shoal_operator.kube import Kube, object_path
+from shoal_operator.watch.handlers import OTHERS_TOO
 from shoal_operator.workloads.owned import KINDS, OWNED_SELECTOR, UNWATCHED_KINDS, ObjectKey
 
 from tests.component.apiserver.server import ApiServer, api_server
@@ -61,9 +62,8 @@ async def watch_owned(kube: Kube, namespace: str, changed: Callable[[str, str, s
         for kind, (version, plural) in KINDS.items():
             if kind in UNWATCHED_KINDS:
                 continue
-            found = await kube.request(
-                "GET", object_path(version, plural, namespace), query={"labelSelector": OWNED_SELECTOR}
-            )
+            query = {} if kind in OTHERS_TOO else {"labelSelector": OWNED_SELECTOR}
+            found = await kube.request("GET", object_path(version, plural, namespace), query=query)
             for obj in found["items"]:
                 key = ObjectKey(kind, namespace, obj["metadata"]["name"])
                 now[key] = obj["metadata"]["resourceVersion"]

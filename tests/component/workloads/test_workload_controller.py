@@ -12,6 +12,7 @@ from shoal_operator.state.events import Event, ServiceGone, ServiceSeen
 from shoal_operator.state.values import ServiceSpec
 from shoal_operator.workloads import controller as controller_module
 from shoal_operator.workloads.controller import WorkloadController
+from shoal_operator.workloads.pod_counts import Scaled
 from shoal_operator.workloads.settings import WorkloadSettings
 
 from tests.component.apiserver.server import ApiServer
@@ -55,8 +56,11 @@ class Bench:
     def __init__(self, server: ApiServer, kube: CountingKube, namespace: str, settings: WorkloadSettings) -> None:
         self.server, self.kube, self.namespace = server, kube, namespace
         self.events: list[Event] = []
+        self.scaled: list[Scaled] = []
         self.ca = "certificate one"
-        self.controller = WorkloadController(kube, settings, ca_pem=lambda: self.ca, on_event=self.events.append)
+        self.controller = WorkloadController(
+            kube, settings, ca_pem=lambda: self.ca, on_event=self.events.append, on_scaled=self.scaled.append
+        )
 
     def apply(self, obj: Object) -> Object:
         reply = self.server.apply(obj, namespace=self.namespace)

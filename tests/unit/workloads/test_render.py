@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from shoal_api.inference_service import InferenceService
 from shoal_operator.workloads.render import fingerprint, render
+from shoal_operator.workloads.scaling import Decision, LiveReplicas, decide
 from shoal_operator.workloads.settings import WorkloadSettings
 from shoal_operator.workloads.storage import Storage, StorageSecret, is_generated, secret_names
 
@@ -20,7 +21,9 @@ STORAGE = Storage("models", (), (StorageSecret("s3.credentials", ENDPOINT),))
 def manifests(
     service: InferenceService, storage: Storage = NO_STORAGE, settings: WorkloadSettings = SETTINGS, *runtimes: Any
 ) -> dict[str, Object]:
-    rendered = render(service, resolved(service, *runtimes), storage, settings)
+    resolution = resolved(service, *runtimes)
+    pods = decide(resolution.scaling, None, LiveReplicas(), "iris-predictor")
+    rendered = render(service, resolution, storage, settings, pods)
     return {f"{m['kind']}/{m['metadata']['name']}": m for m in rendered}
 
 
@@ -93,6 +96,54 @@ def test_a_rollout_never_takes_a_pod_before_its_successor_is_ready() -> None:
 def test_replicas_are_the_least_or_another_autoscalers() -> None:
     assert deployment(isvc(sklearn={"resources": LIMITS}, minReplicas=3))["replicas"] == 3
     assert "replicas" not in deployment(isvc({"serving.kserve.io/autoscalerClass": "external"}))
+
+
+def test_scaling_is_no_rollout_and_leaves_the_budget() -> None:
+    service = isvc(sklearn={"resources": LIMITS}, minReplicas=1, maxReplicas=9)
+
+    def objects(replicas: int) -> list[Object]:
+        return render(service, resolved(service), NO_STORAGE, SETTINGS, Decision(replicas))
+
+    one, nine = objects(1), objects(9)
+    differing = [a["kind"] for a, b in zip(one, nine, strict=True) if a != b]
+    assert differing == ["Deployment"]
+    deployments = [next(m for m in all_ if m["kind"] == "Deployment")["spec"] for all_ in (one, nine)]
+    assert [spec.pop("replicas") for spec in deployments] == [1, 9]
+    assert deployments[0] == deployments[1]
+    budget = next(m for m in nine if m["kind"] == "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert "minAvailable" not in budget  # would be wrong as soon as there are fewer pods
+
+
+@pytest.mark.parametrize(("metric", "target", "percent"), [("cpu", None, 80), ("cpu", 55, 55), ("memory", 70, 70)])
+def test_an_autoscaler_for_what_only_kubernetes_measures(metric: str, target: int | None, percent: int) -> None:
+    scale: Object = {"scaleMetric": metric, **({} if target is None else {"scaleTarget": target})}
+    service = isvc(sklearn={"resources": LIMITS}, minReplicas=2, maxReplicas=5, **scale)
+    assert "replicas" not in deployment(service)
+    spec = manifests(service)["HorizontalPodAutoscaler/iris-predictor"]["spec"]
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "iris-predictor"}
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
+    (measured,) = spec["metrics"]
+    assert measured["containerResource"] == {
+        "name": metric,
+        "container": "kserve-container",
+        "target": {"type": "Utilization", "averageUtilization": percent},
+    }
+
+
+@pytest.mark.parametrize(
+    ("annotations", "predictor"),
+    [
+        ({}, {"minReplicas": 2, "maxReplicas": 5}),
+        ({}, {"minReplicas": 2, "maxReplicas": 5, "scaleMetric": "concurrency"}),
+        ({}, {"minReplicas": 2, "scaleMetric": "cpu"}),
+        ({"serving.kserve.io/autoscalerClass": "none"}, {"maxReplicas": 5, "scaleMetric": "cpu"}),
+        ({"serving.kserve.io/autoscalerClass": "external"}, {"maxReplicas": 5, "scaleMetric": "cpu"}),
+    ],
+)
+def test_no_autoscaler_where_another_scales_or_nobody(annotations: dict[str, str], predictor: Object) -> None:
+    rendered = manifests(isvc(annotations, sklearn={"resources": LIMITS}, **predictor))
+    assert "HorizontalPodAutoscaler/iris-predictor" not in rendered
 
 
 def test_selector_matches_the_pods() -> None:
@@ -290,7 +341,7 @@ def test_what_tools_write_into_annotations_causes_no_rollout() -> None:
 def test_a_service_with_a_problem_is_not_rendered() -> None:
     service = isvc(sklearn={})
     with pytest.raises(ValueError, match="NoMemoryLimit"):
-        render(service, resolved(service), Storage(), SETTINGS)
+        render(service, resolved(service), Storage(), SETTINGS, Decision(1))
 
 
 def test_names_and_urls_of_settings() -> None:

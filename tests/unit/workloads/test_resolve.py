@@ -216,8 +216,3 @@ def test_an_unreadable_object_is_known_by_name() -> None:
     assert (spec.name, spec.uid, spec.generation) == ("iris", "u", 3)
     assert spec.problem is not None
     assert spec.problem.reason == "InvalidSpec"
-
-
-def test_an_external_autoscaler_keeps_its_replicas() -> None:
-    assert resolved(isvc()).own_replicas
-    assert not resolved(isvc({"serving.kserve.io/autoscalerClass": "external"})).own_replicas
