@@ -68,15 +68,17 @@ class AdsServer:
             stream.subscription.changed(changes, now)
             stream.wake.set()
 
-    async def start(self, host: str, port: int, tls: AdsTls | None) -> int:
-        """Listen; returns the port (the one chosen when 0 was asked). Raises OSError when it is taken, ValueError when
-        certificate and key do not fit."""
+    async def start(
+        self, host: str, port: int, tls: AdsTls | None, others: Iterable[grpc.GenericRpcHandler] = ()
+    ) -> int:
+        """Listen, for ``others`` too (which ask ``admitted`` themselves); returns the port (the one chosen when 0 was
+        asked). Raises OSError when it is taken, ValueError when certificate and key do not fit."""
         server = grpc.aio.server(options=_OPTIONS)
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
             self._serve_stream
         )  # bytes in, bytes out
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler}),)
+            (grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler}), *others)
         )
         address = f"{host}:{port}"
         try:
@@ -100,7 +102,7 @@ class AdsServer:
     async def _serve_stream(
         self, requests: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
     ) -> AsyncIterator[bytes]:
-        if not self._admitted(context):
+        if not self.admitted(context):
             await context.abort(
                 grpc.StatusCode.PERMISSION_DENIED, "the client certificate does not name a Shoal gateway"
             )
@@ -158,7 +160,8 @@ class AdsServer:
                 answer.rejection,
             )
 
-    def _admitted(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bool:
+    def admitted(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bool:
+        """Whether the caller's certificate is a gateway's."""
         if not self._client_names:
             return True
         names = context.auth_context().get("x509_subject_alternative_name", ())

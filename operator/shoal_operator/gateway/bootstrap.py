@@ -16,6 +16,8 @@ import yaml
 from shoal_api import names
 
 from . import vocabulary as words
+from .clusters import LIMITS
+from .cold_listener import bootstrap_extension, cold_clusters, cold_listener
 from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, address, ads_source, listener, load_assignment, router
 from .main_listener import main_listener
 
@@ -51,8 +53,8 @@ class Options:
 
 def bootstrap(options: Options) -> Json:
     """The bootstrap as plain data (envoy.config.bootstrap.v3.Bootstrap in its JSON form)."""
-    listeners = [main_listener(options.host, options.port)]
-    clusters = [_operator_cluster(options)]
+    listeners = [main_listener(options.host, options.port), cold_listener(OPERATOR_CLUSTER)]
+    clusters = [_operator_cluster(options), *cold_clusters()]
     if options.probes_port is not None:
         listeners.append(_probes_listener(options, options.probes_port))
         clusters.append(
@@ -81,6 +83,7 @@ def bootstrap(options: Options) -> Json:
             },
             "cds_config": ads_source("0s"),
         },
+        "bootstrap_extensions": [bootstrap_extension()],
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "overload_manager": {
             "resource_monitors": [
@@ -159,6 +162,8 @@ def _operator_cluster(options: Options) -> Json:
         "name": OPERATOR_CLUSTER,
         "type": "STRICT_DNS",
         "connect_timeout": "1s",
+        # Each held request waits for an answer of the activator.
+        "circuit_breakers": {"thresholds": [LIMITS]},
         "load_assignment": load_assignment(OPERATOR_CLUSTER, (options.operator_host, options.operator_port)),
         "typed_extension_protocol_options": {
             _HTTP_OPTIONS: {

@@ -1,5 +1,7 @@
 """Small pieces of Envoy configuration, in its JSON form, that several files use. Pure."""
 
+from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 from google.protobuf.message import Message
@@ -28,13 +30,43 @@ def router() -> Json:
     }
 
 
+def lua(name: str, file: str, replace: Mapping[str, str] | None = None) -> Json:
+    """A filter that runs ``lua/<file>``; ``replace``: upper-case words in it."""
+    code = resources.files(__package__).joinpath("lua", file).read_text()
+    for word, value in (replace or {}).items():
+        code = code.replace(word, value)
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": EXTENSIONS + "filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": code},
+        },
+    }
+
+
 def ads_source(fetch_timeout: str) -> Json:
     return {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": fetch_timeout}
 
 
 def load_assignment(cluster: str, *addresses: tuple[str, int]) -> Json:
-    endpoints = [{"endpoint": {"address": address(*each)}} for each in addresses]
-    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}]}
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": [_endpoint(address(*each)) for each in addresses]}]}
+
+
+def load_assignment_before(cluster: str, last_resort: Json, *addresses: tuple[str, int]) -> Json:
+    """Requests go to ``last_resort``, an address, when there is none of the others, or when a retry says so."""
+    assignment = load_assignment(cluster, *addresses)
+    assignment["endpoints"].append({"priority": 1, "lb_endpoints": [_endpoint(last_resort)]})
+    return assignment
+
+
+def internal_address(listener_name: str, endpoint: str = "") -> Json:
+    """A listener inside the same Envoy. ``endpoint`` is free text that the listener sees as the connection's target."""
+    internal = {"server_listener_name": listener_name}
+    return {"envoy_internal_address": internal | ({"endpoint_id": endpoint} if endpoint else {})}
+
+
+def _endpoint(where: Json) -> Json:
+    return {"endpoint": {"address": where}}
 
 
 def address(host: str, port: int) -> Json:

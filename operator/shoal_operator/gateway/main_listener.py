@@ -5,12 +5,12 @@ for gRPC without it, from the first message. Requests in another form than the s
 """
 
 from base64 import b64encode
-from importlib import resources
 
 from google.protobuf import descriptor_pb2
 
+from . import replies
 from . import vocabulary as words
-from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, ads_source, listener, router, set_header
+from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, ads_source, listener, lua, router, set_header
 
 
 def main_listener(host: str, port: int) -> Json:
@@ -38,9 +38,9 @@ def main_listener(host: str, port: int) -> Json:
         "early_header_mutation_extensions": [_scope_header()],
         "local_reply_config": {"mappers": _local_replies()},
         "http_filters": [
-            _lua(words.NORMALISE_FILTER, "normalise.lua"),
+            lua(words.NORMALISE_FILTER, "normalise.lua"),
             _extract(),
-            _lua(words.RESOLVE_FILTER, "resolve.lua"),
+            lua(words.RESOLVE_FILTER, "resolve.lua"),
             router(),
         ],
         "scoped_routes": {
@@ -67,53 +67,18 @@ def _scope_header() -> Json:
             "mutations": [
                 {"append": set_header(words.SCOPE_HEADER, f"%REQ(:path)%/%REQ({words.MODEL_HEADER})%")},
                 {"remove": words.UNKNOWN_HEADER},
+                {"remove": words.ATTEMPT_HEADER},
             ],
         },
     }
 
 
 def _local_replies() -> list[Json]:
-    """Envoy's own answers in the words of ours: JSON with ``error`` and ``reason``, or a gRPC status."""
-    no_host = (
-        "no InferenceService answers at host '%REQ(:authority)%'; the host is <name>.<namespace>[.<domain>], or"
-        " the path begins with /<namespace>/<name>/; kubectl get inferenceservices lists them"
-    )
-    unreachable = (
-        "the pod that holds the model did not answer (%RESPONSE_FLAGS%); try again, and if it goes on,"
-        " kubectl describe inferenceservice shows the state of the pods"
-    )
-    late = "the model did not answer in time; the pod may be overloaded"
-    grpc = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
-    no_route = {"response_flag_filter": {"flags": ["NR"]}}
-    no_pod = {"response_flag_filter": {"flags": ["UF", "UH", "UO", "UC", "UR", "URX", "NC"]}}
-    timeout = {"response_flag_filter": {"flags": ["UT"]}}
-    not_found = {
-        "status_code_filter": {
-            "comparison": {"op": "EQ", "value": {"default_value": 404, "runtime_key": "shoal.not_found"}}
-        }
-    }
-    retry_after = [set_header("retry-after", "1")]
-    code_not_found = [set_header("grpc-status", "5")]
     return [
-        {
-            "filter": _both(no_route, grpc),
-            "headers_to_add": code_not_found,
-            "body_format_override": _text("InferenceServiceNotFound: " + no_host),
-        },
-        {"filter": no_route, "body_format_override": _error("InferenceServiceNotFound", no_host)},
-        {"filter": _both(not_found, grpc), "headers_to_add": code_not_found},
-        {
-            "filter": _both(no_pod, grpc),
-            "headers_to_add": retry_after,
-            "body_format_override": _text("PodUnreachable: " + unreachable),
-        },
-        {
-            "filter": no_pod,
-            "headers_to_add": retry_after,
-            "body_format_override": _error("PodUnreachable", unreachable),
-        },
-        {"filter": _both(timeout, grpc), "body_format_override": _text("Timeout: " + late)},
-        {"filter": timeout, "body_format_override": _error("Timeout", late)},
+        *replies.no_route(),
+        *replies.not_found(),
+        *replies.unreachable("UF", "UH", "UO", "UC", "UR", "URX", "NC"),
+        *replies.timeout(),
     ]
 
 
@@ -154,28 +119,5 @@ def _descriptors() -> bytes:
     return descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString(deterministic=True)
 
 
-def _lua(name: str, file: str) -> Json:
-    code = resources.files(__package__).joinpath("lua", file).read_text()
-    return {
-        "name": name,
-        "typed_config": {
-            "@type": EXTENSIONS + "filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": code},
-        },
-    }
-
-
 def _fragment(header: str, separator: str, index: int) -> Json:
     return {"header_value_extractor": {"name": header, "element_separator": separator, "index": index}}
-
-
-def _both(*filters: Json) -> Json:
-    return {"and_filter": {"filters": list(filters)}}
-
-
-def _text(text: str) -> Json:
-    return {"text_format_source": {"inline_string": text}}
-
-
-def _error(reason: str, text: str) -> Json:
-    return {"json_format": {"error": text, "reason": reason}}

@@ -9,12 +9,22 @@ metrics on the same ports, so anything not listed here must not reach a pod.
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from google.protobuf import json_format
 
 from shoal_operator.state.effects import Unavailable
 
 from . import vocabulary as words
 from .envoy_json import Json, packed, set_header
+from .replies import (
+    RETRY_AFTER_SECONDS,
+    SERVICE_NOT_READY,
+    UNAVAILABLE,
+    error_body,
+    grpc_text,
+    text_body,
+    unknown_model,
+)
 
 _OFF = packed(route_components_pb2.FilterConfig, disabled=True)
 _ON = packed(route_components_pb2.FilterConfig, config={}, disabled=False)
@@ -30,29 +40,33 @@ _REST_MODEL = (
 _REST_SERVER = "/v2/?|/v2/health/(live|ready)"
 
 REQUEST_TIMEOUT_SECONDS = 300
-RETRY_AFTER_SECONDS = 5
+COLD_SECONDS = 1000
+"""How long a request to a cold model may take in all: the longest activation timeout (600 s), and REQUEST_TIMEOUT."""
 
 # Only what cannot have reached the model: a prediction may cost money or have effects.
 _RETRY: Json = {
     "retry_on": "connect-failure,refused-stream,reset-before-request",
     "num_retries": 3,
-    "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+    "retry_back_off": {"base_interval": "0.002s", "max_interval": "0.05s"},
     "retry_host_predicate": [{"name": "previous", "typed_config": packed(previous_hosts_pb2.PreviousHostsPredicate)}],
     "host_selection_retry_max_attempts": "3",
 }
-
-_LOOK_AT_MODEL = "kubectl describe trainedmodel shows the cause"
-_UNAVAILABLE: dict[Unavailable, str] = {
-    Unavailable.PENDING: f"the model is known but not placed on a pod yet; {_LOOK_AT_MODEL}",
-    Unavailable.LOADING: f"the model is being loaded; try again, or see how far it is: {_LOOK_AT_MODEL}",
-    Unavailable.NO_MEMORY: "no pod of the InferenceService has memory left for the model; raise maxReplicas or"
-    f" limits.memory, or delete models; {_LOOK_AT_MODEL} and how many bytes are missing",
-    Unavailable.STORAGE_FAILED: f"the model's artifact could not be fetched from its storageUri; {_LOOK_AT_MODEL}",
-    Unavailable.LOAD_FAILED: f"the model server could not load the model; {_LOOK_AT_MODEL}",
-    Unavailable.NO_RUNTIME: f"no ServingRuntime of the InferenceService loads the model's framework; {_LOOK_AT_MODEL}",
-    Unavailable.SERVICE_NOT_READY: "the model's InferenceService has no pod that is ready;"
-    " kubectl describe inferenceservice shows the cause",
+_NOT_COMPUTED: Json = {
+    "retry_on": _RETRY["retry_on"] + ",retriable-headers",
+    "retriable_headers": [
+        {"name": name, "present_match": True} for name in (words.NOT_LOADED_HEADER, words.NOT_SENT_HEADER)
+    ],
 }
+_HEAL: Json = {
+    # Two attempts at the pods (a connection may just have closed), then at most two by way of the cold listener.
+    **_RETRY,
+    **_NOT_COMPUTED,
+    "retry_priority": {
+        "name": "previous",
+        "typed_config": packed(previous_priorities_config_pb2.PreviousPrioritiesConfig, update_frequency=2),
+    },
+}
+_ONCE_MORE: Json = {**_RETRY, **_NOT_COMPUTED, "num_retries": 1}
 
 
 def to_pods(name: str, target: str) -> route_pb2.RouteConfiguration:
@@ -63,12 +77,24 @@ def to_pods(name: str, target: str) -> route_pb2.RouteConfiguration:
             *_rest_model(_forward(target)),
             _route(_GRPC_MODEL, _forward(grpc_cluster(target), grpc=True), grpc=True),
         ],
+        retry=_HEAL,
+    )
+
+
+def cold(name: str) -> route_pb2.RouteConfiguration:
+    """Routes of models that are not loaded: to the cold listener, which holds the request meanwhile."""
+    longer = {"timeout": f"{COLD_SECONDS}s", "idle_timeout": f"{COLD_SECONDS}s"}
+    rest, grpc = _forward(words.COLD), _forward(words.COLD, grpc=True)
+    rest["route"] |= longer
+    grpc["route"]["idle_timeout"] = longer["idle_timeout"]
+    return _configuration(
+        name, [*_rest_model(rest), _route(_GRPC_MODEL, grpc, grpc=True)], retry=_ONCE_MORE, count_attempts=True
     )
 
 
 def unavailable(name: str, reason: Unavailable) -> route_pb2.RouteConfiguration:
     """Routes of models that cannot answer now: 503 with Retry-After; UNAVAILABLE (14) for gRPC."""
-    text = f"{reason.value}: {_UNAVAILABLE[reason]}"
+    text = grpc_text(reason.value, UNAVAILABLE[reason])
     return _configuration(
         name,
         [
@@ -80,17 +106,13 @@ def unavailable(name: str, reason: Unavailable) -> route_pb2.RouteConfiguration:
 
 def of_service(name: str, target: str | None) -> route_pb2.RouteConfiguration:
     """An InferenceService's own routes: health and server metadata to ``target`` (None: 503); other models: 404."""
-    unknown = (
-        f"%REQ({words.UNKNOWN_HEADER})%: the InferenceService at host %REQ(:authority)% has no TrainedModel of"
-        " this name; kubectl get trainedmodels lists them"
-    )
+    unknown = unknown_model(f"%REQ({words.UNKNOWN_HEADER})%", "%REQ(:authority)%")
     elsewhere = (
         "%REQ(:path)% is not routed; the gateway answers /v2, /v2/health/live, /v2/health/ready,"
         " /v2/models/<name>[/ready|/infer] and /v1/models/<name>[:predict]"
     )
     if target is None:
-        text = _UNAVAILABLE[Unavailable.SERVICE_NOT_READY].replace("the model's ", "the ")
-        text = f"{Unavailable.SERVICE_NOT_READY.value}: {text}"
+        text = grpc_text(Unavailable.SERVICE_NOT_READY.value, SERVICE_NOT_READY)
         rest = _reply(503, text, reason=Unavailable.SERVICE_NOT_READY.value)
         grpc = _reply_grpc(503, text)
     else:
@@ -136,7 +158,13 @@ def grpc_cluster(target: str) -> str:
 
 
 def _configuration(
-    name: str, routes: list[Json], *, normalise_others: bool = True, hold_message: bool = False
+    name: str,
+    routes: list[Json],
+    *,
+    normalise_others: bool = True,
+    hold_message: bool = False,
+    retry: Json = _RETRY,
+    count_attempts: bool = False,
 ) -> route_pb2.RouteConfiguration:
     if normalise_others:
         # A path that merely looks like this model's (/v2/health/live and a model named live): try the other forms.
@@ -153,8 +181,10 @@ def _configuration(
         "name": "all",
         "domains": ["*"],
         "routes": routes,
-        "retry_policy": _RETRY,
+        "retry_policy": retry,
+        "include_request_attempt_count": count_attempts,
         "request_headers_to_remove": [words.SCOPE_HEADER, words.UNKNOWN_HEADER],
+        "response_headers_to_remove": [words.NOT_LOADED_HEADER, words.NOT_SENT_HEADER],
         "typed_per_filter_config": dict.fromkeys(words.FILTERS, _OFF),
     }
     if hold_message:
@@ -190,7 +220,7 @@ def _reply(status: int, text: str, *, reason: str) -> Json:
     reply: Json = {
         "direct_response": {
             "status": status,
-            "body_format": {"json_format": {"error": text, "reason": reason}},
+            "body_format": error_body(reason, text),
         }
     }
     return reply | _retry_after(status)
@@ -201,7 +231,7 @@ def _reply_grpc(status: int, text: str) -> Json:
     reply: Json = {
         "direct_response": {
             "status": status,
-            "body_format": {"text_format_source": {"inline_string": text}},
+            "body_format": text_body(text),
         }
     }
     return reply | _retry_after(status)

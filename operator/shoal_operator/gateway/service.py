@@ -1,4 +1,4 @@
-"""The gateway as main.py wires it: effects in, acknowledged sequences out."""
+"""The gateway as main.py wires it: effects in, acknowledged sequences out; requests for cold models in and out."""
 
 import asyncio
 import time
@@ -9,8 +9,10 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from shoal_operator.state.effects import Effect
 
+from .activation import Activator, Requested, View
 from .ads import AdsServer
-from .metrics import GatewayMetrics
+from .authorization import AuthorizationService
+from .metrics import ActivationMetrics, GatewayMetrics
 from .tables import Change, GatewayTables
 from .tls import AdsTls
 from .vocabulary import SCOPE
@@ -22,7 +24,8 @@ is called acknowledged so long, and for at most HOLD_MAX_SECONDS of any 30."""
 HOLD_MAX_SECONDS = 10.0
 APPLIED_SECONDS = 0.25
 """Envoy acknowledges when its main thread has a change; its workers follow at their next turn, a few ms later on a
-busy machine (measured: 2 of 770 requests went the old way after the acknowledgement)."""
+busy machine (measured: 2 of 770 requests went the old way after the acknowledgement). Clusters and route
+configurations are kept that much longer. Pods are not: a request that still comes is sent on (``routes``)."""
 
 
 class Gateway:
@@ -30,7 +33,9 @@ class Gateway:
 
     ``on_acknowledged(sequence)`` is called in the event loop, never from within ``apply``, each time the minimum over
     all connected Envoys grows. An Envoy that has not answered for 10 s is not waited for; with none connected,
-    everything counts as acknowledged.
+    everything counts as acknowledged. Envoy's workers may lag behind by some ms.
+
+    ``view`` and ``requested``: see ``activation.Activator``. Without them requests for cold models are refused.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class Gateway:
         tables: GatewayTables,
         on_acknowledged: Callable[[int], None],
         *,
+        view: View | None = None,
+        requested: Requested | None = None,
         registry: CollectorRegistry = REGISTRY,
         reconnect_seconds: float = RECONNECT_SECONDS,
     ) -> None:
@@ -46,7 +53,11 @@ class Gateway:
         self._reconnect_seconds = reconnect_seconds
         self._metrics = GatewayMetrics(registry)
         self._ads = AdsServer(tables, self._metrics, self._progress)
+        self._activator: Activator | None = None
+        if view is not None and requested is not None:
+            self._activator = Activator(view, requested, ActivationMetrics(registry))
         self._acknowledged = 0
+        self._applied = 0
         self._applying: deque[tuple[int, float]] = deque()
         self._connected = 0
         self._opened = False
@@ -66,7 +77,10 @@ class Gateway:
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Carry out state's effects on routes; others are passed over. Call it in the event loop."""
+        effects = list(effects)
         self._publish(self._tables.apply(effects))
+        if self._activator is not None:
+            self._activator.changed(effects)
         self._progress()
 
     def open(self) -> None:
@@ -75,12 +89,17 @@ class Gateway:
             self._opened = True
             self._hold(time.monotonic())
             self._ads.open()
+            if self._activator is not None:
+                self._activator.open()
             self._progress()
 
     async def serve(self, host: str, port: int, tls: AdsTls | None = None) -> int:
         """Start to listen and return the port. Raises OSError when the address is taken or a file is missing,
         ValueError when certificate and key do not belong together."""
-        bound = await self._ads.start(host, port, tls)
+        others = []
+        if self._activator is not None:
+            others = [AuthorizationService(self._activator, self._tables.endpoints, self._ads.admitted).handlers()]
+        bound = await self._ads.start(host, port, tls, others)
         self._watcher = asyncio.create_task(self._watch(), name="gateway-watch")
         return bound
 
@@ -114,18 +133,17 @@ class Gateway:
             (each.acknowledged for each in subscriptions if not each.stalled(now)),
             default=self._tables.sequence,
         )
-        if acknowledged > max(self._acknowledged, self._applying[-1][0] if self._applying else 0):
+        if acknowledged > self._acknowledged:
+            self._acknowledged = acknowledged
             self._applying.append((acknowledged, now + APPLIED_SECONDS))
-            asyncio.get_running_loop().call_later(APPLIED_SECONDS, self._report_applied)
+            asyncio.get_running_loop().call_later(APPLIED_SECONDS, self._collect)
+            self._on_acknowledged(acknowledged)
 
-    def _report_applied(self) -> None:
+    def _collect(self) -> None:
         now = time.monotonic()
-        before = self._acknowledged
         while self._applying and self._applying[0][1] <= now + 0.001:
-            self._acknowledged = self._applying.popleft()[0]
-        if self._acknowledged > before:
-            self._on_acknowledged(self._acknowledged)
-            self._publish(self._tables.collect(self._acknowledged))
+            self._applied = self._applying.popleft()[0]
+        self._publish(self._tables.collect(self._applied))
 
     def _hold(self, now: float) -> None:
         if now > self._hold_since + 3 * HOLD_MAX_SECONDS:  # an Envoy that flaps cannot hold drains for ever
@@ -137,4 +155,4 @@ class Gateway:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self._progress()
-            self._publish(self._tables.collect(self._acknowledged))
+            self._collect()

@@ -18,6 +18,7 @@ from shoal_operator.state.effects import (
     ServiceRouteChanged,
     Unavailable,
 )
+from shoal_operator.state.views import Endpoint
 
 from . import clusters, routes, scopes
 from . import vocabulary as words
@@ -65,7 +66,7 @@ class GatewayTables:
     def __init__(self) -> None:
         self.resources: dict[str, dict[str, Resource]] = {words.CLUSTER: {}, words.ROUTES: {}, words.SCOPE: {}}
         self.sequence = 0
-        self._pods: dict[str, clusters.Endpoint] = {}
+        self._pods: dict[str, Endpoint] = {}
         self._targets: dict[frozenset[str], _Target] = {}
         self._targets_of_pod: dict[str, set[frozenset[str]]] = {}
         self._target_of_routes: dict[str, _Target] = {}
@@ -75,7 +76,8 @@ class GatewayTables:
             routes.gate(),
             routes.from_message(),
             routes.of_service(_service_routes(None), None),
-            *(routes.unavailable(_unavailable_routes(reason), reason) for reason in Unavailable),
+            routes.cold(_unavailable_routes(Unavailable.COLD)),
+            *(routes.unavailable(_unavailable_routes(r), r) for r in Unavailable if r is not Unavailable.COLD),
         ):
             self._put_routes(configuration)
         self._changes.clear()
@@ -103,12 +105,18 @@ class GatewayTables:
                 self._drop_target(self._targets[pods])
         return self._take_changes()
 
+    def endpoints(self, target: str) -> frozenset[Endpoint]:
+        """The pods of the target whose clusters have this name; none when it is gone."""
+        known = self._target_of_routes.get(_model_routes(target))
+        pods = known.pods if known is not None else ()
+        return frozenset(self._pods[uid] for uid in pods if uid in self._pods)
+
     # One method per effect
 
     def _pod(self, effect: PodEndpointChanged) -> None:
         uid = effect.pod_uid
         if effect.ip:
-            self._pods[uid] = clusters.Endpoint(effect.ip, effect.http_port, effect.grpc_port)
+            self._pods[uid] = Endpoint(effect.ip, effect.http_port, effect.grpc_port)
             # Ahead of the first model: its scope need not wait for the route configuration then.
             self._routes_to(self._target(frozenset((uid,))))
         elif self._pods.pop(uid, None) is None:
@@ -259,6 +267,8 @@ def _service_routes(target: str | None) -> str:
 
 
 def _unavailable_routes(reason: Unavailable) -> str:
+    if reason is Unavailable.COLD:
+        return words.COLD
     return "unavailable-" + reason.value
 
 

@@ -15,6 +15,23 @@ MODEL_HEADER: Final = "mm-model-id"
 UNKNOWN_HEADER: Final = "x-shoal-unknown"
 """Internal. Set by resolve.lua to the model that no scope knows, for the text of the 404."""
 
+ATTEMPT_HEADER: Final = "x-envoy-attempt-count"
+"""Envoy's own, asked for on the way to the cold listener only: which attempt of a request this is."""
+NOT_LOADED_HEADER: Final = "x-model-not-loaded"
+"""A pod's word that it does not have the model: nothing was computed, another attempt is safe. Never reaches clients.
+The plug-in of each model server says it (runtimes/mlserver/plugin)."""
+NOT_SENT_HEADER: Final = "x-shoal-not-sent"
+"""Internal. The cold listener's word that the pod computed nothing (not reached, or does not have the model)."""
+
+COLD: Final = "cold"
+"""The second, internal listener of each Envoy, and the static cluster that leads there."""
+POD: Final = "pod"
+"""The static cluster behind the cold listener (and ``routes.grpc_cluster`` of it): whichever pod the activator named,
+by address, in the filter metadata ``ACTIVATION_FILTER`` under this key."""
+ACTIVATION_FILTER: Final = "envoy.filters.http.ext_authz"
+"""Waits for the activator's word. Envoy keeps what the activator answered under its filter's own name."""
+NOT_LOADED_FILTER: Final = "shoal.not_loaded"
+
 NORMALISE_FILTER: Final = "shoal.normalise"
 EXTRACT_FILTER: Final = "shoal.extract"
 RESOLVE_FILTER: Final = "shoal.resolve"

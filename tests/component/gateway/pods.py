@@ -19,7 +19,11 @@ def free_port(host: str) -> int:
 
 
 class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated without types
-    """``requests``: "<method> <path>" over HTTP, "grpc <method> <model>" over gRPC; ``headers``: the last request's."""
+    """``requests``: "<method> <path>" over HTTP, "grpc <method> <model>" over gRPC; ``headers``: the last request's.
+
+    ``lacks``: models that are not loaded, said as our plug-in for MLServer says it. ``refuses``: models whose own
+    application answers 404.
+    """
 
     def __init__(self, name: str, host: str) -> None:
         self.name = name
@@ -27,6 +31,8 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         self.requests: list[str] = []
         self.headers: dict[str, str] = {}
         self.delay = 0.0
+        self.lacks: set[str] = set()
+        self.refuses: set[str] = set()
 
     async def start(self) -> "Pod":
         app = web.Application(client_max_size=1 << 28)
@@ -52,6 +58,11 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         body = await request.read()
         if self.delay:
             await asyncio.sleep(self.delay)
+        model = next(iter(request.path.split("/")[3:]), "").partition(":")[0]
+        if model in self.lacks:
+            return web.json_response({"error": "Model not found"}, status=404, headers={"x-model-not-loaded": "true"})
+        if model in self.refuses:
+            return web.json_response({"error": "my own 404"}, status=404)
         return web.json_response({"pod": self.name, "path": request.path_qs, "bytes": len(body)})
 
     async def _grpc_call(self, method: str, model: str, context: "grpc.aio.ServicerContext[object, object]") -> None:
@@ -59,6 +70,11 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         self.headers = {str(name): str(value) for name, value in context.invocation_metadata() or ()}
         if self.delay:
             await asyncio.sleep(self.delay)
+        if model in self.lacks:
+            context.set_trailing_metadata((("x-model-not-loaded", "true"),))
+            await context.abort(grpc.StatusCode.NOT_FOUND, "Model not found")
+        if model in self.refuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "my own 404")
 
     async def ServerLive(self, request, context):  # type: ignore[no-untyped-def]
         await self._grpc_call("ServerLive", "", context)

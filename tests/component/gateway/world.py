@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from shoal_operator.gateway import AdsTls, Gateway, GatewayTables
 from shoal_operator.gateway.bootstrap import Options, bootstrap, to_yaml
 from shoal_operator.state.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged, Unavailable
 from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.views import ActivationView, Endpoint
 
 from .pods import Pod, free_port
 
@@ -109,20 +111,39 @@ class Envoy:
 
 
 class World:
-    """Names as a test reads them; every helper applies one effect with the next sequence."""
+    """Names as a test reads them; every helper applies one effect with the next sequence.
+
+    ``views``: what state would say of each model, kept with each route; ``asked``: the models it was asked to load.
+    """
 
     def __init__(self) -> None:
         self.ads_port = free_port(ENVOY_HOST)
         self.pods: list[Pod] = []
         self.envoys: list[Envoy] = []
         self.acknowledged: list[int] = []
+        self.views: dict[tuple[ServiceKey, str], ActivationView] = {}
+        self.asked: list[str] = []
+        self.on_asked: Callable[[str], None] = lambda model: None
+        self.bounds: dict[str, Any] = {}  # of the views made from now on: timeout, max_held
+        self.metrics = CollectorRegistry()
         self.tables = GatewayTables()
         self.gateway = self._gateway()
         self.sequence = itertools.count(1)
         self._hosts = itertools.count(11)
 
     def _gateway(self) -> Gateway:
-        return Gateway(self.tables, self.acknowledged.append, registry=CollectorRegistry(), reconnect_seconds=0.0)
+        return Gateway(
+            self.tables,
+            self.acknowledged.append,
+            view=lambda service, model: self.views.get((service, model)),
+            requested=lambda _, model: self._requested(model),
+            registry=self.metrics,
+            reconnect_seconds=0.0,
+        )
+
+    def _requested(self, model: str) -> None:
+        self.asked.append(model)
+        self.on_asked(model)
 
     async def serve(self, tls: AdsTls | None = None) -> None:
         await self.gateway.serve(ENVOY_HOST, self.ads_port, tls)
@@ -132,6 +153,7 @@ class World:
 
     def new_control_plane(self) -> None:
         """Another operator process: empty tables, nothing remembered."""
+        self.metrics = CollectorRegistry()
         self.tables = GatewayTables()
         self.gateway = self._gateway()
         self.acknowledged.clear()
@@ -166,10 +188,26 @@ class World:
     def route(
         self, model: str, *pods: Pod, unavailable: Unavailable | None = None, service: ServiceKey = SERVICE
     ) -> int:
+        self.state_says(model, *pods, unavailable=unavailable, service=service)
         sequence = next(self.sequence)
         names = frozenset(pod.name for pod in pods)
         self.gateway.apply([RouteChanged(service, model, sequence, names, unavailable)])
         return sequence
+
+    def state_says(
+        self,
+        model: str,
+        *pods: Pod,
+        unavailable: Unavailable | None = None,
+        service: ServiceKey = SERVICE,
+        **more: Any,
+    ) -> None:
+        """What the activator sees from now on; the routes stay as they are."""
+        endpoints = tuple(Endpoint(pod.host, pod.http_port, pod.grpc_port) for pod in pods)
+        if endpoints or unavailable:
+            self.views[service, model] = ActivationView(endpoints, unavailable, **{**self.bounds, **more})
+        else:
+            self.views.pop((service, model), None)
 
     def service(self, *pods: Pod, known: bool = True, service: ServiceKey = SERVICE) -> int:
         sequence = next(self.sequence)

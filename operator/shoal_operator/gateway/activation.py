@@ -1,0 +1,249 @@
+"""The activator: holds a request for a cold model until a pod has the model, or says why none will.
+
+What a request needs to know of a model is asked of state when it comes, and again when state changes the model's
+route. Nothing is kept of models that no request waits for.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from shoal_operator.state.effects import Effect, RouteChanged, ServiceRouteChanged, Unavailable
+from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.views import ActivationView, Endpoint
+
+from .metrics import ActivationMetrics
+from .replies import NO_ACTIVATOR, RETRY_AFTER_SECONDS, SERVICE_NOT_READY, UNAVAILABLE
+
+REPEAT_SECONDS = 1.0
+"""How often a model that is waited for is asked for again, and looked at again should a change have been missed."""
+HEAL_SECONDS = 1.0
+"""How long a request that has just failed at the model's pods waits for state to hear of it, before it is sent there
+again: about as long as a killed server takes to be out of the routes."""
+RECOVERY_SECONDS = 30.0
+RECOVERY_MAX_HELD = 1000
+"""Requests that wait for an operator that has just started to know its models."""
+
+View = Callable[[ServiceKey, str], ActivationView | None]
+Requested = Callable[[ServiceKey, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """``status``: 404 or 503. ``retry_after`` in seconds."""
+
+    status: int
+    reason: str
+    message: str
+    retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """A model that requests wait for. ``emptied``: how often it was seen without endpoints."""
+
+    view: ActivationView | None
+    requests: int = 0
+    emptied: int = 0
+    waiting: set["asyncio.Future[None]"] = field(default_factory=set)
+    repeat: asyncio.TimerHandle | None = None
+
+
+class Activator:
+    """``view(service, model)``: how the model stands now; None: unknown. ``requested(service, model)``: have it loaded,
+    or count its use; called once for any number of requests that begin to wait, then each second while any does.
+
+    Both are called in the event loop and must not block. Call ``changed`` with state's effects after they were
+    applied, and ``open`` once state knows its models.
+    """
+
+    def __init__(self, view: View, requested: Requested, metrics: ActivationMetrics) -> None:
+        self._view = view
+        self._requested = requested
+        self._metrics = metrics
+        self._open = asyncio.Event()
+        self._recovering = 0
+        self._wanted: dict[tuple[ServiceKey, str], _Wanted] = {}
+        self._held: Counter[ServiceKey] = Counter()
+        self._turn = 0
+
+    def open(self) -> None:
+        """State is complete: requests are looked at from now on."""
+        self._open.set()
+
+    def changed(self, effects: Iterable[Effect]) -> None:
+        """Let the requests go on whose models' routes changed; nothing is called back from within."""
+        for effect in effects:
+            match effect:
+                case RouteChanged(service, model):
+                    wanted = self._wanted.get((service, model))
+                    if wanted is not None:
+                        self._look(wanted, self._view(service, model))
+                case ServiceRouteChanged(service, known=False):
+                    self._metrics.forget(service)
+
+    async def check(
+        self,
+        service: ServiceKey,
+        model: str,
+        failed: Callable[[], frozenset[Endpoint]] = frozenset,
+        *,
+        again: bool = False,
+    ) -> Endpoint | Refused | None:
+        """Where to send a request: an endpoint, at once or once there is one; or why not. None: no such model.
+
+        ``failed``: pods that this request has been to in vain, asked for when it matters. ``again``: it has been sent
+        somewhere from here in vain. Cancel it when the client is gone.
+        """
+        if not self._open.is_set() and not await self._recovered():
+            return Refused(503, *NO_ACTIVATOR, 1.0)
+        arrived = time.monotonic()
+        view = self._view(service, model)
+        if view is None:
+            return None
+        self._metrics.requests.labels(*service).inc()
+        tried: frozenset[Endpoint] = frozenset()
+        if view.endpoints:
+            tried = frozenset(view.endpoints) if again else failed()
+        answer = self._answer(view, tried)
+        if isinstance(answer, Endpoint):
+            self._requested(service, model)
+        elif answer is None:
+            if self._held[service] >= view.max_held:
+                answer = _too_many(view)
+            else:
+                answer = await self._hold(service, model, view, tried, arrived)
+        if isinstance(answer, Refused):
+            self._metrics.refused(service, answer.reason)
+        elif answer is not None:
+            self._metrics.wait_seconds.labels(*service).observe(time.monotonic() - arrived)
+        return answer
+
+    async def _hold(
+        self, service: ServiceKey, model: str, view: ActivationView, tried: frozenset[Endpoint], arrived: float
+    ) -> Endpoint | Refused | None:
+        loop = asyncio.get_running_loop()
+        deadline, patience = arrived + view.timeout, arrived + HEAL_SECONDS
+        wanted = self._enter(service, model, view)
+        emptied = wanted.emptied
+        try:
+            if wanted.requests == 1:
+                self._requested(service, model)
+            else:
+                self._look(wanted, view)
+            while wanted.view is not None:
+                now = time.monotonic()
+                if now >= patience or wanted.emptied != emptied:
+                    tried = frozenset()  # whatever is there now is worth another attempt
+                answer = self._answer(wanted.view, tried)
+                if answer is not None:
+                    return answer
+                if now >= deadline:
+                    return _too_late(view)
+                change = loop.create_future()
+                wanted.waiting.add(change)
+                until = min(patience, deadline) if wanted.view.endpoints else deadline
+                timer = loop.call_later(until - now, _done, change)
+                try:
+                    await change
+                finally:
+                    timer.cancel()
+                    wanted.waiting.discard(change)
+            return None
+        finally:
+            self._leave(service, model, wanted)
+
+    def _enter(self, service: ServiceKey, model: str, view: ActivationView) -> _Wanted:
+        key = (service, model)
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            wanted = self._wanted[key] = _Wanted(view)
+            wanted.repeat = asyncio.get_running_loop().call_later(REPEAT_SECONDS, self._repeat, service, model, wanted)
+        wanted.requests += 1
+        self._count(service, +1)
+        return wanted
+
+    def _leave(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
+        self._count(service, -1)
+        wanted.requests -= 1
+        if not wanted.requests:
+            if wanted.repeat is not None:
+                wanted.repeat.cancel()
+            del self._wanted[service, model]
+
+    def _repeat(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
+        wanted.repeat = asyncio.get_running_loop().call_later(REPEAT_SECONDS, self._repeat, service, model, wanted)
+        self._look(wanted, self._view(service, model))
+        self._requested(service, model)
+
+    def _look(self, wanted: _Wanted, view: ActivationView | None) -> None:
+        wanted.view = view
+        if view is not None and not view.endpoints:
+            wanted.emptied += 1
+            if view.unavailable is Unavailable.COLD:
+                return
+        for change in wanted.waiting:
+            _done(change)
+
+    def _answer(self, view: ActivationView, tried: frozenset[Endpoint]) -> Endpoint | Refused | None:
+        """None: wait."""
+        if view.endpoints:
+            choices = [each for each in view.endpoints if each not in tried]
+            self._turn += 1
+            return choices[self._turn % len(choices)] if choices else None
+        if view.unavailable is Unavailable.COLD:
+            return None
+        reason = view.unavailable or Unavailable.PENDING
+        return Refused(503, reason.value, view.message or UNAVAILABLE[reason], view.retry_after or RETRY_AFTER_SECONDS)
+
+    async def _recovered(self) -> bool:
+        """Wait until state knows its models; False when that takes too long, or too many wait already."""
+        if self._recovering >= RECOVERY_MAX_HELD:
+            return False
+        self._recovering += 1
+        try:
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                await self._open.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._recovering -= 1
+        return True
+
+    def _count(self, service: ServiceKey, by: int) -> None:
+        self._held[service] += by
+        self._metrics.held.labels(*service).set(self._held[service])
+        if not self._held[service]:
+            del self._held[service]
+
+
+def not_ready() -> Refused:
+    """For a request that names no model (health, server metadata) when the InferenceService has no pod."""
+    return Refused(503, Unavailable.SERVICE_NOT_READY.value, SERVICE_NOT_READY, RETRY_AFTER_SECONDS)
+
+
+def _too_many(view: ActivationView) -> Refused:
+    return Refused(
+        503,
+        "TooManyHeldRequests",
+        f"{view.max_held} requests already wait for cold models of the InferenceService; try again later, or raise the"
+        " limit or minReplicas",
+        view.retry_after or RETRY_AFTER_SECONDS,
+    )
+
+
+def _too_late(view: ActivationView) -> Refused:
+    return Refused(
+        503,
+        "ActivationTimeout",
+        f"the model was not loaded within {view.timeout:g} s; the load goes on, so try again;"
+        " kubectl describe trainedmodel shows how far it is",
+        view.retry_after or RETRY_AFTER_SECONDS,
+    )
+
+
+def _done(change: "asyncio.Future[None]") -> None:
+    if not change.done():
+        change.set_result(None)
