@@ -22,7 +22,8 @@ class Api:
         self.asked: list[str] = []
 
     async def request(self, method: str, path: str, **_: Any) -> dict[str, Any]:
-        assert method == "GET"
+        if method == "PATCH":
+            return {}
         self.asked.append(path)
         if self.refusal is not None:
             raise self.refusal
