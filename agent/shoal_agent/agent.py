@@ -15,7 +15,7 @@ from shoal_api.storage_secrets import STORAGE_FILE
 from . import logs
 from .cache import Cache
 from .control_plane import ControlPlane
-from .counters import COUNTERS_FILE, read_counters
+from .counters import COUNTERS_FILE, Counters, totals
 from .exchange import Accepted, Exchange, Identity
 from .files import Files
 from .http import application
@@ -28,6 +28,7 @@ from .staging import Found, Staging
 from .storage import Limits
 from .storage.credentials import fingerprint
 from .storage.s3 import S3Source
+from .use import Use
 from .worker import Worker
 
 SECRETS_SECONDS: Final = 2.0
@@ -47,7 +48,7 @@ class Agent:
                 "s3": S3Source(
                     settings.credentials_dir / STORAGE_FILE,
                     settings.storage_secrets_dir,
-                    connections=settings.concurrent_pulls,
+                    connections=settings.concurrent_pulls + settings.concurrent_stats,
                 )
             },
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
@@ -60,6 +61,8 @@ class Agent:
             _read_number(self._epoch_file),
         )
         self._epoch_saved = self._exchange.epoch
+        self._counters = Counters(settings.shared_dir / COUNTERS_FILE)
+        self._use = Use(self._counters)
         self._control_plane = ControlPlane(
             url=settings.operator_url,
             credentials=settings.credentials_dir,
@@ -68,7 +71,9 @@ class Agent:
             accept=self._accept,
             server=self._server_report,
             draining=lambda: self._draining,
+            use=self._use,
         )
+        self._use.changed = self._control_plane.changed
         self._worker = Worker(
             files=Files(self._cache, self._staging, self._server.prepare),
             server=self._server,
@@ -78,7 +83,11 @@ class Agent:
             backoff=settings.retry,
             concurrent_pulls=settings.concurrent_pulls,
             concurrent_loads=settings.concurrent_loads,
+            concurrent_stats=settings.concurrent_stats,
+            in_flight=self._counters.in_flight,
+            unload_wait=settings.unload_wait,
         )
+        self._metrics.collect_cache(lambda: self._cache.counts)
         self._metrics.collect_slots(lambda: list(self._worker.slots.values()))
         self._watch = ServerWatch(self._server, self, self._control_plane.changed)
         self._ready = False
@@ -98,6 +107,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch.run())
                 group.create_task(self._speak())
+                group.create_task(self._use.run())
                 group.create_task(self._watch_secrets())
         finally:
             await runner.cleanup()
@@ -139,11 +149,14 @@ class Agent:
         self._worker.server_state(state, mark)
 
     def _server_report(self) -> ServerReport:
+        memory, base = self._use.memory(self._watch.boot) if self._watch.up else (None, None)
         return ServerReport(
             type=self._settings.server_type,
             ready=self._watch.ready,
             boot=self._watch.boot,
             message=self._watch.message,
+            memory_bytes=memory,
+            base_memory_bytes=base,
         )
 
     def _accept(self, accepted: Accepted) -> None:
@@ -169,8 +182,7 @@ class Agent:
         return True
 
     async def _metrics_text(self) -> bytes:
-        counters = await asyncio.to_thread(read_counters, self._settings.shared_dir / COUNTERS_FILE)
-        return self._metrics.text(counters)
+        return self._metrics.text(await asyncio.to_thread(lambda: totals(self._counters.read())))
 
     async def _watch_secrets(self) -> None:
         files = (self._settings.credentials_dir / STORAGE_FILE, self._settings.storage_secrets_dir)

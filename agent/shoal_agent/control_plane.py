@@ -1,16 +1,17 @@
-"""Talks to the operator: one long poll after another, on one connection.
+"""Talks to the operator: one long poll after another.
 
-While nothing happens the operator holds the request. A change interrupts it: the request is given up and a new one
-tells the change (changes within 50 ms go together). While much happens the agent does not wait at all, so that a
-thousand loads neither open a thousand connections nor wait for each other. Without an operator the pod goes on as it
-is, and the agent knocks again, less and less often.
+While nothing happens the operator holds the request. News go in a request of their own that is answered at once, on
+the other connection: the operator then ends the poll that it still holds, so neither waits for the other and no
+connection is lost. What nobody waits for (a pull has begun) goes with the next news, or a little later. While much
+happens, requests keep to a pace, and more goes into each. Without an operator the pod goes on as it is, and the agent
+knocks again, less and less often.
 """
 
 import asyncio
-import contextlib
 import random
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,17 +20,28 @@ from pydantic import ValidationError
 from shoal_api.messages import LONG_POLL_SECONDS, ServerReport, SyncRequest, SyncResponse
 
 from . import logs
-from .exchange import Accepted, Exchange, Refused
+from .exchange import Accepted, Exchange, News, Refused
 from .metrics import Metrics
-from .retries import Backoff
+from .retries import Backoff, Pace
+from .use import Use
 
-COALESCE_SECONDS: Final = 0.05
-BUSY_WAIT_SECONDS: Final = 0.1
+LATER_SECONDS: Final = 0.2
 MARGIN_SECONDS: Final = 15.0
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
-PACE_SECONDS: Final = 0.06
-"""Least time between the starts of two requests: the operator refuses more than 20 a second."""
+REQUESTS_PER_SECOND: Final = 25.0
+"""The operator refuses more than 40 a second, and more than 100 at once."""
+REQUESTS_BURST: Final = 50.0
+GIVEN_UP_SECONDS: Final = 1.0
+MAX_GIVEN_UP: Final = 2
 RECONNECT: Final = Backoff(initial=0.2, maximum=3.0, jitter=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """``problem``: what was wrong with the answer, or why there was none."""
+
+    answered: bool = True
+    problem: str = ""
 
 
 class ControlPlane:
@@ -45,24 +57,30 @@ class ControlPlane:
         accept: Callable[[Accepted], None],
         server: Callable[[], ServerReport],
         draining: Callable[[], bool],
+        use: Use,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._url = f"{url}/v1/sync"
         self._credentials = credentials
         self._exchange = exchange
         self._metrics = metrics
-        self._accept, self._server, self._draining = accept, server, draining
+        self._accept, self._server, self._draining, self._use = accept, server, draining, use
         self._chance = chance
         self._changed = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
         self._authority: tuple[int, int] | None = None
-        self._wait = BUSY_WAIT_SECONDS
-        self._last = 0.0
+        self._opening = asyncio.Lock()
+        self._later: asyncio.TimerHandle | None = None
+        self._pace = Pace(REQUESTS_PER_SECOND, REQUESTS_BURST)
+        self._given_up: list[asyncio.Task[SyncResponse]] = []
         self.connected = False
 
-    def changed(self) -> None:
-        """Something is to be told; soon."""
-        self._changed.set()
+    def changed(self, news: News = News.NOW) -> None:
+        """Something is to be told."""
+        if news is News.NOW:
+            self._changed.set()
+        elif news is News.LATER and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER_SECONDS, self._changed.set)
 
     async def run(self) -> None:
         """Exchange until cancelled."""
@@ -70,10 +88,12 @@ class ControlPlane:
         try:
             while True:
                 try:
-                    refused = await self._exchange_once()
+                    outcome = await self._exchange_once()
                 except (aiohttp.ClientError, OSError, ValueError) as error:
-                    refused = _describe(error)
-                if refused is None:
+                    outcome = _Outcome(problem=_describe(error))
+                if not outcome.answered:
+                    continue
+                if not outcome.problem:
                     if not self.connected:
                         logs.info("operator connected", epoch=self._exchange.epoch)
                     self.connected, failures = True, 0
@@ -82,53 +102,68 @@ class ControlPlane:
                 failures += 1
                 self._metrics.syncs.labels("failed").inc()
                 if self.connected or failures in (1, 10) or failures % 100 == 0:
-                    logs.warning("operator sync failed", failures=failures, error=refused)
+                    logs.warning("operator sync failed", failures=failures, error=outcome.problem)
                 self.connected = False
                 await asyncio.sleep(RECONNECT.delay(failures, self._chance()))
         finally:
+            for post in self._given_up:
+                post.cancel()
             await self._close()
 
-    async def _exchange_once(self) -> str | None:
-        """One exchange, or one that a change cut short (then the next one follows at once). A text: what was wrong."""
-        loop = asyncio.get_running_loop()
-        if (early := self._last + PACE_SECONDS - loop.time()) > 0:
+    async def _exchange_once(self) -> _Outcome:
+        """One exchange, or a poll that news cut short (then the next one follows at once)."""
+        if (early := self._pace.delay(asyncio.get_running_loop().time())) > 0:
             await asyncio.sleep(early)
-        self._last = loop.time()
         self._changed.clear()
-        request = self._exchange.request(self._server(), self._draining(), self._next_wait())
-        post = asyncio.ensure_future(self._post(request))
-        interrupt = asyncio.ensure_future(self._changed.wait())
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        told = self._use.pending
+        # The operator should take news and answer, not hold them: the next ones start from what it has taken.
+        wait = 0.0 if self._exchange.pending or told.models else LONG_POLL_SECONDS
+        request = self._exchange.request(self._server(), self._draining(), wait, told.models)
+        post = asyncio.create_task(self._post(request))
+        interrupt = asyncio.create_task(self._changed.wait())
         try:
-            if request.wait_seconds > BUSY_WAIT_SECONDS:
+            if wait:
                 await asyncio.wait({post, interrupt}, return_when=asyncio.FIRST_COMPLETED)
                 if not post.done():
-                    # More may follow, and the answer may be on its way: it decides which comes first.
-                    await asyncio.wait({post}, timeout=COALESCE_SECONDS)
-                if not post.done():
-                    return None
+                    self._give_up(post)
+                    return _Outcome(answered=False)
             response = await post
+        except asyncio.CancelledError:
+            post.cancel()
+            raise
         finally:
-            for task in (post, interrupt):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            interrupt.cancel()
+        epoch = self._exchange.epoch
         outcome = self._exchange.response(request, response)
         if isinstance(outcome, Refused):
-            return outcome.reason
+            return _Outcome(problem=outcome.reason)
+        self._use.answered(told, response.use_seconds)
+        if response.epoch != epoch or response.observed_acknowledged == 0:
+            self._use.forget()  # this operator knows nothing of what another one was told
         self._metrics.epoch.set(self._exchange.epoch)
         self._accept(outcome)
-        if not request.observed and request.observed_base is not None and not self._changed.is_set():
-            self._wait = min(self._wait * 2, LONG_POLL_SECONDS)  # it is getting quiet
-        return None
+        return _Outcome()
 
-    def _next_wait(self) -> float:
-        if self._exchange.pending:  # the operator should take the news and answer, not hold them
-            self._wait = BUSY_WAIT_SECONDS
-        return self._wait
+    def _give_up(self, post: "asyncio.Task[SyncResponse]") -> None:
+        """Its answer counts for nothing: what it might bring, the next one brings as well. The operator ends it when
+        the next one arrives; that keeps its connection."""
+        self._given_up.append(post)
+        post.add_done_callback(self._ended)
+        asyncio.get_running_loop().call_later(GIVEN_UP_SECONDS, post.cancel)
+        if len(self._given_up) > MAX_GIVEN_UP:
+            self._given_up[0].cancel()
+
+    def _ended(self, post: "asyncio.Task[SyncResponse]") -> None:
+        self._given_up.remove(post)
+        if not post.cancelled():
+            post.exception()  # seen, and of no interest
 
     async def _post(self, request: SyncRequest) -> SyncResponse:
-        session = await self._open()
-        token = await asyncio.to_thread(_read_token, self._credentials / "token")
+        token, authority = await asyncio.to_thread(self._read_credentials)
+        session = await self._open(authority)
         async with session.post(
             self._url,
             data=request.model_dump_json(),
@@ -146,31 +181,34 @@ class ControlPlane:
                     raise ValueError(f"the operator's answer is larger than {MAX_RESPONSE_BYTES} bytes")
         return SyncResponse.model_validate_json(bytes(body))
 
-    async def _open(self) -> aiohttp.ClientSession:
+    def _read_credentials(self) -> tuple[str, tuple[int, int] | None]:
+        """Read at each use: the kubelet replaces the token before it expires, and the operator rotates its
+        authority."""
+        token = (self._credentials / "token").read_text().strip()
         if not self._url.startswith("https://"):
-            if self._session is None:
-                self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2))
+            return token, None
+        status = (self._credentials / "ca.crt").stat()
+        return token, (status.st_mtime_ns, status.st_ino)
+
+    async def _open(self, authority: tuple[int, int] | None) -> aiohttp.ClientSession:
+        # A changed authority means new connections; what is still under way on the old ones fails, and is repeated.
+        async with self._opening:
+            if self._session is None or authority != self._authority:
+                context = (
+                    await asyncio.to_thread(ssl.create_default_context, cafile=str(self._credentials / "ca.crt"))
+                    if authority is not None
+                    else True
+                )
+                await self._close()
+                connector = aiohttp.TCPConnector(limit=MAX_GIVEN_UP + 2, ssl=context)
+                self._session = aiohttp.ClientSession(connector=connector)
+                self._authority = authority
             return self._session
-        # The operator rotates its certificate authority: a changed file means a new connection.
-        file = self._credentials / "ca.crt"
-        status = await asyncio.to_thread(file.stat)
-        authority = (status.st_mtime_ns, status.st_ino)
-        if self._session is None or authority != self._authority:
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=str(file))
-            await self._close()
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2, ssl=context))
-            self._authority = authority
-        return self._session
 
     async def _close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def _read_token(path: Path) -> str:
-    """Read at each use: the kubelet replaces it before it expires."""
-    return path.read_text().strip()
 
 
 def _describe(error: Exception) -> str:

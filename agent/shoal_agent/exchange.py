@@ -6,11 +6,40 @@ agent ask for everything again. A response of an older epoch than one obeyed bef
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
-from shoal_api.messages import CopyIntent, ServerReport, SlotReport, SyncRequest, SyncResponse
+from shoal_api.messages import (
+    CopyIntent,
+    CopyPhase,
+    ModelUse,
+    ServerReport,
+    SlotReport,
+    SyncRequest,
+    SyncResponse,
+)
 
 MAX_GONE = 10_000
+
+
+class News(IntEnum):
+    """How soon the operator should hear of a change."""
+
+    NONE = 0
+    LATER = 1  # how far a copy is on its way: of interest, waited for by nobody
+    NOW = 2
+
+
+_ON_THE_WAY = frozenset({CopyPhase.WAITING, CopyPhase.PULLING, CopyPhase.LOADING, CopyPhase.UNLOADING})
+
+
+def _news(before: SlotReport | None, report: SlotReport) -> News:
+    if before == report:
+        return News.NONE
+    served, failure = (before.serving, before.failure) if before is not None else (None, None)
+    same = report.serving == served and report.failure == failure
+    return News.LATER if same and report.phase in _ON_THE_WAY else News.NOW
 
 
 class Observed:
@@ -22,26 +51,27 @@ class Observed:
         self._reports: OrderedDict[str, tuple[int, SlotReport]] = OrderedDict()
         self._gone: OrderedDict[str, int] = OrderedDict()
 
-    def put(self, report: SlotReport) -> bool:
-        """Note a report; False when nothing changed."""
+    def put(self, report: SlotReport) -> News:
+        """Note a report."""
         held = self._reports.get(report.name)
-        if held is not None and held[1] == report:
-            return False
+        news = _news(held[1] if held is not None else None, report)
+        if news is News.NONE:
+            return news
         self.version += 1
         self._gone.pop(report.name, None)
         self._reports[report.name] = (self.version, report)
         self._reports.move_to_end(report.name)
-        return True
+        return news
 
-    def drop(self, name: str) -> bool:
-        """Note that a slot is gone; False when there was none."""
+    def drop(self, name: str) -> News:
+        """Note that a slot is gone."""
         if self._reports.pop(name, None) is None:
-            return False
+            return News.NONE
         self.version += 1
         self._gone[name] = self.version
         if len(self._gone) > MAX_GONE:
             _, self._floor = self._gone.popitem(last=False)
-        return True
+        return News.NOW
 
     def has(self, version: int) -> bool:
         """Whether a delta can start from that version."""
@@ -107,7 +137,9 @@ class Exchange:
         """Something was observed that the operator has not acknowledged."""
         return self._acknowledged != self.observed.version
 
-    def request(self, server: ServerReport, draining: bool, wait_seconds: float) -> SyncRequest:
+    def request(
+        self, server: ServerReport, draining: bool, wait_seconds: float, use: Sequence[ModelUse] = ()
+    ) -> SyncRequest:
         """The next request; a delta where the operator can take one."""
         base = self._acknowledged
         if base is not None and self.observed.has(base):
@@ -126,6 +158,7 @@ class Exchange:
             observed_base=base,
             observed=observed,
             observed_gone=gone,
+            use=list(use),
             desired_version=self.desired_version,
             wait_seconds=wait_seconds,
         )

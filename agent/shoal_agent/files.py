@@ -6,36 +6,50 @@ A staged copy holds its artifact in the cache once, from the pull that made it u
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
-from shoal_api.messages import CopyIntent
+from shoal_api.messages import Action, CopyIntent
 
 from .cache import Cache
 from .slots import Slot, Staged
 from .staging import Found, Staging
+
+DELETING_THREADS: Final = 2
 
 Prepare = Callable[[Path, str, str], None]
 """Writes the server's own settings into a copy's folder: (folder, model's name, framework)."""
 
 
 class Files:
-    """``pull`` blocks and is for a thread; the rest is for the event loop."""
+    """``pull`` and ``look`` block and are for a thread; the rest is for the event loop."""
 
     def __init__(self, cache: Cache, staging: Staging, prepare: Prepare) -> None:
         self._cache = cache
         self.staging = staging
         self._prepare = prepare
         self._holding: set[str] = set()  # folders of the copies that hold their artifact
+        # Their own threads: ten thousand deletions at once must not stand before a load's few file operations.
+        self._deleting = ThreadPoolExecutor(DELETING_THREADS, thread_name_prefix="delete")
 
     def start(self, taken: Iterable[Slot], surplus: Iterable[Staged]) -> None:
-        """Hold what the slots need, delete everything else."""
+        """Hold what the slots need, delete other copies; their artifacts are kept as any that nobody holds."""
         for slot in taken:
             for copy in slot.copies():
                 self._cache.hold(copy.artifact)
                 self._holding.add(copy.folder)
         for copy in surplus:
-            self.staging.delete(copy)
-        self._cache.sweep()
+            self._deleting.submit(self.staging.delete, copy)
+        self._deleting.submit(self._cache.trim)
+
+    def close(self) -> None:
+        """Delete nothing more: the next start finds what is left. Blocks until what has begun is done."""
+        self._deleting.shutdown(cancel_futures=True)
+
+    def look(self, intent: CopyIntent) -> int:
+        """Bytes of the intent's artifact as listed in its storage. Raises StorageError, StorageUriError."""
+        return self._cache.look(intent.storage_uri)
 
     def pull(self, intent: CopyIntent, held: Staged | None, cancelled: threading.Event) -> tuple[Staged, int]:
         """The intent's copy, staged, and the bytes fetched for it; ``held`` itself when its content is still the same.
@@ -55,22 +69,27 @@ class Files:
             self._cache.release(key)
             raise
         self._holding.add(copy.folder)
+        self._deleting.submit(self._cache.trim)  # later, and not before the load
         return copy, pulled.fetched_bytes
 
     async def delete(self, copy: Staged) -> None:
-        """Delete a copy, and its artifact if no other copy holds it. Once per copy, whoever asks."""
+        """Delete a copy and let go of its artifact. Once per copy, whoever asks."""
         if copy.folder not in self._holding:
             return
         self._holding.discard(copy.folder)
-        await asyncio.to_thread(self.staging.delete, copy)
-        await asyncio.to_thread(self._cache.release, copy.artifact)
+        await asyncio.get_running_loop().run_in_executor(self._deleting, self._delete, copy)
+
+    def _delete(self, copy: Staged) -> None:
+        self.staging.delete(copy)
+        self._cache.release(copy.artifact)
 
 
 def take_up(found: Iterable[Found]) -> tuple[list[Slot], list[Staged]]:
     """The slots that an agent finds on disk at its start, and copies that are of no use. Pure.
 
     What served is to be restored; what never did is compared with the storage before it is loaded; what was loading
-    when the agent ended may have taken the server down.
+    when the agent ended may have taken the server down. A copy is staged with the intent of that time: one that was to
+    be pulled only, and was loaded since, is to be loaded.
     """
     by_name: dict[str, list[Found]] = {}
     for item in found:
@@ -87,7 +106,7 @@ def take_up(found: Iterable[Found]) -> tuple[list[Slot], list[Staged]]:
         taken.append(
             Slot(
                 name=name,
-                intent=newest.intent,
+                intent=newest.intent if newest is fresh and crashes is None else _to_load(newest.intent),
                 current=served.copy if served else None,
                 upcoming=fresh.copy if fresh else None,
                 linked=any(item.linked for item in items),
@@ -97,3 +116,7 @@ def take_up(found: Iterable[Found]) -> tuple[list[Slot], list[Staged]]:
             )
         )
     return taken, surplus
+
+
+def _to_load(intent: CopyIntent) -> CopyIntent:
+    return intent.model_copy(update={"action": Action.LOAD})

@@ -39,6 +39,8 @@ class Settings:
     max_disk_bytes: int
     concurrent_pulls: int
     concurrent_loads: int
+    concurrent_stats: int
+    unload_wait: float
     drain_timeout: float
     retry: Backoff
     log_level: str
@@ -67,6 +69,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         max_disk_bytes=reader.whole("SHOAL_MAX_DISK_BYTES", 0, least=0),
         concurrent_pulls=reader.whole("SHOAL_CONCURRENT_PULLS", 8),
         concurrent_loads=reader.whole("SHOAL_CONCURRENT_LOADS", 4),
+        concurrent_stats=reader.whole("SHOAL_CONCURRENT_STATS", 8),
+        unload_wait=reader.number("SHOAL_UNLOAD_WAIT_SECONDS", 30.0),
         drain_timeout=reader.number("SHOAL_DRAIN_TIMEOUT_SECONDS", 3600.0),
         retry=Backoff(
             initial=reader.number("SHOAL_RETRY_INITIAL_SECONDS", 5.0),

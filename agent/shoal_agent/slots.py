@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from shoal_api.messages import (
     MAX_MESSAGE_LENGTH,
+    Action,
     CopyFailure,
     CopyIntent,
     CopyPhase,
@@ -22,12 +23,18 @@ from .retries import Backoff
 MODEL_SERVER_CRASHED = "ModelServerCrashed"
 MAX_CRASHES = 3
 """How often a copy may take the server down while it alone is loading, before it is left until its artifact changes."""
+FRESH_SECONDS = 300.0
+"""How long a pulled copy may wait for its load without being compared with its storage again."""
+SOON_SECONDS = 1.0
+"""What is wanted more urgently than before waits no longer than this for the storage."""
+_RANK = {Action.STAT: 0, Action.PULL: 1, Action.LOAD: 2}
 
 
 class Doing(StrEnum):
     """What is under way for a slot; at most one thing."""
 
     NOTHING = "Nothing"
+    LOOKING = "Looking"  # for the artifact in its storage
     PULLING = "Pulling"
     LOADING = "Loading"
     UNLOADING = "Unloading"
@@ -47,7 +54,9 @@ class Staged:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """``not_before``: seconds since the epoch before which nothing is attempted. ``checked``: ``upcoming`` was
-    compared with the storage since its last failed load. ``suspect``: it was loading when the server went down."""
+    compared with the storage since its last failed load, last at ``checked_at``. ``listed``: bytes of the wanted
+    artifact as its storage lists them, once it was looked for. ``suspect``: it was loading when the server went down.
+    """
 
     name: str
     intent: CopyIntent | None = None
@@ -55,6 +64,8 @@ class Slot:
     live: bool = False
     upcoming: Staged | None = None
     checked: bool = False
+    checked_at: float = 0.0
+    listed: int | None = None
     doing: Doing = Doing.NOTHING
     loading: Staged | None = None
     failure: CopyFailure | None = None
@@ -76,6 +87,22 @@ class Slot:
         )
 
     @property
+    def satisfied(self) -> bool:
+        """No more is wanted for now: it answers, or what the action asks for is done."""
+        if self.intent is None or self.settled:
+            return self.settled
+        pulled = self.upcoming is not None and self.checked
+        # A copy that served is whole on disk; that it is not live says that its memory may be another's.
+        served = self.current is not None and self.current.copy_id == self.intent.copy_id
+        match self.intent.action:
+            case Action.STAT:
+                return self.listed is not None or pulled or served
+            case Action.PULL:
+                return (pulled and not self.condemned) or served
+            case _:
+                return False
+
+    @property
     def condemned(self) -> bool:
         """Loading this artifact took the server down too often."""
         return (
@@ -89,14 +116,28 @@ class Slot:
         return tuple(copy for copy in (self.current, self.upcoming, self.loading) if copy is not None)
 
 
-def want(slot: Slot, intent: CopyIntent | None) -> Slot:
+def want(slot: Slot, intent: CopyIntent | None, now: float) -> Slot:
     """A changed intent starts with a clean sheet: the failures of the former one say nothing about it."""
     if intent is not None and slot.intent is not None and intent.copy_id == slot.intent.copy_id:
+        if _RANK[intent.action] > _RANK[slot.intent.action]:
+            slot = _more_wanted(slot, slot.intent.action, now)
         return replace(slot, intent=intent)
-    slot = replace(slot, intent=intent, failure=None, not_before=0.0, crashes=0, crashed_artifact="")
+    slot = replace(slot, intent=intent, failure=None, not_before=0.0, crashes=0, crashed_artifact="", listed=None)
     # A copy that another intent left behind is of no use; a suspect one stays suspect only as itself.
     if slot.upcoming is not None and (intent is None or slot.upcoming.copy_id != intent.copy_id):
         slot = replace(slot, upcoming=None, checked=False, suspect=False)
+    return slot
+
+
+def _more_wanted(slot: Slot, before: Action, now: float) -> Slot:
+    """A request may wait for it now: whatever the storage said before, it is asked again at once, or soon."""
+    if slot.failure is not None and slot.failure.stage is FailureStage.STORAGE:
+        if before is Action.STAT:
+            slot = replace(slot, failure=None, not_before=0.0)
+        else:
+            slot = replace(slot, not_before=min(slot.not_before, now + SOON_SECONDS))
+    if slot.checked and not 0 <= now - slot.checked_at <= FRESH_SECONDS:
+        slot = replace(slot, checked=False)
     return slot
 
 
@@ -108,7 +149,15 @@ def end(slot: Slot) -> Slot:
     return replace(slot, doing=Doing.NOTHING, loading=None)
 
 
-def pulled(slot: Slot, copy: Staged) -> Slot:
+def found(slot: Slot, size: int) -> Slot:
+    """The wanted artifact is in its storage; ``size`` in bytes as listed."""
+    slot = replace(end(slot), listed=size)
+    if slot.failure is not None and slot.failure.stage is FailureStage.STORAGE:
+        slot = replace(slot, failure=None, not_before=0.0)
+    return slot
+
+
+def pulled(slot: Slot, copy: Staged, now: float) -> Slot:
     """The copy is on disk. It counts only if it is still wanted."""
     slot = end(slot)
     if slot.intent is None or slot.intent.copy_id != copy.copy_id:
@@ -118,6 +167,7 @@ def pulled(slot: Slot, copy: Staged) -> Slot:
         slot,
         upcoming=copy,
         checked=True,
+        checked_at=now,
         crashes=0 if changed else slot.crashes,
         crashed_artifact="" if changed else slot.crashed_artifact,
     )
@@ -149,7 +199,7 @@ def seen(slot: Slot, folder: str) -> Slot:
     if slot.current is not None and slot.current.folder == folder:
         return replace(slot, live=True, foreign="")
     if slot.upcoming is not None and slot.upcoming.folder == folder:
-        if slot.doing is Doing.PULLING:
+        if slot.doing in (Doing.PULLING, Doing.LOOKING):
             return slot  # it is being compared with the storage; seen again at the next look
         return loaded(slot, slot.upcoming)  # a load that was given up after its time limit
     return replace(slot, live=False, foreign=folder)
@@ -246,13 +296,14 @@ def _failure(stage: FailureStage, reason: str, message: str, attempts: int, retr
 def report(slot: Slot) -> SlotReport:
     """What the operator is told."""
     target = slot.intent.copy_id if slot.intent is not None else None
-    size = next((copy.size for copy in reversed(slot.copies()) if copy.copy_id == target), None)
+    size = next((copy.size for copy in reversed(slot.copies()) if copy.copy_id == target), slot.listed)
     return SlotReport(
         name=slot.name,
         serving=_serving(slot),
         target=target,
         phase=_phase(slot),
-        failure=None if slot.settled else slot.failure,
+        action=slot.intent.action if slot.intent is not None else Action.LOAD,
+        failure=None if slot.satisfied else slot.failure,
         artifact_bytes=size,
     )
 
@@ -272,4 +323,6 @@ def _phase(slot: Slot) -> CopyPhase:
         return CopyPhase.PULLING
     if slot.doing is Doing.LOADING:
         return CopyPhase.LOADING
+    if slot.satisfied:
+        return CopyPhase.SEEN if slot.intent.action is Action.STAT else CopyPhase.PULLED
     return CopyPhase.WAITING

@@ -3,9 +3,16 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from shoal_api.messages import CopyIntent
+from shoal_api.messages import Action, CopyIntent
 
 from .slots import Doing, Slot, Staged
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """See whether the wanted artifact is in its storage, and how large it is there."""
+
+    intent: CopyIntent
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +62,33 @@ class Rest:
     """Nothing to do until something changes."""
 
 
-Step = Pull | Load | LookAgain | Unload | Remove | Forget | WaitUntil | Rest
+Step = Look | Pull | Load | LookAgain | Unload | Remove | Forget | WaitUntil | Rest
 REST = Rest()
 
 
 def next_step(slot: Slot, server_ready: bool, now: float) -> Step:
     """The step that brings the slot closer to its intent. O(1); called whenever something about the slot changed."""
-    if slot.doing is not Doing.NOTHING or slot.settled:
+    if slot.doing is not Doing.NOTHING:
         return REST
     waits = WaitUntil(slot.not_before) if now < slot.not_before else None
     if slot.intent is None:
         return waits or _towards_nothing(slot, server_ready)
-    if slot.current is not None and not slot.live:
+    lost = slot.current if not slot.live else None
+    if lost is not None and server_ready and lost.copy_id != slot.intent.copy_id:
         # After a restart of the server: first what served before, whatever else is wanted.
-        is_wanted = slot.current.copy_id == slot.intent.copy_id
-        if server_ready and not (waits and is_wanted):
-            return Load(slot.current, trial=slot.suspect)
-        if is_wanted:
-            return waits or REST
-    return waits or _towards_intent(slot, slot.intent, server_ready)
+        return Load(lost, trial=slot.suspect)
+    if slot.satisfied:
+        return REST
+    if waits is not None:
+        return waits
+    if lost is not None and lost.copy_id == slot.intent.copy_id:
+        return Load(lost, trial=slot.suspect) if server_ready else REST
+    return _towards_intent(slot, slot.intent, server_ready)
 
 
 def _towards_intent(slot: Slot, intent: CopyIntent, server_ready: bool) -> Step:
+    if intent.action is Action.STAT:
+        return Look(intent)
     if slot.upcoming is None or not slot.checked:
         return Pull(intent)
     if slot.condemned:

@@ -17,7 +17,7 @@ from shoal_api.messages import CopyIntent, FailureStage
 from shoal_api.storage_uri import StorageUriError
 
 from . import logs, slots, sync
-from .exchange import Accepted, Observed
+from .exchange import Accepted, News, Observed
 from .files import Files, take_up
 from .lanes import Lane, Lanes
 from .metrics import Metrics
@@ -36,12 +36,21 @@ from .storage import Cancelled, StorageError
 
 AGENT_ERROR: Final = "AgentError"
 CONCURRENT_CLEANING: Final = 4
+CONCURRENT_UNLOADING: Final = 4
+MAX_UNLOADING: Final = 256
+"""With those that wait for their last requests, which cost nothing."""
+IN_FLIGHT_SECONDS: Final = 0.02
+"""How often the requests in flight are counted while an unload waits for them."""
 SETTLE_SECONDS: Final = 10.0
 """After a load's connection broke: how long to wait for the watch to say whether the process ended."""
 
 
 class Worker:
-    """``changed`` is called when there is something new to tell the operator."""
+    """``changed`` is called when there is something new to tell the operator, with how soon.
+
+    ``in_flight`` blocks: the requests of one model that the server is answering now. An unload waits until there are
+    none, at most ``unload_wait`` seconds.
+    """
 
     def __init__(
         self,
@@ -50,10 +59,13 @@ class Worker:
         server: ModelServer,
         observed: Observed,
         metrics: Metrics,
-        changed: Callable[[], None],
+        changed: Callable[[News], None],
         backoff: Backoff,
         concurrent_pulls: int,
         concurrent_loads: int,
+        concurrent_stats: int,
+        in_flight: Callable[[str], int],
+        unload_wait: float,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -61,13 +73,18 @@ class Worker:
         self._files, self._server = files, server
         self._observed, self._metrics, self._changed = observed, metrics, changed
         self._backoff, self._clock, self._chance = backoff, clock, chance
+        self._in_flight, self._unload_wait = in_flight, unload_wait
         self._pool = ThreadPoolExecutor(concurrent_pulls, thread_name_prefix="pull")
+        self._looking = ThreadPoolExecutor(concurrent_stats, thread_name_prefix="look")
+        self._unloading = asyncio.Semaphore(CONCURRENT_UNLOADING)
         self._lanes = Lanes(
             {
                 Lane.PULL: concurrent_pulls,
                 Lane.LOAD: concurrent_loads,
                 Lane.TRIAL: 1,
+                Lane.UNLOAD: MAX_UNLOADING,
                 Lane.CLEAN: CONCURRENT_CLEANING,
+                Lane.STAT: concurrent_stats,
             }
         )
         self._server_ready = False
@@ -142,8 +159,8 @@ class Worker:
                 self._put(replace(slot, live=False, foreign=""))
 
     def _at_rest(self, slot: Slot, mark: int) -> bool:
-        # A pull changes nothing about the server.
-        return slot.doing in (Doing.NOTHING, Doing.PULLING) and self._touched.get(slot.name, 0) <= mark
+        # Neither looking nor pulling changes anything about the server.
+        return slot.doing in (Doing.NOTHING, Doing.LOOKING, Doing.PULLING) and self._touched.get(slot.name, 0) <= mark
 
     def retry_storage(self) -> None:
         """The storage Secrets changed: what failed for want of them is tried at once."""
@@ -165,17 +182,25 @@ class Worker:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._end_threads)
+
+    def _end_threads(self) -> None:
+        for pool in (self._pool, self._looking):
+            pool.shutdown(cancel_futures=True)
+        self._files.close()
 
     # The slots.
 
     def _want(self, name: str, intent: CopyIntent | None) -> None:
         slot = self.slots.get(name) or Slot(name=name)
-        wanted = slots.want(slot, intent)
-        if slot.doing is Doing.PULLING and (
-            intent is None or slot.intent is None or intent.copy_id != slot.intent.copy_id
-        ):
+        wanted = slots.want(slot, intent, self._clock())
+        another = intent is None or slot.intent is None or intent.copy_id != slot.intent.copy_id
+        if slot.doing is Doing.PULLING and another:
             self._cancels[name].set()
+        if slot.doing is Doing.LOOKING and (another or slot.intent != intent) and name in self._tasks:
+            # The answer is no longer asked for; the thread that may hang in it is left to its time limit.
+            self._tasks[name].cancel()
+            wanted = slots.end(wanted)
         self._put(wanted)
 
     def _put(self, slot: Slot) -> None:
@@ -187,9 +212,12 @@ class Worker:
                 if copy.folder not in kept:
                     kept.add(copy.folder)
                     self._discard(copy)
-        if self._observed.put(slots.report(slot)):
-            self._changed()
+        self._tell(self._observed.put(slots.report(slot)))
         self._poke(slot.name)
+
+    def _tell(self, news: News) -> None:
+        if news is not News.NONE:
+            self._changed(news)
 
     def _discard(self, copy: Staged) -> None:
         self._chore(self._files.delete(copy))
@@ -225,8 +253,7 @@ class Worker:
                 self._lanes.leave(name)
                 del self.slots[name]
                 self._touched.pop(name, None)
-                if self._observed.drop(name):
-                    self._changed()
+                self._tell(self._observed.drop(name))
             case step:
                 if (lane := _lane(step)) is not None:
                     self._lanes.put(name, lane)
@@ -250,6 +277,8 @@ class Worker:
 
     def _begin(self, slot: Slot, step: sync.Step) -> None:
         match step:
+            case sync.Look():
+                self._put(slots.begin(slot, Doing.LOOKING))
             case sync.Pull():
                 self._cancels[slot.name] = threading.Event()
                 self._put(slots.begin(slot, Doing.PULLING))
@@ -263,6 +292,8 @@ class Worker:
     async def _run(self, name: str, lane: Lane, step: sync.Step) -> None:
         try:
             match step:
+                case sync.Look(intent):
+                    await self._look(intent)
                 case sync.Pull(intent):
                     await self._pull(intent)
                 case sync.Load(copy, trial):
@@ -280,7 +311,7 @@ class Worker:
         self._tasks.pop(name, None)
         self._cancels.pop(name, None)
         self._lanes.done(lane)
-        if lane is not Lane.PULL:
+        if lane not in (Lane.PULL, Lane.STAT):
             self._operations += 1
             self._touched[name] = self._operations
         self._poke(name)
@@ -301,6 +332,16 @@ class Worker:
         self._put(slot)
 
     # The steps. Each ends by putting the slot into its next state.
+
+    async def _look(self, intent: CopyIntent) -> None:
+        try:
+            size = await asyncio.get_running_loop().run_in_executor(self._looking, self._files.look, intent)
+        except (StorageError, StorageUriError) as error:
+            self._metrics.stats.labels("failed").inc()
+            self._fail(intent.name, FailureStage.STORAGE, error.reason, error.message)
+            return
+        self._metrics.stats.labels("found").inc()
+        self._put(slots.found(self.slots[intent.name], size))
 
     async def _pull(self, intent: CopyIntent) -> None:
         name = intent.name
@@ -328,7 +369,7 @@ class Worker:
         self._metrics.pulled_bytes.inc(fetched)
         self._metrics.pull_seconds.observe(time.monotonic() - started)
         logs.info("model pulled", model=name, copy=copy.copy_id, bytes=copy.size, fetched=fetched)
-        slot = slots.pulled(self.slots[name], copy)
+        slot = slots.pulled(self.slots[name], copy, self._clock())
         if slot.upcoming is not copy and copy is not held:
             self._discard(copy)
         self._put(slot)
@@ -362,9 +403,14 @@ class Worker:
         self._fail(name, FailureStage.LOAD, reason, message)
 
     async def _unload(self, name: str) -> None:
+        started = time.monotonic()
+        if not await self._quiet(name):
+            self._put(slots.end(self.slots[name]))  # it is wanted again, and still there
+            return
         reason, message = MODEL_UNLOAD_FAILED, "The model server still lists the model after its unload."
         try:
-            await self._server.unload(name)
+            async with self._unloading:
+                await self._server.unload(name)
         except ServerError as error:
             reason, message = error.reason, error.message
         except ServerGone as error:
@@ -375,10 +421,23 @@ class Worker:
         except (ServerError, ServerGone) as error:
             gone, message = False, f"{message} Afterwards: {error}"
         if gone:
+            self._metrics.unload_seconds.observe(time.monotonic() - started)
             logs.info("model unloaded", model=name)
             self._put(slots.unloaded(self.slots[name]))
         else:
             self._fail(name, FailureStage.LOAD, reason, message)
+
+    async def _quiet(self, name: str) -> bool:
+        """Wait until no request of the model is in flight, or the time for that is over. False: it is wanted again."""
+        end = time.monotonic() + self._unload_wait
+        while (count := await asyncio.to_thread(self._in_flight, name)) > 0:
+            if self.slots[name].intent is not None:
+                return False
+            if time.monotonic() > end:
+                logs.warning("unloading while requests are in flight", model=name, requests=count)
+                break
+            await asyncio.sleep(IN_FLIGHT_SECONDS)
+        return self.slots[name].intent is None
 
     async def _remove(self, name: str) -> None:
         copies = self.slots[name].copies()
@@ -393,11 +452,15 @@ class Worker:
 
 def _lane(step: sync.Step) -> Lane | None:
     match step:
+        case sync.Look():
+            return Lane.STAT
         case sync.Pull():
             return Lane.PULL
         case sync.Load(_, trial):
             return Lane.TRIAL if trial else Lane.LOAD
-        case sync.Unload() | sync.Remove():
+        case sync.Unload():
+            return Lane.UNLOAD
+        case sync.Remove():
             return Lane.CLEAN
         case _:
             return None

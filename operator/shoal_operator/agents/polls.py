@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 HUNG_UP_SECONDS = 5.0
 SILENT_SECONDS = 15.0
 MAX_AGENTS = 5_000
-REQUESTS_PER_SECOND = 20.0
-REQUESTS_BURST = 60.0
+REQUESTS_PER_SECOND = 40.0
+REQUESTS_BURST = 100.0
 
 Lost = Callable[[str, str], None]
 """Called with (pod UID, session)."""

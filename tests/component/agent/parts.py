@@ -21,6 +21,7 @@ from aiohttp import web
 from botocore.config import Config
 from shoal_api.messages import (
     CopyIntent,
+    ModelUse,
     SlotReport,
     SyncRequest,
     SyncResponse,
@@ -204,8 +205,11 @@ class Operator:
         self.draining = False
         self.drained = False
         self.silent = False
+        self.use_seconds = 10.0
+        self.use: dict[str, ModelUse] = {}
         self._session = ""
         self._observed_version = 0
+        self._polls = 0
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
 
@@ -249,6 +253,9 @@ class Operator:
         self.requests.append(message)
         acknowledged = self._observe(message)
         self.draining = message.draining
+        self._polls += 1
+        poll = self._polls
+        await self.wake()  # a poll that is still held ends now
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(message.wait_seconds), self._changed:
                 await self._changed.wait_for(
@@ -257,8 +264,13 @@ class Operator:
                         or message.epoch != self.epoch
                         or (message.draining and self.drained)
                         or acknowledged == 0
+                        or poll != self._polls
                     )
                 )
+        if poll != self._polls:
+            return web.json_response(
+                text=SyncResponse(epoch=self.epoch, observed_acknowledged=acknowledged).model_dump_json()
+            )
         return web.json_response(text=self._answer(message, acknowledged).model_dump_json())
 
     def _observe(self, message: SyncRequest) -> int:
@@ -266,6 +278,7 @@ class Operator:
             self.slots = {}
         elif message.session != self._session or message.observed_base > self._observed_version:
             return 0
+        self.use.update({use.name: use for use in message.use})
         for report in message.observed:
             self.slots[report.name] = report
         for name in message.observed_gone:
@@ -278,6 +291,7 @@ class Operator:
             "epoch": self.epoch,
             "observed_acknowledged": acknowledged,
             "drained": message.draining and self.drained,
+            "use_seconds": self.use_seconds,
         }
         if self.silent or message.desired_version == self.version:
             return SyncResponse(**base)
@@ -348,6 +362,7 @@ class Pod:
                 "SHOAL_RETRY_INITIAL_SECONDS": "0.5",
                 "SHOAL_RETRY_MAX_SECONDS": "2",
                 "SHOAL_DRAIN_TIMEOUT_SECONDS": "5",
+                "SHOAL_MAX_DISK_BYTES": str(10 * 1024**3),
             },
             folder / "agent.log",
         )

@@ -191,13 +191,18 @@ async def test_v1_answers_errors_in_kserves_shape(shared_pod: Pod) -> None:
     assert "shape" in listed["models"]
 
 
-async def test_nothing_is_left_on_disk_when_everything_is_deleted(shared_pod: Pod) -> None:
+async def test_only_kept_artifacts_are_left_on_disk_when_everything_is_deleted(shared_pod: Pod) -> None:
     pod = shared_pod
     await pod.operator.drop(*pod.operator.desired)
     await eventually(lambda: not pod.operator.slots, 30, pod.story)
     await eventually(
-        lambda: not [*(pod.models / "cache").iterdir(), *(pod.models / "copies").iterdir()],
+        lambda: not list((pod.models / "copies").iterdir()),
         10,
         lambda: list(pod.models.rglob("*"))[:20],
     )
     assert not list((pod.models / "slots").iterdir())
+    kept = list((pod.models / "cache").iterdir())
+    assert kept
+    assert all((entry / "manifest.json").exists() for entry in kept)
+    _, metrics = await pod.ask("GET", f"http://{HOST}:{pod.agent_port}/metrics")
+    assert f'shoal_agent_cache_artifacts{{state="kept"}} {len(kept)}.0' in metrics

@@ -30,6 +30,14 @@ def lose(slot: Slot, alone: bool = True, now: float = 0.0) -> Slot:
     return slots.server_lost(slot, alone, now=now, backoff=BACKOFF, chance=0)
 
 
+def want(slot: Slot, wanted: CopyIntent | None, now: float = 0.0) -> Slot:
+    return slots.want(slot, wanted, now)
+
+
+def pulled(slot: Slot, copy: Staged, now: float = 0.0) -> Slot:
+    return slots.pulled(slot, copy, now)
+
+
 def load(slot: Slot) -> Slot:
     step = sync.next_step(slot, True, 1e12)
     assert isinstance(step, sync.Load), step
@@ -37,13 +45,13 @@ def load(slot: Slot) -> Slot:
 
 
 def test_the_way_of_a_model() -> None:
-    slot = slots.want(Slot("m"), WANT_NEW)
+    slot = want(Slot("m"), WANT_NEW)
     assert slots.report(slot).phase is CopyPhase.WAITING
     assert sync.next_step(slot, False, 0) == sync.Pull(WANT_NEW)
     slot = slots.begin(slot, Doing.PULLING)
     assert slots.report(slot).phase is CopyPhase.PULLING
     assert sync.next_step(slot, True, 0) == sync.REST
-    slot = slots.pulled(slot, NEW)
+    slot = pulled(slot, NEW)
     assert sync.next_step(slot, False, 0) == sync.REST
     slot = load(slot)
     assert slots.report(slot).phase is CopyPhase.LOADING
@@ -51,7 +59,7 @@ def test_the_way_of_a_model() -> None:
     told = slots.report(slot)
     assert (told.phase, told.serving, told.target, told.artifact_bytes) == (CopyPhase.LOADED, "uid.new", "uid.new", 20)
     assert sync.next_step(slot, True, 0) == sync.REST
-    slot = slots.want(slot, None)
+    slot = want(slot, None)
     assert slots.report(slot).phase is CopyPhase.UNLOADING
     assert sync.next_step(slot, True, 0) == sync.Unload()
     slot = slots.unloaded(slot)
@@ -60,9 +68,9 @@ def test_the_way_of_a_model() -> None:
 
 
 def test_the_old_copy_serves_until_the_new_one_has_loaded() -> None:
-    slot = slots.want(SERVING, WANT_NEW)
+    slot = want(SERVING, WANT_NEW)
     assert slots.report(slot).serving == "uid.old"
-    slot = load(slots.pulled(slots.begin(slot, Doing.PULLING), NEW))
+    slot = load(pulled(slots.begin(slot, Doing.PULLING), NEW))
     assert slots.report(slot).serving == "uid.old"
     broken = fail(slot)
     assert slots.report(broken).serving == "uid.old"
@@ -94,20 +102,20 @@ def test_failures_wait_longer_each_time_and_a_new_intent_starts_afresh() -> None
         waits.append(slot.not_before)
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     assert slots.report(slot).failure.attempts == 9  # type: ignore[union-attr]
-    fresh = slots.want(slot, WANT_OLD)
+    fresh = want(slot, WANT_OLD)
     assert (fresh.failure, fresh.not_before) == (None, 0)
-    assert slots.want(slot, WANT_NEW.model_copy(update={"memory_bytes": 1})).failure is not None
+    assert want(slot, WANT_NEW.model_copy(update={"memory_bytes": 1})).failure is not None
 
 
 def test_a_pull_that_is_no_longer_wanted_counts_for_nothing() -> None:
-    slot = slots.want(slots.begin(Slot("m", WANT_NEW), Doing.PULLING), WANT_OLD)
-    slot = slots.pulled(slot, NEW)
+    slot = want(slots.begin(Slot("m", WANT_NEW), Doing.PULLING), WANT_OLD)
+    slot = pulled(slot, NEW)
     assert slot.upcoming is None
     assert sync.next_step(slot, True, 0) == sync.Pull(WANT_OLD)
 
 
 def test_a_copy_stays_on_disk_while_it_is_loading_even_if_unwanted() -> None:
-    slot = slots.want(load(Slot("m", WANT_NEW, upcoming=NEW, checked=True)), WANT_OLD)
+    slot = want(load(Slot("m", WANT_NEW, upcoming=NEW, checked=True)), WANT_OLD)
     assert slot.copies() == (NEW,)
     slot = slots.loaded(slot, NEW)
     assert slots.report(slot).serving == "uid.new"
@@ -115,15 +123,15 @@ def test_a_copy_stays_on_disk_while_it_is_loading_even_if_unwanted() -> None:
 
 
 def test_a_name_used_again_while_it_is_unloaded() -> None:
-    slot = slots.begin(slots.want(SERVING, None), Doing.UNLOADING)
-    slot = slots.unloaded(slots.want(slot, WANT_NEW))
+    slot = slots.begin(want(SERVING, None), Doing.UNLOADING)
+    slot = slots.unloaded(want(slot, WANT_NEW))
     assert sync.next_step(slot, True, 0) == sync.Load(OLD, trial=False)  # the old one, until the new one is there
-    gone = slots.removed(slots.want(slots.begin(slots.want(slot, None), Doing.REMOVING), WANT_NEW))
+    gone = slots.removed(want(slots.begin(want(slot, None), Doing.REMOVING), WANT_NEW))
     assert sync.next_step(gone, True, 0) == sync.Pull(WANT_NEW)
 
 
 def test_what_cannot_be_unloaded_is_tried_again_later() -> None:
-    slot = fail(slots.begin(slots.want(SERVING, None), Doing.UNLOADING), now=10)
+    slot = fail(slots.begin(want(SERVING, None), Doing.UNLOADING), now=10)
     assert sync.next_step(slot, True, 11) == sync.WaitUntil(15)
     assert sync.next_step(slot, True, 15) == sync.Unload()
 
@@ -154,14 +162,14 @@ def test_a_copy_that_ends_the_server_alone_is_given_up_until_its_content_changes
         assert (failure.reason, failure.attempts) == ("ModelServerCrashed", crashes)
         assert (failure.retry_at is None) == (crashes == 3)
         assert sync.next_step(slot, True, 1e9) == sync.Pull(WANT_NEW)
-        slot = slots.pulled(slots.begin(slot, Doing.PULLING), NEW)
+        slot = pulled(slots.begin(slot, Doing.PULLING), NEW)
     assert sync.next_step(slot, True, 1e9) == sync.LookAgain()
     later = slots.condemn_again(slot, 1e9, BACKOFF, 0)
     assert sync.next_step(later, True, 1e9) == sync.WaitUntil(1e9 + 300)
     assert sync.next_step(later, True, 2e9) == sync.Pull(WANT_NEW)
-    mended = slots.pulled(slots.begin(later, Doing.PULLING), replace(NEW, artifact="mended", folder="f2"))
+    mended = pulled(slots.begin(later, Doing.PULLING), replace(NEW, artifact="mended", folder="f2"))
     assert isinstance(sync.next_step(mended, True, 2e9), sync.Load)
-    assert slots.want(slot, WANT_OLD).crashes == 0
+    assert want(slot, WANT_OLD).crashes == 0
 
 
 def test_a_served_copy_that_now_ends_the_server_is_proved_anew() -> None:
@@ -196,26 +204,63 @@ def test_long_messages_are_cut_to_the_protocols_length() -> None:
     assert len(slot.failure.message) == 1024
 
 
+def lanes(**limits: int) -> Lanes:
+    return Lanes({lane: limits.get(lane.name.lower(), 1) for lane in Lane})
+
+
 def test_lanes_are_bounded_fair_and_hold_trials_back() -> None:
-    lanes = Lanes({Lane.PULL: 1, Lane.LOAD: 2, Lane.TRIAL: 1, Lane.CLEAN: 1})
+    made = lanes(load=2)
     for name in ("a", "b", "c", "d"):
-        lanes.put(name, Lane.LOAD)
-    lanes.put("a", Lane.LOAD)
-    lanes.put("suspect", Lane.TRIAL)
-    lanes.leave("c")
-    assert [lanes.take(), lanes.take(), lanes.take()] == [("a", Lane.LOAD), ("b", Lane.LOAD), None]
-    lanes.done(Lane.LOAD)
-    assert lanes.take() == ("d", Lane.LOAD)
-    lanes.done(Lane.LOAD)
-    assert lanes.take() is None
-    lanes.done(Lane.LOAD)
-    assert lanes.take() == ("suspect", Lane.TRIAL)
-    lanes.put("e", Lane.LOAD)
-    lanes.put("p", Lane.PULL)
-    assert [lanes.take(), lanes.take()] == [("p", Lane.PULL), None]
-    lanes.done(Lane.TRIAL)
-    assert lanes.take() == ("e", Lane.LOAD)
-    lanes.put("f", Lane.LOAD)
-    lanes.put("f", Lane.CLEAN)
-    assert lanes.take() == ("f", Lane.CLEAN)
-    assert lanes.take() is None
+        made.put(name, Lane.LOAD)
+    made.put("a", Lane.LOAD)
+    made.put("suspect", Lane.TRIAL)
+    made.leave("c")
+    assert [made.take(), made.take(), made.take()] == [("a", Lane.LOAD), ("d", Lane.LOAD), None]
+    made.done(Lane.LOAD)
+    assert made.take() == ("b", Lane.LOAD)
+    made.done(Lane.LOAD)
+    assert made.take() is None
+    made.done(Lane.LOAD)
+    assert made.take() == ("suspect", Lane.TRIAL)
+    made.put("e", Lane.LOAD)
+    made.put("p", Lane.PULL)
+    assert [made.take(), made.take()] == [("p", Lane.PULL), None]
+    made.done(Lane.TRIAL)
+    assert made.take() == ("e", Lane.LOAD)
+    made.put("f", Lane.LOAD)
+    made.put("f", Lane.CLEAN)
+    assert made.take() == ("f", Lane.CLEAN)
+    assert made.take() is None
+
+
+def test_a_newcomer_does_not_wait_for_hundreds_and_none_of_them_waits_for_ever() -> None:
+    made = lanes()
+    for number in range(300):
+        made.put(str(number), Lane.PULL)
+    taken = []
+    for turn in range(400):
+        made.put(f"new{turn}", Lane.PULL)
+        name, lane = made.take() or ("", Lane.PULL)
+        taken.append(name)
+        made.done(lane)
+    assert taken[:6] == ["0", "new1", "1", "new3", "2", "new5"]
+    assert taken[-2] == "199"
+
+
+def test_looking_up_yields_to_pulls_and_loads() -> None:
+    made = lanes(stat=3, pull=2)
+    for name in ("a", "b", "c", "d"):
+        made.put(name, Lane.STAT)
+    assert [made.take(), made.take(), made.take(), made.take()] == [
+        ("a", Lane.STAT),
+        ("b", Lane.STAT),
+        ("c", Lane.STAT),
+        None,
+    ]
+    for _ in range(3):
+        made.done(Lane.STAT)
+    made.put("p", Lane.PULL)
+    made.put("e", Lane.STAT)
+    assert [made.take(), made.take(), made.take()] == [("p", Lane.PULL), ("d", Lane.STAT), None]
+    made.done(Lane.PULL)
+    assert made.take() == ("e", Lane.STAT)

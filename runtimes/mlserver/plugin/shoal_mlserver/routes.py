@@ -28,6 +28,7 @@ from starlette.routing import Route
 from . import v1
 from .content_type import JsonBodies
 from .counters import CounterTable, NoCounters
+from .memory import MemoryWatch
 
 BOOT = uuid.uuid4().hex
 COUNTERS_FILE = "counters/mlserver"
@@ -56,28 +57,30 @@ def install() -> None:
 def _watch(data_plane: Any, handlers: Any) -> None:
     """Wrap the two calls that serve requests and the two that change models; REST and gRPC both go through them."""
     table = _counters()
+    memory = MemoryWatch(table.memory)
     infer, infer_stream = data_plane.infer, data_plane.infer_stream
     load, unload = handlers.load, handlers.unload
 
     async def counted_infer(payload: Any, name: str, version: str | None = None) -> Any:
-        start, succeeded = table.started(name), False
+        started, succeeded = table.started(name), False
         try:
             response = await infer(payload, name, version)
             succeeded = True
             return response
         finally:
-            table.finished(name, start, succeeded)
+            table.finished(started, succeeded)
 
     async def counted_stream(payloads: Any, name: str, version: str | None = None) -> AsyncIterator[Any]:
-        start, succeeded = table.started(name), False
+        started, succeeded = table.started(name), False
         try:
             async for response in infer_stream(payloads, name, version):
                 yield response
             succeeded = True
         finally:
-            table.finished(name, start, succeeded)
+            table.finished(started, succeeded)
 
     async def explained_load(name: str) -> bool:
+        memory.begin()
         try:
             done: bool = await load(name)
         except MLServerError:
