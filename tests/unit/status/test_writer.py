@@ -1,0 +1,210 @@
+"""The writer over an API that only counts: how many writes, which first, and that nothing else stalls meanwhile."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from shoal_operator.kube import KubeError
+from shoal_operator.state.values import ModelKey
+from shoal_operator.state.views import CopyState, ModelView
+from shoal_operator.status import budget
+from shoal_operator.status.metrics import StatusMetrics
+from shoal_operator.status.writer import StatusWriter
+
+from .model_views import LOAD, SPEC, copy, view
+
+Object = dict[str, Any]
+COLD = {"min_copies": 0, "wanted_copies": 0, "artifact_seen": True, "on_demand": True}
+LOADING = (copy(CopyState.LOADING),)
+LOADED = (copy(CopyState.LOADED),)
+_NAME = re.compile(r"/namespaces/([^/]+)/trainedmodels/([^/]+)/status")
+
+
+class Api:
+    """Stores whatever it is given, in ``seconds`` each."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.writes: list[tuple[str, str, Object]] = []
+        self.refuse: KubeError | None = None
+        self._version = 100
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Object | list[Object] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> Object:
+        await asyncio.sleep(self.seconds)
+        if self.refuse is not None:
+            error, self.refuse = self.refuse, None
+            raise error
+        match = _NAME.search(path)
+        assert match is not None
+        assert isinstance(body, list)
+        status = body[1]["value"]
+        self.writes.append((match[1], match[2], status))
+        self._version += 1
+        return {"metadata": {"resourceVersion": str(self._version)}, "status": status}
+
+    def names(self) -> list[str]:
+        return [name for _, name, _ in self.writes]
+
+
+class Bench:
+    def __init__(self, api: Api, writes_per_second: float) -> None:
+        self.api = api
+        self.views: dict[ModelKey, ModelView] = {}
+        self.looked = 0
+        self.registry = CollectorRegistry()
+        self.writer = StatusWriter(
+            api,
+            model_view=self._view,
+            service_view=lambda key: None,
+            writes_per_second=writes_per_second,
+            metrics=StatusMetrics(self.registry),
+        )
+
+    def _view(self, key: ModelKey) -> ModelView | None:
+        self.looked += 1
+        return self.views.get(key)
+
+    def create(self, name: str, namespace: str = "demo", **changes: Any) -> None:
+        spec = replace(SPEC, namespace=namespace, name=name, uid=f"uid-{name}")
+        self.views[spec.key] = view(spec=spec, **changes)
+        self.writer.observed_model_status(spec.key, spec.uid, "1", None)
+        self.writer.model_changed(spec.key)
+
+    def show(self, name: str, namespace: str = "demo", **changes: Any) -> None:
+        key = ModelKey(namespace, name)
+        self.views[key] = replace(self.views[key], **changes)
+        self.writer.model_changed(key)
+
+    def ready(self) -> int:
+        return len({name for _, name, status in self.api.writes if status["conditions"][0]["status"] == "True"})
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def bench(*, seconds: float = 0.0, writes_per_second: float = 1e6, opened: bool = True) -> AsyncIterator[Bench]:
+    running = Bench(Api(seconds), writes_per_second)
+    if opened:
+        running.writer.open()
+    task = asyncio.create_task(running.writer.run())
+    try:
+        yield running
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(done: Any, seconds: float = 10.0) -> None:
+    for _ in range(int(seconds / 0.005)):
+        if done():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to be in time")
+
+
+async def test_loading_and_unloading_cold_models_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(budget, "MODEL_QUIET_SECONDS", 0.0)
+    async with bench() as b:
+        for number in range(20):
+            b.create(f"m{number}", **COLD)
+        await until(lambda: len(b.api.writes) == 20)
+        for _ in range(3):
+            for copies in (LOADING, LOADED, (copy(CopyState.DRAINING),), ()):
+                for number in range(20):
+                    b.show(f"m{number}", copies=copies, on_demand=not copies)
+                await asyncio.sleep(0.08)
+        assert len(b.api.writes) == 20
+
+
+async def test_thousands_at_once_cost_one_write_each_and_stall_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "HOLD_SECONDS", 0.1)
+    count = 3000
+    async with bench() as b:
+        for number in range(count):
+            b.create(f"m{number}")
+        most = 0
+        waited = time.monotonic() + 0.6  # far longer than what waits is held back
+        while time.monotonic() < waited:
+            before = b.looked
+            await asyncio.sleep(0)
+            most = max(most, b.looked - before)
+        told = len(b.api.writes)
+        assert told <= 110  # a few that say that they wait, not all
+        assert b.metric("shoal_status_waiting", rank="newcomer") >= count - told - 1
+        for number in range(count):
+            b.show(f"m{number}", copies=LOADED)
+        await until(lambda: b.ready() == count)
+        assert len(b.api.writes) <= count + told
+        assert most <= 100  # objects in one turn of the event loop: some milliseconds
+        assert b.metric("shoal_status_writes_total", kind="TrainedModel") == len(b.api.writes)
+
+
+async def test_what_breaks_is_told_before_the_first_ready_of_thousands() -> None:
+    async with bench(seconds=0.002, writes_per_second=500) as b:
+        b.create("served", copies=LOADED)
+        await until(lambda: b.api.names() == ["served"])
+        for number in range(2000):
+            b.create(f"new-{number}", copies=LOADED)
+        await until(lambda: len(b.api.writes) > 50)
+        b.show("served", copies=(copy(CopyState.FAILED, LOAD),))
+        b.create("other", "elsewhere", copies=LOADED)
+        at = len(b.api.writes)
+        await until(lambda: "other" in b.api.names() and b.api.names().count("served") == 2)
+        # Within what one coalescing moment lets through, not after the two thousand.
+        assert len(b.api.writes) - at < 200
+
+
+async def test_a_refused_write_is_counted_and_tried_again() -> None:
+    async with bench() as b:
+        b.api.refuse = KubeError(500, "InternalError", "etcd is full")
+        b.create("m", copies=LOADED)
+        await until(lambda: b.api.names() == ["m"])
+        assert b.metric("shoal_status_refusals_total", reason="InternalError") == 1
+        assert b.metric("shoal_status_delay_seconds_count", rank="first") == 1
+
+
+async def test_a_model_that_goes_while_it_waits_is_not_written() -> None:
+    async with bench(opened=False) as b:
+        for number in range(10):
+            b.create(f"m{number}", copies=LOADED)
+        await asyncio.sleep(0.1)
+        for number in range(5):
+            b.views.pop(ModelKey("demo", f"m{number}"))
+            b.writer.model_gone(ModelKey("demo", f"m{number}"))
+        b.writer.open()
+        await until(lambda: len(b.api.writes) >= 5)
+        await asyncio.sleep(0.1)
+        assert sorted(b.api.names()) == ["m5", "m6", "m7", "m8", "m9"]
+
+
+async def test_a_status_that_became_true_by_itself_is_not_written() -> None:
+    async with bench(writes_per_second=20) as b:
+        for number in range(30):  # ten of them exhaust the burst, the rest waits in the queue
+            b.create(f"m{number}", copies=LOADED)
+        b.create("late", copies=LOADED)
+        await until(lambda: len(b.api.writes) >= 11)
+        # Somebody else has stored just that meanwhile.
+        stored = b.api.writes[0][2]
+        same = json.loads(json.dumps(stored).replace("/m0:", "/late:"))
+        b.writer.observed_model_status(ModelKey("demo", "late"), "uid-late", "7", same)
+        await until(lambda: len(b.api.writes) >= 30)
+        await asyncio.sleep(0.2)
+        assert "late" not in b.api.names()
