@@ -62,6 +62,15 @@ demo: venv ## From a fresh machine to models that answer through the gateway
 bench-gateway: venv ## What the gateway adds to a request
 	$(VENV)/bin/python -m benchmarks.gateway
 
-.PHONY: help
+MODELS ?= 10000
+PODS ?= 6
+bench-plan: venv ## Placement up to a million models, the gateway at a hundred thousand
+	$(VENV)/bin/python -m benchmarks.plan
+	$(VENV)/bin/python -m benchmarks.gateway_scale
+
+bench-density: venv ## 10,000 models on six pods beside six bare servers (MODELS=500 PODS=2: a quick try)
+	$(VENV)/bin/python -m benchmarks.density --models $(MODELS) --pods $(PODS)
+
+.PHONY: help bench-plan bench-density
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -35,15 +35,22 @@ class Attack:
 
     requests: int
     rate: float
+    mean: float
     p50: float
+    p90: float
+    p95: float
     p99: float
+    max: float
     failed: int
     answers: str  # status codes and the first errors, for the message when something failed
+    results: Path  # vegeta's own file, with every answer
 
 
 async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: int = 0, workers: int = 16) -> Attack:
-    """Send ``rate`` requests per second whatever comes back; 0: as many as ``workers`` connections take. Raises
-    RuntimeError when vegeta is missing."""
+    """Send ``rate`` requests per second whatever comes back; 0: as many as ``workers`` connections take.
+
+    ``results`` is overwritten by the next attack with this folder. Raises RuntimeError when vegeta is missing.
+    """
     if not VEGETA.exists():
         raise RuntimeError(f"{VEGETA} is missing: make tools builds it")
     file = folder / "targets.txt"
@@ -60,7 +67,19 @@ async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: i
     sent = report["requests"]
     good = report["status_codes"].get("200", 0)
     answers = f"{report['status_codes']} {report['errors'][:3]}"
-    return Attack(sent, report["throughput"], latencies["50th"] / 1e6, latencies["99th"] / 1e6, sent - good, answers)
+    return Attack(
+        requests=sent,
+        rate=report["throughput"],
+        mean=latencies["mean"] / 1e6,
+        p50=latencies["50th"] / 1e6,
+        p90=latencies["90th"] / 1e6,
+        p95=latencies["95th"] / 1e6,
+        p99=latencies["99th"] / 1e6,
+        max=latencies["max"] / 1e6,
+        failed=sent - good,
+        answers=answers,
+        results=output,
+    )
 
 
 async def _run(*command: str) -> bytes:

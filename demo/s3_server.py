@@ -96,7 +96,7 @@ def manifests(namespace: str, node_port: int) -> list[dict[str, Any]]:
     container = {
         "name": "versitygw",
         "image": IMAGE,
-        "args": ["--port", f":{PORT}", "--region", REGION, "posix", "/data"],
+        "args": ["--keep-alive", "--port", f":{PORT}", "--region", REGION, "posix", "/data"],
         "envFrom": [{"secretRef": {"name": NAME}}],
         "ports": [{"name": "s3", "containerPort": PORT}],
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},

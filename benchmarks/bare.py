@@ -1,0 +1,115 @@
+"""What Shoal is compared with: as many bare MLServers on this machine, loaded by a plain boto3 script each.
+
+The servers have the same packages as the image (its own requirements) and the same repository plug-in, so that a load
+call is the same: MLServer's stock repository reads every model's settings at each load (0.8 loads/s at 1,000 models).
+"""
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+
+from demo.s3_server import S3Server
+from tests.component.agent.parts import PLUGINS, Server
+
+from . import artifacts
+from .cluster import BUCKET
+from .common import REPOSITORY, Json
+from .sweep import Endpoint, sweep
+from .usage import of_process
+
+PULLS = 8  # at once, as SHOAL_CONCURRENT_PULLS
+LOADS = 4  # as SHOAL_CONCURRENT_LOADS
+START_SECONDS = 120.0
+
+
+async def measure(s3: S3Server, folder: str, count: int, servers: int, work: Path) -> Json:
+    """Start the servers, load ``count`` artifacts spread over them, ask each model, end the servers."""
+    running: list[Server] = []
+    try:
+        for number in range(servers):
+            running.append(_server(work / f"server-{number}"))
+        await asyncio.gather(*(_ready(server) for server in running))
+        files = []
+        shares = [
+            {artifacts.name(n): artifacts.key(folder, n) for n in range(i, count, servers)} for i in range(servers)
+        ]
+        for number, (server, keys) in enumerate(zip(running, shares, strict=True)):
+            given = {
+                "endpoint": s3.endpoint,
+                "access_key": s3.access_key,
+                "secret_key": s3.secret_key,
+                "bucket": BUCKET,
+                "keys": keys,
+                "models": str(work / f"server-{number}" / "models"),
+                "url": server.url,
+                "pulls": PULLS,
+                "loads": LOADS,
+            }
+            files.append(work / f"server-{number}" / "loader.json")
+            files[-1].touch(0o600)
+            files[-1].write_text(json.dumps(given))
+        before = [of_process(server.process.pid) for server in running]
+        started = time.perf_counter()
+        loaders = await asyncio.gather(*(_load(file) for file in files))
+        seconds = time.perf_counter() - started
+        after = [of_process(server.process.pid) for server in running]
+        ends = [Endpoint(server.url, {}) for server in running]
+        right = await sweep({artifacts.name(n): (ends[n % servers], float(n)) for n in range(count)})
+        return {
+            "seconds": round(seconds, 2),
+            "loader_seconds": [round(each["seconds"], 2) for each in loaders],
+            "loader_cpu_seconds": round(sum(each["cpu_seconds"] for each in loaders), 2),
+            "server_cpu_seconds": round(sum(a.cpu - b.cpu for a, b in zip(after, before, strict=True)), 2),
+            "server_memory_mib": round(sum(each.memory for each in after), 1),
+            "server_memory_growth_mib": round(sum(a.memory - b.memory for a, b in zip(after, before, strict=True)), 1),
+            "sweep": right,
+        }
+    finally:
+        await asyncio.gather(*(server.process.end() for server in running))
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _server(folder: Path) -> Server:
+    models, shared = folder / "models", folder / "shared"
+    shutil.rmtree(folder, ignore_errors=True)
+    (models / "slots").mkdir(parents=True)
+    (models / "copies").mkdir()
+    (shared / "plugins").mkdir(parents=True)
+    (shared / "plugins" / "mlserver").symlink_to(PLUGINS / "mlserver" / "plugin")
+    server = Server(folder, models, shared)
+    server.start()
+    return server
+
+
+async def _ready(server: Server) -> None:
+    async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
+        while True:
+            if not server.process.running:
+                raise RuntimeError(f"MLServer ended: {server.process.log.read_text()[-1000:]}")
+            try:
+                async with session.get(f"{server.url}/v2/health/ready") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.2)
+
+
+async def _load(file: Path) -> Json:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(REPOSITORY / "benchmarks" / "bare_loader.py"),
+        str(file),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the loader failed: {errors.decode()[-1000:]}")
+    found: Json = json.loads(output)
+    return found

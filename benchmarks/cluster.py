@@ -1,0 +1,102 @@
+"""What benchmarks on a cluster share: the chart installed, an S3 server of their own, a namespace, clean-up."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import yaml
+
+from demo import install, kubernetes, manifests, s3_server, upload
+from demo.predictions import Target
+from demo.s3_server import S3Server
+from demo.settings import RELEASE, SYSTEM_NAMESPACE
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+S3_NAMESPACE: Final = "shoal-bench-s3"
+S3_NODE_PORT: Final = 30072
+BUCKET: Final = "bench"
+OPERATOR: Final = f"{RELEASE}-operator"
+GATEWAY: Final = f"{RELEASE}-gateway"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The running system and one namespace of it. ``gateway``: ``host:port`` from this machine."""
+
+    namespace: str
+    gateway: str
+    api: httpx.Client
+    s3: S3Server
+    objects: "S3Client"
+
+    def target(self, service: str) -> Target:
+        return Target.of(self.gateway, service, self.namespace)
+
+    def get(self, path: str) -> Any:
+        response = self.api.get(path)
+        response.raise_for_status()
+        return response.json()
+
+    def pods(self, service: str) -> list[dict[str, Any]]:
+        """The InferenceService's pods that are not being deleted."""
+        selector = f"serving.kserve.io/inferenceservice={service}"
+        items = self.get(f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={selector}")["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def service(self, name: str, pods: int, models_memory: str, **predictor: Any) -> None:
+        """Apply an InferenceService with fixed pods, each with so much memory for models."""
+        resources = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": models_memory}}
+        sklearn = {"protocolVersion": "v2", "resources": resources}
+        text = manifests.inference_service(name, self.namespace, pods, **{"sklearn": sklearn, **predictor})
+        kubernetes.apply(text)
+
+    def wait_service(self, name: str, seconds: float = 300.0) -> None:
+        kubernetes.kubectl(
+            *("wait", "--for=condition=Ready", f"isvc/{name}", "-n", self.namespace, f"--timeout={seconds:.0f}s"),
+            timeout=seconds + 30,
+        )
+
+    def uri(self, path: str) -> str:
+        return f"s3://{BUCKET}/{path}"
+
+
+@contextmanager
+def bench(namespace: str, *, as_is: bool = False) -> Iterator[Bench]:
+    """Bring up what is not there: cluster, chart, S3 server, namespace with the storage account.
+
+    ``as_is``: cluster, images and chart are left as they are, for measuring another state than this checkout's.
+    """
+    if not as_is:
+        install.make("cluster")
+        install.chart()
+    server = s3_server.ensure(S3_NAMESPACE, S3_NODE_PORT)
+    objects = server.client()
+    upload.ensure_bucket(objects, BUCKET)
+    kubernetes.ensure_namespace(namespace)
+    kubernetes.apply(manifests.storage(server, namespace))
+    with kubernetes.api_proxy() as api:
+        yield Bench(namespace, install.gateway(), api, server, objects)
+
+
+def clean(*namespaces: str) -> None:
+    """Delete namespaces and wait until they are gone."""
+    kubernetes.kubectl("delete", "namespace", *namespaces, "--ignore-not-found", "--timeout=600s", timeout=660)
+
+
+def trained_models(models: dict[str, str], namespace: str, service: str, memory: str) -> str:
+    """TrainedModels by name and storage URI, as one YAML file."""
+    return yaml.dump_all(
+        (manifests.trained_model(name, namespace, service, uri, memory) for name, uri in models.items()),
+        Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+        sort_keys=False,
+    )
+
+
+def system_pods() -> list[dict[str, Any]]:
+    """The operator's and the gateway's pods."""
+    items: list[dict[str, Any]] = kubernetes.get("pods", "-n", SYSTEM_NAMESPACE)["items"]
+    return items

@@ -1,0 +1,310 @@
+"""Thousands of distinct models on a few pods: ``python -m benchmarks.density`` (make bench-density).
+
+One run on the local cluster, through the chart: the same artifacts loaded by bare MLServers with a plain boto3 script;
+then as many TrainedModels for one InferenceService, from the last object created until all are Ready and all answer
+with their own index; what that cost the API server, etcd, operator, agents and Envoys; then vegeta over all models,
+beside one model on one pod; then the operator restarted among them, and all of them deleted at once.
+
+Stages can be run one by one (``--stages``): what a stage found is kept under .local/bench until the report is written.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from demo import kubernetes
+from demo.predictions import v2_answer, v2_body, v2_path
+from demo.settings import LOCAL, SYSTEM_NAMESPACE
+
+from . import artifacts, bare, cluster, common, density_report, usage
+from .cluster import Bench
+from .common import Target
+from .readiness import Watch
+from .sweep import Endpoint, sweep
+
+NAMESPACE: Final = "shoal-bench-density"
+SERVICE: Final = "many"
+SINGLE: Final = "single"
+ARTIFACTS: Final = "density"
+RATES: Final = (25, 50, 100, 150, 200, 250, 500)
+WORK: Final = LOCAL / "bench"
+POD_MEMORY: Final = "512Mi"  # for models; the runtime adds the server's own
+MODEL_MEMORY: Final = "128Ki"
+READY_SECONDS: Final = 1500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What this run is about."""
+
+    models: int
+    pods: int
+    seconds: float
+    bench: Bench
+    work: Path
+
+    @property
+    def names(self) -> list[str]:
+        return [artifacts.name(number) for number in range(self.models)]
+
+    def endpoint(self, service: str) -> Endpoint:
+        target = self.bench.target(service)
+        return Endpoint(target.url, {"Host": target.host})
+
+
+def prepare(run: Run) -> common.Json:
+    """Artifacts in S3; the InferenceServices' pods ready, with no model."""
+    started = time.perf_counter()
+    uploaded = artifacts.upload(run.bench.objects, cluster.BUCKET, ARTIFACTS, run.models)
+    print(f"  {uploaded} artifacts uploaded in {time.perf_counter() - started:.0f} s", flush=True)
+    run.bench.service(SERVICE, run.pods, POD_MEMORY)
+    run.bench.service(SINGLE, 1, POD_MEMORY)
+    for service in (SERVICE, SINGLE):
+        run.bench.wait_service(service)
+    return {"artifact_bytes": len(artifacts.regression(0))}
+
+
+def without(run: Run) -> common.Json:
+    """The bare servers."""
+    return asyncio.run(bare.measure(run.bench.s3, ARTIFACTS, run.models, run.pods, run.work / "bare"))
+
+
+def apply(run: Run) -> common.Json:
+    """kubectl creates all; from the last one created until all are Ready, and until all have answered."""
+    file = run.work / "trained-models.yaml"
+    uris = {artifacts.name(n): run.bench.uri(artifacts.key(ARTIFACTS, n)) for n in range(run.models)}
+    file.write_text(cluster.trained_models(uris, NAMESPACE, SERVICE, MODEL_MEMORY))
+    with Watch(run.bench) as watch, _Costs(run) as costs:
+        started = time.monotonic()
+        kubernetes.kubectl("create", "-f", str(file), timeout=READY_SECONDS)
+        kubectl = time.monotonic() - started
+        print(f"  kubectl took {kubectl:.0f} s", flush=True)
+        ready = watch.wait("ready", run.models, READY_SECONDS)
+        created = max(watch.times.created.values())
+        costs.until_now()
+    right = asyncio.run(sweep({artifacts.name(n): (run.endpoint(SERVICE), float(n)) for n in range(run.models)}))
+    each = sorted(watch.times.ready[name] - watch.times.created[name] for name in run.names)
+    return {
+        "kubectl_seconds": round(kubectl, 2),
+        "created_to_ready_seconds": round(ready - created, 2),
+        "first_created_to_ready_seconds": round(ready - min(watch.times.created.values()), 2),
+        "one_model_seconds": {
+            "p50": round(each[len(each) // 2], 2),
+            "p99": round(each[int(0.99 * (len(each) - 1))], 2),
+            "max": round(each[-1], 2),
+        },
+        "watch_events_per_model": round(watch.times.events / run.models, 3),
+        "sweep": right,
+        **costs.found,
+    }
+
+
+def attack(run: Run) -> common.Json:
+    """Vegeta over all models and over the single one, in turn at each rate; every answer checked."""
+    name = "the-one"
+    uri = run.bench.uri(artifacts.key(ARTIFACTS, 1))
+    kubernetes.apply(cluster.trained_models({name: uri}, NAMESPACE, SINGLE, MODEL_MEMORY))
+    kubernetes.kubectl("wait", "--for=condition=Ready", f"tm/{name}", "-n", NAMESPACE, "--timeout=120s")
+    everything = {artifacts.name(number): float(number) for number in range(run.models)}
+    ways = {"many": (SERVICE, everything), "single": (SINGLE, {name: 1.0})}
+    for warm in ways.values():  # connections and code
+        asyncio.run(_attack(run, *warm, 25, 3.0))
+    rows = []
+    for number, rate in enumerate(RATES):
+        order = list(ways) if number % 2 == 0 else list(reversed(ways))
+        row: common.Json = {"rate": rate}
+        for way in order:
+            row[way] = asyncio.run(_attack(run, *ways[way], rate, run.seconds))
+            print(f"  {rate}/s {way}: p50 {row[way]['p50']:.2f} p99 {row[way]['p99']:.2f} ms", flush=True)
+        rows.append(row)
+    return {"seconds": run.seconds, "rates": rows}
+
+
+def restart(run: Run) -> common.Json:
+    """Another operator finds all of it: until it has taken over, and what it wrote and loaded again."""
+    before = usage.api_writes(run.bench.api.get("/metrics").text)
+    loads = _agents_total(run, "shoal_agent_load_seconds_count")
+    started = time.monotonic()
+    kubernetes.kubectl("rollout", "restart", f"deployment/{cluster.OPERATOR}", "-n", SYSTEM_NAMESPACE)
+    kubernetes.kubectl(
+        *("rollout", "status", f"deployment/{cluster.OPERATOR}", "-n", SYSTEM_NAMESPACE, "--timeout=300s"), timeout=330
+    )
+    seconds = time.monotonic() - started
+    time.sleep(5)  # what it would write, it would write now
+    right = asyncio.run(sweep({artifacts.name(n): (run.endpoint(SERVICE), float(n)) for n in range(run.models)}))
+    writes = usage.difference(usage.api_writes(run.bench.api.get("/metrics").text), before)
+    used = usage.of_pods(cluster.system_pods())
+    return {
+        "seconds": round(seconds, 2),
+        "status_writes": sum(count for what, count in writes.items() if "trainedmodels" in what),
+        "loads": _agents_total(run, "shoal_agent_load_seconds_count") - loads,
+        "sweep": right,
+        "operator": asdict(used["operator"]) if "operator" in used else None,
+    }
+
+
+def delete(run: Run) -> common.Json:
+    """One call deletes all; until the last object is gone and the agents hold nothing."""
+    with Watch(run.bench) as watch, _Costs(run) as costs:
+        started = time.monotonic()
+        kubernetes.kubectl(*("delete", "tm", "--all", "-n", NAMESPACE, "--wait=false"), timeout=READY_SECONDS)
+        kubectl = time.monotonic() - started
+        gone = watch.wait("gone", run.models, READY_SECONDS)
+        while _agents_total(run, "shoal_agent_serving"):
+            time.sleep(0.5)
+        unloaded = time.monotonic()
+        costs.until_now()
+    return {
+        "gone_seconds": round(gone - started, 2),
+        "unloaded_seconds": round(unloaded - started, 2),
+        **costs.found,
+    }
+
+
+STAGES: Final[dict[str, Callable[[Run], common.Json]]] = {
+    "prepare": prepare,
+    "bare": without,
+    "apply": apply,
+    "attack": attack,
+    "restart": restart,
+    "delete": delete,
+}
+
+
+class _Costs:
+    """What the API server, etcd and the containers had to do between entering and ``until_now``."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.found: common.Json = {}
+
+    def __enter__(self) -> "_Costs":
+        self._started = time.monotonic()
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def until_now(self) -> None:
+        pods, system, programs, etcd, writes = self._now()
+        run, before = self._run, self._before
+        counted = usage.difference(writes, before[4])
+        stored = usage.difference(etcd, before[3])
+        self.found = {
+            "cost_seconds": round(time.monotonic() - self._started, 1),
+            "servers_and_agents": usage.since(pods, before[0]),
+            "system": usage.since(system, before[1]),
+            "programs": usage.since(programs, before[2]),
+            "etcd": stored,
+            "etcd_per_model": {name: round(value / run.models, 2) for name, value in stored.items()},
+            "api_writes": dict(sorted(counted.items(), key=lambda entry: -entry[1])[:12]),
+            "status_writes_per_model": round(
+                sum(value for name, value in counted.items() if "trainedmodels/status" in name) / run.models, 4
+            ),
+            "writes_per_model": round(
+                sum(value for name, value in counted.items() if "leases" not in name) / run.models, 4
+            ),
+        }
+
+    def _now(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, float], dict[str, float]]:
+        bench = self._run.bench
+        return (
+            usage.of_pods(bench.pods(SERVICE)),
+            usage.of_pods(cluster.system_pods()),
+            usage.of_programs(),
+            usage.etcd(),
+            usage.api_writes(bench.api.get("/metrics").text),
+        )
+
+
+async def _attack(run: Run, service: str, right: dict[str, float], rate: int, seconds: float) -> common.Json:
+    """Over the models of ``right`` in turn, which says what each answers."""
+    body = run.work / "body.json"
+    body.write_text(json.dumps(v2_body(list(artifacts.ROW))))
+    target = run.bench.target(service)
+    targets = [Target(target.url + v2_path(name), target.host, body) for name in right]
+    found = await common.attack(targets, run.work, seconds=seconds, rate=rate)
+    wrong = await asyncio.to_thread(_wrong, found.results, right)
+    found.results.unlink()
+    result = asdict(found)
+    del result["results"]
+    return result | {"wrong": wrong}
+
+
+def _wrong(results: Path, right: dict[str, float]) -> int:
+    """Requests whose answer was none, or another model's."""
+    encoded = subprocess.run([str(common.VEGETA), "encode", "-to=json", str(results)], check=True, capture_output=True)
+    wrong = 0
+    for line in encoded.stdout.splitlines():
+        answer = json.loads(line)
+        try:
+            got = v2_answer(json.loads(base64.b64decode(answer["body"])))
+        except (ValueError, LookupError, TypeError):
+            got = None
+        wrong += got != right[answer["url"].rsplit("/", 2)[1]]
+    return wrong
+
+
+def _agents_total(run: Run, metric: str) -> float:
+    """A metric summed over all agents of the namespace, read through the API server."""
+    total = 0.0
+    for service in (SERVICE, SINGLE):
+        for pod in run.bench.pods(service):
+            path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}:{_agent_port(pod)}/proxy/metrics"
+            answer = run.bench.api.get(path)
+            answer.raise_for_status()
+            total += sum(value for name, _, value in usage.samples(answer.text) if name == metric)
+    return total
+
+
+def _agent_port(pod: dict[str, Any]) -> int:
+    containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    ports = [port for container in containers for port in container.get("ports", []) if port.get("name") == "agent"]
+    return int(ports[0]["containerPort"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Measure many models on few pods.")
+    parser.add_argument("--models", type=int, default=10_000)
+    parser.add_argument("--pods", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each attack")
+    parser.add_argument("--stages", default=",".join(STAGES), help="some of " + ",".join(STAGES))
+    parser.add_argument("--keep", action="store_true", help="leave namespaces and findings for the next stages")
+    parser.add_argument("--as-is", action="store_true", help="neither build images nor upgrade the chart")
+    options = parser.parse_args(arguments)
+    WORK.mkdir(parents=True, exist_ok=True)
+    kept = WORK / f"density-{options.models}-{options.pods}.json"
+    result: common.Json = json.loads(kept.read_text()) if kept.exists() else {}
+    result |= {"models": options.models, "pods": options.pods}
+    result.setdefault("context", common.context())
+    with cluster.bench(NAMESPACE, as_is=options.as_is) as found:
+        run = Run(options.models, options.pods, options.seconds, found, WORK)
+        for stage in options.stages.split(","):
+            print(f"{time.strftime('%H:%M:%S')} {stage}", flush=True)
+            result[stage] = STAGES[stage](run)
+            kept.write_text(json.dumps(result, indent=1))
+            print(json.dumps(result[stage], indent=1), flush=True)
+    if not options.keep:
+        cluster.clean(NAMESPACE, cluster.S3_NAMESPACE)
+        kept.unlink()
+    if all(stage in result for stage in ("bare", "apply")):
+        report = density_report.text(result)
+        print(report)
+        for file in common.write(
+            "density" if options.models == 10_000 else f"density-{options.models}", result, report
+        ):
+            print(f"written: {file.relative_to(common.REPOSITORY)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
