@@ -73,6 +73,11 @@ class Activator:
         """State is complete: requests are looked at from now on."""
         self._open.set()
 
+    def waiting(self, service: ServiceKey, model: str) -> int:
+        """Requests that wait for the model now."""
+        wanted = self._wanted.get((service, model))
+        return wanted.requests if wanted is not None else 0
+
     def changed(self, effects: Iterable[Effect]) -> None:
         """Let the requests go on whose models' routes changed; nothing is called back from within."""
         for effect in effects:

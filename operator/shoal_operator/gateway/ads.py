@@ -19,10 +19,16 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 MESSAGE_LIMIT_BYTES = 256 * 1024 * 1024
 """A million models are 217 MB at the first sync, 50 MB of versions at a reconnect."""
 
+MAX_PENDING_CALLS = 20_000
+
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
+    # Thousands of requests for cold models may come at once; by default gRPC refuses some of them beyond 1,000 that
+    # Python has not looked at yet.
+    ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
     # Notice an Envoy whose node is gone; allow Envoy's own pings, which gRPC would punish by default.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -49,7 +49,8 @@ _RETRY: Json = {
     "num_retries": 3,
     "retry_back_off": {"base_interval": "0.002s", "max_interval": "0.05s"},
     "retry_host_predicate": [{"name": "previous", "typed_config": packed(previous_hosts_pb2.PreviousHostsPredicate)}],
-    "host_selection_retry_max_attempts": "3",
+    # The pod that failed is the least busy, so that it is picked again three times in four.
+    "host_selection_retry_max_attempts": "30",
 }
 _NOT_COMPUTED: Json = {
     "retry_on": _RETRY["retry_on"] + ",retriable-headers",

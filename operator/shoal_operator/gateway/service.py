@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from shoal_operator.state.effects import Effect
+from shoal_operator.state.values import ServiceKey
 
 from .activation import Activator, Requested, View
 from .ads import AdsServer
@@ -74,6 +75,10 @@ class Gateway:
     def acknowledged(self) -> int:
         """The last sequence that was reported."""
         return self._acknowledged
+
+    def held(self, service: ServiceKey, model: str) -> int:
+        """Requests that wait for the model now."""
+        return self._activator.waiting(service, model) if self._activator is not None else 0
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Carry out state's effects on routes; others are passed over. Call it in the event loop."""

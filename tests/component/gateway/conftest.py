@@ -26,6 +26,9 @@ async def envoy(world: World) -> Envoy:
 @pytest.fixture
 async def http(envoy: Envoy) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(
-        base_url=envoy.base, headers={"Host": "iris.default.example.com"}, skip_auto_headers={"User-Agent"}
+        base_url=envoy.base,
+        headers={"Host": "iris.default.example.com"},
+        skip_auto_headers={"User-Agent"},
+        connector=aiohttp.TCPConnector(limit=0),
     ) as session:
         yield session

@@ -41,7 +41,7 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         self._runner = web.AppRunner(app, keepalive_timeout=5)
         await self._runner.setup()
         self.http_port = free_port(self.host)
-        await web.TCPSite(self._runner, self.host, self.http_port).start()
+        await web.TCPSite(self._runner, self.host, self.http_port, backlog=2048).start()  # as uvicorn
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", 1 << 28), ("grpc.so_reuseport", 0)])
         stubs.add_GRPCInferenceServiceServicer_to_server(self, self._grpc)
         self.grpc_port = self._grpc.add_insecure_port(f"{self.host}:0")

@@ -33,6 +33,9 @@ def envoy_binary() -> Path:
     return path
 
 
+def _nothing(_: str) -> None: ...
+
+
 class Envoy:
     """One Envoy process with our bootstrap."""
 
@@ -123,7 +126,7 @@ class World:
         self.acknowledged: list[int] = []
         self.views: dict[tuple[ServiceKey, str], ActivationView] = {}
         self.asked: list[str] = []
-        self.on_asked: Callable[[str], None] = lambda model: None
+        self.on_asked: Callable[[str], None] = _nothing
         self.bounds: dict[str, Any] = {}  # of the views made from now on: timeout, max_held
         self.metrics = CollectorRegistry()
         self.tables = GatewayTables()
@@ -143,7 +146,27 @@ class World:
 
     def _requested(self, model: str) -> None:
         self.asked.append(model)
-        self.on_asked(model)
+        on_asked, self.on_asked = self.on_asked, _nothing
+        on_asked(model)
+
+    def loads(self, model: str, *pods: Pod, after: float = 0.3, unavailable: Unavailable | None = None) -> None:
+        """``model`` is routed there some time after it is next asked for."""
+
+        def later(asked: str) -> None:
+            assert asked == model
+            asyncio.get_running_loop().call_later(after, lambda: self.route(model, *pods, unavailable=unavailable))
+
+        self.on_asked = later
+
+    async def cold(self, *models: str) -> None:
+        """These models are cold, and Envoy knows it."""
+        self.service()
+        for model in models:
+            sequence = self.route(model, unavailable=Unavailable.COLD)
+        await self.applied(sequence)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.get_sample_value(name, {"namespace": "default", "inference_service": "iris", **labels}) or 0
 
     async def serve(self, tls: AdsTls | None = None) -> None:
         await self.gateway.serve(ENVOY_HOST, self.ads_port, tls)

@@ -12,9 +12,7 @@ function envoy_on_response(handle)
     return
   end
   headers:replace(":status", "503")
-  local body = handle:body(true)
-  if body then
-    headers:replace("content-type", "application/json")
-    headers:replace("content-length", body:setBytes('{"error": "MESSAGE", "reason": "REASON"}'))
-  end
+  headers:replace("content-type", "application/json")
+  local length = handle:body(true):setBytes('{"error": "MESSAGE", "reason": "REASON"}')
+  handle:headers():replace("content-length", length)  -- the former object is out of scope once the body was waited for
 end
