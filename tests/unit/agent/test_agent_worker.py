@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from shoal_agent.slots import Doing
 from shoal_agent.staging import Staging
 from shoal_agent.storage import ArtifactFile, Limits, Listing, StorageError
 from shoal_agent.worker import Worker
-from shoal_api.messages import CopyIntent
+from shoal_api.messages import Action, CopyIntent, CopyPhase
 from shoal_api.storage_uri import StorageUri
 
 
@@ -28,10 +29,14 @@ class Storage:
     def __init__(self, chance: random.Random) -> None:
         self.objects: dict[str, bytes] = {}
         self.broken = 0.0
-        self.fetched = 0
+        self.fetched = self.listed = 0
+        self.hangs: dict[str, threading.Event] = {}
         self._chance = chance
 
     def find(self, uri: StorageUri, limits: Limits) -> Listing:
+        self.listed += 1
+        if uri.key in self.hangs:
+            self.hangs[uri.key].wait(10)
         if self._chance.random() < self.broken:
             raise StorageError("StorageUnreachable", "no")
         if uri.key not in self.objects:
@@ -159,9 +164,14 @@ class World:
             mark = self.worker.mark()
             self.worker.server_up(await self.server.state(), mark)
 
-    def want(self, name: str, key: str, uid: str) -> None:
+    def want(self, name: str, key: str, uid: str, action: Action = Action.LOAD) -> None:
         self.wanted[name] = CopyIntent(
-            name=name, copy_id=f"{uid}.{key}", storage_uri=f"s3://bucket/{key}", framework="sklearn", memory_bytes=1
+            name=name,
+            copy_id=f"{uid}.{key}",
+            storage_uri=f"s3://bucket/{key}",
+            framework="sklearn",
+            memory_bytes=1,
+            action=action,
         )
 
     def tell(self) -> None:
@@ -209,7 +219,8 @@ async def test_whatever_happens_the_pod_ends_up_as_wanted(tmp_path: Path, seed: 
                 world.wanted.pop(f"m{chance.randrange(6)}", None)
             case _:
                 key = chance.choice([*(f"k{number}" for number in range(8)), "bad", "missing", "kill"])
-                world.want(f"m{chance.randrange(6)}", key, f"u{chance.randrange(3)}")
+                action = chance.choice(list(Action))
+                world.want(f"m{chance.randrange(6)}", key, f"u{chance.randrange(3)}", action)
         if not world.server.up:
             await world.restart_server()
         world.tell()
@@ -220,9 +231,12 @@ async def test_whatever_happens_the_pod_ends_up_as_wanted(tmp_path: Path, seed: 
         given_up = name in world.worker.slots and world.worker.slots[name].crashes > 0
         if given_up or intent.storage_uri.rpartition("/")[2] in ("bad", "missing", "kill"):
             world.want(name, f"k{chance.randrange(8)}", "last")
+        else:
+            world.wanted[name] = intent.model_copy(update={"action": Action.LOAD})
     world.tell()
     await world.settle()
     for name, intent in world.wanted.items():
+        assert intent.action is Action.LOAD
         key = intent.storage_uri.rpartition("/")[2]
         assert world.server.models[name][1] == world.storage.objects[key]
     assert set(world.server.models) == set(world.wanted)
@@ -340,4 +354,116 @@ async def test_copies_of_the_same_content_share_it_and_it_outlives_them(tmp_path
     world.tell()
     await world.settle()
     assert (world.cache.counts.kept, world.storage.fetched) == (0, 1)
+    await world.worker.close()
+
+
+async def until(check: Callable[[], bool], seconds: float = 5) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    while not check():
+        assert asyncio.get_running_loop().time() < end
+        await asyncio.sleep(0.002)
+
+
+def seen(world: World) -> int:
+    return sum(report.phase is CopyPhase.SEEN for report in world.observed.everything())
+
+
+def phase(world: World, name: str) -> CopyPhase | None:
+    told = {report.name: report for report in world.observed.everything()}
+    return told[name].phase if name in told else None
+
+
+async def test_thousands_that_are_only_looked_up_delay_no_load_and_touch_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, 5)
+    for number in range(2000):
+        world.storage.objects[f"k{number}"] = b"good"
+        world.want(f"m{number}", f"k{number}", "u", Action.STAT)
+    await world.look()
+    world.tell()
+    world.want("m1999", "k1999", "u")
+    asked = asyncio.get_running_loop().time()
+    world.tell()
+    await until(lambda: phase(world, "m1999") is CopyPhase.LOADED)
+    took = asyncio.get_running_loop().time() - asked
+    assert seen(world) < 1000, f"the load waited for {seen(world)} others, {took:.2f} s"
+    await until(lambda: seen(world) == 1999, 20)
+    assert (world.storage.fetched, world.server.loads, world.storage.listed) == (1, 1, 2000)
+    assert len(list((tmp_path / "copies").glob("*.json"))) == 1
+    await world.worker.close()
+
+
+async def test_a_load_does_not_wait_for_a_look_that_hangs(tmp_path: Path) -> None:
+    world = World(tmp_path, 6)
+    for number in range(4):  # more than may be looked up at once
+        world.storage.objects[f"k{number}"] = b"good"
+        world.storage.hangs[f"k{number}"] = threading.Event()
+        world.want(f"m{number}", f"k{number}", "u", Action.STAT)
+    await world.look()
+    world.tell()
+    await until(lambda: world.storage.listed == 2)
+    hung = world.storage.hangs.pop("k0")
+    world.want("m0", "k0", "u")
+    world.tell()
+    await until(lambda: phase(world, "m0") is CopyPhase.LOADED, 2)
+    for event in [hung, *world.storage.hangs.values()]:
+        event.set()
+    await until(lambda: seen(world) == 3)
+    await world.worker.close()
+
+
+async def test_pull_then_load_costs_one_listing_and_one_fetch(tmp_path: Path) -> None:
+    world = World(tmp_path, 7)
+    world.storage.objects["k"] = b"good"
+    await world.look()
+    phases = []
+    for action in (Action.STAT, Action.PULL, Action.LOAD, Action.PULL):
+        world.want("m", "k", "u", action)
+        world.tell()
+        await until(lambda: phase(world, "m") in (CopyPhase.SEEN, CopyPhase.PULLED, CopyPhase.LOADED))
+        phases.append(phase(world, "m"))
+    await asyncio.sleep(0.05)
+    assert phases == [CopyPhase.SEEN, CopyPhase.PULLED, CopyPhase.LOADED, CopyPhase.LOADED]
+    assert (world.storage.listed, world.storage.fetched, world.server.loads) == (2, 1, 1)
+    assert "m" in world.server.models
+    # What was pulled only is not loaded by an agent that comes back; what was loaded since is.
+    world.want("p", "k", "u", Action.PULL)
+    world.tell()
+    await until(lambda: phase(world, "p") is CopyPhase.PULLED)
+    world.server.end()
+    await world.worker.close()
+    world.server.up = True
+    world.worker = world.new_worker()
+    await world.look()
+    await until(lambda: phase(world, "m") is CopyPhase.LOADED)
+    await until(lambda: phase(world, "p") is CopyPhase.PULLED)
+    await world.worker.close()
+
+
+async def test_an_unload_waits_for_the_requests_in_flight(tmp_path: Path) -> None:
+    world = World(tmp_path, 8)
+    world.storage.objects["k"] = b"good"
+    for name in ("busy", "idle", "stuck"):
+        world.want(name, "k", "u")
+    await world.look()
+    world.tell()
+    await world.settle()
+    world.server.in_flight.update(busy=2, stuck=1)
+    world.wanted.clear()
+    world.tell()
+    await until(lambda: "idle" not in world.server.models, 0.5)
+    await asyncio.sleep(0.1)
+    assert set(world.server.models) == {"busy", "stuck"}
+    # Wanted again meanwhile: it stays, and was never away.
+    world.want("busy", "k", "u")
+    world.tell()
+    await until(lambda: phase(world, "busy") is CopyPhase.LOADED)
+    assert world.server.loads == 3
+    del world.wanted["busy"]
+    world.tell()
+    await asyncio.sleep(0.05)
+    assert "busy" in world.server.models
+    world.server.in_flight["busy"] = 0
+    await until(lambda: "busy" not in world.server.models, 0.5)
+    await until(lambda: "stuck" not in world.server.models, 3)  # the time for that is over
+    await world.settle()
     await world.worker.close()

@@ -1,0 +1,224 @@
+"""One step of one slot, carried out: what talks to the storage, the disk and the model server.
+
+Each ends by putting the slot into its next state. Which step is next, and when, is the worker's to say.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+from shoal_api.messages import Action, CopyIntent, FailureStage
+from shoal_api.storage_uri import StorageUriError
+
+from . import logs, slots, sync
+from .files import Files
+from .metrics import Metrics
+from .servers import (
+    MODEL_LOAD_FAILED,
+    MODEL_UNLOAD_FAILED,
+    ModelServer,
+    ServerError,
+    ServerGone,
+)
+from .slots import Slot, Staged
+from .storage import Cancelled, StorageError
+
+SETTLE_SECONDS: Final = 10.0
+"""After a load's connection broke: how long to wait for the watch to say whether the process ended."""
+CONCURRENT_UNLOADS: Final = 4
+IN_FLIGHT_SECONDS: Final = 0.02
+"""How often the requests in flight are counted while an unload waits for them."""
+
+
+class Owner(Protocol):
+    """Of the slots. Called on the event loop."""
+
+    def slot(self, name: str) -> Slot: ...
+    def put(self, slot: Slot) -> None: ...
+    def fail(self, name: str, stage: FailureStage, reason: str, message: str) -> None: ...
+    def discard(self, copy: Staged) -> None:
+        """A staged copy that no slot has is of no use."""
+
+
+class Steps:
+    """``in_flight`` blocks: the requests of one model that the server is answering now. An unload waits until there
+    are none, at most ``unload_wait`` seconds. How many steps run at once is the worker's to bound."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        files: Files,
+        server: ModelServer,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        concurrent_pulls: int,
+        concurrent_stats: int,
+        in_flight: Callable[[str], int],
+        unload_wait: float,
+    ) -> None:
+        self._owner = owner
+        self._files, self._server, self._metrics, self._clock = files, server, metrics, clock
+        self._in_flight, self._unload_wait = in_flight, unload_wait
+        self._pulling = ThreadPoolExecutor(concurrent_pulls, thread_name_prefix="pull")
+        self._looking = ThreadPoolExecutor(concurrent_stats, thread_name_prefix="look")
+        self._unloading = asyncio.Semaphore(CONCURRENT_UNLOADS)
+        self._cancels: dict[str, threading.Event] = {}
+
+    async def run(self, name: str, step: sync.Step) -> None:
+        """Carry a step out."""
+        match step:
+            case sync.Look(intent):
+                await self._look(intent)
+            case sync.Pull(intent):
+                await self._pull(intent)
+            case sync.Load(copy, trial):
+                await self._load(name, copy, trial)
+            case sync.Unload():
+                await self._unload(name)
+            case _:
+                await self._remove(name)
+
+    def expect_pull(self, name: str) -> None:
+        """A pull is about to run, and can be cancelled from now on."""
+        self._cancels[name] = threading.Event()
+
+    def ended(self, name: str) -> None:
+        """Whatever ran for that slot has ended."""
+        self._cancels.pop(name, None)
+
+    def cancel_pull(self, name: str) -> None:
+        """End a pull that is under way, soon."""
+        self._cancels[name].set()
+
+    def cancel_pulls(self) -> None:
+        for cancelled in self._cancels.values():
+            cancelled.set()
+
+    def close(self) -> None:
+        """Blocks until the threads have ended."""
+        for pool in (self._pulling, self._looking):
+            pool.shutdown(cancel_futures=True)
+        self._files.close()
+
+    async def _look(self, intent: CopyIntent) -> None:
+        try:
+            size = await asyncio.get_running_loop().run_in_executor(self._looking, self._files.look, intent)
+        except (StorageError, StorageUriError) as error:
+            self._metrics.stats.labels("failed").inc()
+            self._owner.fail(intent.name, FailureStage.STORAGE, error.reason, error.message)
+            return
+        self._metrics.stats.labels("found").inc()
+        self._owner.put(slots.found(self._owner.slot(intent.name), size))
+
+    async def _pull(self, intent: CopyIntent) -> None:
+        name = intent.name
+        cancelled = self._cancels[name]
+        held = self._owner.slot(name).upcoming
+        started = time.monotonic()
+        try:
+            copy, fetched = await asyncio.get_running_loop().run_in_executor(
+                self._pulling, self._files.pull, intent, held, cancelled
+            )
+        except Cancelled:
+            self._owner.put(slots.end(self._owner.slot(name)))
+            return
+        except (StorageError, StorageUriError) as error:
+            if cancelled.is_set():
+                self._owner.put(slots.end(self._owner.slot(name)))
+            else:
+                self._owner.fail(name, FailureStage.STORAGE, error.reason, error.message)
+            return
+        if cancelled.is_set():
+            if copy is not held:
+                self._owner.discard(copy)
+            self._owner.put(slots.end(self._owner.slot(name)))
+            return
+        self._metrics.pulled_bytes.inc(fetched)
+        self._metrics.pull_seconds.observe(time.monotonic() - started)
+        logs.info("model pulled", model=name, copy=copy.copy_id, bytes=copy.size, fetched=fetched)
+        slot = slots.pulled(self._owner.slot(name), copy, self._clock())
+        if slot.upcoming is not copy and copy is not held:
+            self._owner.discard(copy)
+        self._owner.put(slot)
+
+    async def _load(self, name: str, copy: Staged, trial: bool) -> None:
+        started = time.monotonic()
+        await asyncio.to_thread(self._files.staging.begin_loading, name, copy, self._owner.slot(name).crashes)
+        reason, message = MODEL_LOAD_FAILED, "The model server took the load and does not list the model as ready."
+        done = False
+        try:
+            await self._server.load(name)
+        except ServerError as error:
+            reason, message = error.reason, error.message
+        except ServerGone as error:
+            # If the process ended, the watch cancels this task and judges; otherwise the list tells.
+            message = f"The connection to the model server broke during the load: {error}"
+            await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            found = await self._server.find(name)
+            done = found is not None and found.ready and found.copy == copy.folder
+        except (ServerError, ServerGone) as error:
+            message = f"{message} Afterwards: {error}"
+        if done:
+            await asyncio.to_thread(self._files.staging.loaded, copy)
+            self._metrics.load_seconds.observe(time.monotonic() - started)
+            logs.info("model loaded", model=name, copy=copy.copy_id, trial=trial)
+            self._owner.put(slots.loaded(self._owner.slot(name), copy))
+            return
+        current = self._owner.slot(name).current
+        await asyncio.to_thread(self._files.staging.load_failed, name, copy, current)
+        self._owner.fail(name, FailureStage.LOAD, reason, message)
+
+    async def _unload(self, name: str) -> None:
+        started = time.monotonic()
+        if not await self._quiet(name):
+            self._owner.put(slots.end(self._owner.slot(name)))  # it is wanted again, and still there
+            return
+        reason, message = MODEL_UNLOAD_FAILED, "The model server still lists the model after its unload."
+        try:
+            async with self._unloading:
+                await self._server.unload(name)
+        except ServerError as error:
+            reason, message = error.reason, error.message
+        except ServerGone as error:
+            message = f"The connection to the model server broke during the unload: {error}"
+            await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            gone = await self._server.find(name) is None
+        except (ServerError, ServerGone) as error:
+            gone, message = False, f"{message} Afterwards: {error}"
+        if gone:
+            self._metrics.unload_seconds.observe(time.monotonic() - started)
+            logs.info("model unloaded", model=name)
+            self._owner.put(slots.unloaded(self._owner.slot(name)))
+        else:
+            self._owner.fail(name, FailureStage.LOAD, reason, message)
+
+    async def _quiet(self, name: str) -> bool:
+        """Wait until no request of the model is in flight, or the time for that is over. False: it is to stay."""
+        end = time.monotonic() + self._unload_wait
+        while (count := await asyncio.to_thread(self._in_flight, name)) > 0:
+            if _stays(self._owner.slot(name)):
+                return False
+            if time.monotonic() > end:
+                logs.warning("unloading while requests are in flight", model=name, requests=count)
+                break
+            await asyncio.sleep(IN_FLIGHT_SECONDS)
+        return not _stays(self._owner.slot(name))
+
+    async def _remove(self, name: str) -> None:
+        copies = self._owner.slot(name).copies()
+        await asyncio.to_thread(self._files.staging.point, name, None)
+        for copy in copies:
+            await self._files.delete(copy)
+        logs.info("model removed", model=name)
+        self._owner.put(slots.removed(self._owner.slot(name)))
+
+
+def _stays(slot: Slot) -> bool:
+    """It is to be loaded again, and still is."""
+    return slot.settled and slot.intent is not None and slot.intent.action is Action.LOAD
