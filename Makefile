@@ -71,6 +71,12 @@ bench-plan: venv ## Placement up to a million models, the gateway at a hundred t
 bench-density: venv ## 10,000 models on six pods beside six bare servers (MODELS=500 PODS=2: a quick try)
 	$(VENV)/bin/python -m benchmarks.density --models $(MODELS) --pods $(PODS)
 
-.PHONY: help bench-plan bench-density
+bench-overcommit: venv ## 1,000 models, memory for 200: hit rate, cold latency, one load for many
+	$(VENV)/bin/python -m benchmarks.overcommit
+
+bench-traffic: venv ## Three shapes of traffic over 1,000 models, beside one plain server
+	$(VENV)/bin/python -m benchmarks.traffic
+
+.PHONY: help bench-plan bench-density bench-overcommit bench-traffic
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

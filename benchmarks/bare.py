@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 
 import aiohttp
+import httpx
 
+from demo.predictions import v2_body, v2_path
 from demo.s3_server import S3Server
 from tests.component.agent.parts import PLUGINS, Server
 
 from . import artifacts
+from .bare_loader import pull
 from .cluster import BUCKET
 from .common import REPOSITORY, Json
 from .sweep import Endpoint, sweep
@@ -31,9 +34,7 @@ async def measure(s3: S3Server, folder: str, count: int, servers: int, work: Pat
     """Start the servers, load ``count`` artifacts spread over them, ask each model, end the servers."""
     running: list[Server] = []
     try:
-        for number in range(servers):
-            running.append(_server(work / f"server-{number}"))
-        await asyncio.gather(*(_ready(server) for server in running))
+        running += await asyncio.gather(*(start(work / f"server-{number}") for number in range(servers)))
         files = []
         shares = [
             {artifacts.name(n): artifacts.key(folder, n) for n in range(i, count, servers)} for i in range(servers)
@@ -74,7 +75,8 @@ async def measure(s3: S3Server, folder: str, count: int, servers: int, work: Pat
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _server(folder: Path) -> Server:
+async def start(folder: Path) -> Server:
+    """A bare server over ``folder``, ready. Raises RuntimeError when it ends at once, TimeoutError."""
     models, shared = folder / "models", folder / "shared"
     shutil.rmtree(folder, ignore_errors=True)
     (models / "slots").mkdir(parents=True)
@@ -83,10 +85,6 @@ def _server(folder: Path) -> Server:
     (shared / "plugins" / "mlserver").symlink_to(PLUGINS / "mlserver" / "plugin")
     server = Server(folder, models, shared)
     server.start()
-    return server
-
-
-async def _ready(server: Server) -> None:
     async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
         while True:
             if not server.process.running:
@@ -94,10 +92,30 @@ async def _ready(server: Server) -> None:
             try:
                 async with session.get(f"{server.url}/v2/health/ready") as answer:
                     if answer.status == 200:
-                        return
+                        return server
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.2)
+
+
+async def one_by_one(server: Server, s3: S3Server, keys: dict[str, str], folder: Path) -> list[float]:
+    """Pull, load and ask each of ``keys`` (by model name) on its own: milliseconds until its first answer."""
+    return await asyncio.to_thread(_one_by_one, server, s3, keys, folder / "models")
+
+
+def _one_by_one(server: Server, s3: S3Server, keys: dict[str, str], models: Path) -> list[float]:
+    objects = s3.client()
+    took = []
+    with httpx.Client(base_url=server.url, timeout=60.0, trust_env=False) as client:
+        client.get("/v2/health/ready")
+        objects.list_objects_v2(Bucket=BUCKET, MaxKeys=1)  # connections are there
+        for name, prefix in keys.items():
+            started = time.perf_counter()
+            pull(objects, BUCKET, name, prefix, models)
+            client.post(f"/v2/repository/models/{name}/load").raise_for_status()
+            client.post(v2_path(name), json=v2_body(list(artifacts.ROW))).raise_for_status()
+            took.append(1e3 * (time.perf_counter() - started))
+    return took
 
 
 async def _load(file: Path) -> Json:

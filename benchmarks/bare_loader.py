@@ -14,12 +14,31 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 
 local = threading.local()
+
+
+def pull(client: Any, bucket: str, name: str, prefix: str, models: Path) -> str:
+    """Fetch the objects below ``prefix`` and put the model where the server looks for it; its name."""
+    folder = models / "copies" / name
+    folder.mkdir(parents=True)
+    for entry in client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", []):
+        file = folder / entry["Key"].removeprefix(f"{prefix}/")
+        with client.get_object(Bucket=bucket, Key=entry["Key"])["Body"] as body:
+            file.write_bytes(body.read())
+    settings = {
+        "name": name,
+        "implementation": "mlserver_sklearn.SKLearnModel",
+        "parameters": {"uri": "./model.joblib"},
+    }
+    (folder / "model-settings.json").write_text(json.dumps(settings))
+    os.symlink(folder, models / "slots" / name)
+    return name
 
 
 def main() -> None:
@@ -32,24 +51,8 @@ def main() -> None:
         aws_secret_access_key=given["secret_key"],
         config=Config(s3={"addressing_style": "path"}, max_pool_connections=given["pulls"], proxies={}),
     )
-    slots, copies = Path(given["models"]) / "slots", Path(given["models"]) / "copies"
+    models = Path(given["models"])
     server = urlsplit(given["url"])
-
-    def pull(name: str, prefix: str) -> str:
-        folder = copies / name
-        folder.mkdir(parents=True)
-        for entry in client.list_objects_v2(Bucket=given["bucket"], Prefix=f"{prefix}/").get("Contents", []):
-            file = folder / entry["Key"].removeprefix(f"{prefix}/")
-            with client.get_object(Bucket=given["bucket"], Key=entry["Key"])["Body"] as body:
-                file.write_bytes(body.read())
-        settings = {
-            "name": name,
-            "implementation": "mlserver_sklearn.SKLearnModel",
-            "parameters": {"uri": "./model.joblib"},
-        }
-        (folder / "model-settings.json").write_text(json.dumps(settings))
-        os.symlink(folder, slots / name)
-        return name
 
     def load(pulled: "Future[str]") -> None:
         name = pulled.result()
@@ -65,7 +68,9 @@ def main() -> None:
     with ThreadPoolExecutor(given["pulls"]) as pulls, ThreadPoolExecutor(given["loads"]) as loads:
         loading: list[Future[None]] = []
         for name, prefix in given["keys"].items():
-            pulls.submit(pull, name, prefix).add_done_callback(lambda done: loading.append(loads.submit(load, done)))
+            pulls.submit(pull, client, given["bucket"], name, prefix, models).add_done_callback(
+                lambda done: loading.append(loads.submit(load, done))
+            )
         pulls.shutdown(wait=True)
         loads.shutdown(wait=True)
     for each in loading:

@@ -155,8 +155,8 @@ def delete(run: Run) -> common.Json:
     """One call deletes all; until the last object is gone and the agents hold nothing."""
     with Watch(run.bench) as watch, _Costs(run) as costs:
         started = time.monotonic()
-        kubernetes.kubectl(*("delete", "tm", "--all", "-n", NAMESPACE, "--wait=false"), timeout=READY_SECONDS)
-        kubectl = time.monotonic() - started
+        path = f"/apis/serving.kserve.io/v1alpha1/namespaces/{NAMESPACE}/trainedmodels"
+        run.bench.api.delete(path, timeout=READY_SECONDS).raise_for_status()
         gone = watch.wait("gone", run.models, READY_SECONDS)
         while _agents_total(run, "shoal_agent_serving"):
             time.sleep(0.5)

@@ -130,7 +130,7 @@ async def churn(scale: Scale, envoy: Envoy, seconds: float) -> common.Json:
 
 
 async def reconnect(scale: Scale, envoy: Envoy) -> common.Json:
-    """Another control plane with the same tables, as after the operator's restart, until it knows that Envoy has all."""
+    """Another control plane with the same tables, as after the operator's restart: until Envoy has told what it has."""
     await scale.world.control_plane_gone()
     scale.world.new_control_plane()
     scale.world.gateway.apply([*scale.pods(), ServiceRouteChanged(SERVICE, True, next(scale.world.sequence), _ALL)])
@@ -139,7 +139,7 @@ async def reconnect(scale: Scale, envoy: Envoy) -> common.Json:
     await scale.world.serve()
     scale.world.gateway.open()
     async with asyncio.timeout(READY_SECONDS):
-        while not scale.world.gateway.connected:  # Envoy waits between its tries
+        while not scale.world.gateway.connected:  # noqa: ASYNC110 # what another process does sets no event of ours
             await asyncio.sleep(0.01)
     connected = costs.now()["seconds"]
     await scale.world.applied(scale.change(PROBE, "pod-1"), READY_SECONDS)

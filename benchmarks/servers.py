@@ -119,7 +119,7 @@ class StaticEnvoy(Process):
         folder: Path,
         *filters: dict[str, Any],
     ) -> None:
-        self.port, admin = free_port(HOST), free_port(HOST)
+        self.host, self.port, admin = HOST, free_port(HOST), free_port(HOST)
         manager = {
             "@type": CONNECTION_MANAGER,
             "stat_prefix": "plain",
@@ -153,7 +153,12 @@ class StaticEnvoy(Process):
 
 
 def plain_route(port: int, folder: Path) -> StaticEnvoy:
-    """What Envoy costs anyway: one route, one cluster with the gateway's own upstream options."""
+    """What Envoy costs anyway, before a server of this machine."""
+    return route_to(HOST, port, folder)
+
+
+def route_to(host: str, port: int, folder: Path) -> StaticEnvoy:
+    """A plain Envoy: one route, one cluster with the gateway's own upstream options. ``host``: an IP address."""
     cluster = {
         "name": "server",
         "type": "STATIC",
@@ -168,7 +173,7 @@ def plain_route(port: int, folder: Path) -> StaticEnvoy:
                 "explicit_http_config": {"http_protocol_options": {}},
             }
         },
-        "load_assignment": load_assignment("server", (HOST, port)),
+        "load_assignment": load_assignment("server", (host, port)),
     }
     return StaticEnvoy({"route": {"cluster": "server", "timeout": "300s"}}, [cluster], folder)
 
