@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from shoal_operator.state.effects import Unavailable
 
-from .world import SERVICE, Envoy, World, eventually
+from .world import Envoy, World, eventually
 
 pytestmark = pytest.mark.component
 
@@ -224,10 +224,9 @@ async def test_a_client_cannot_name_the_pod_or_pretend_to_be_healing(world: Worl
     await world.cold("m1")
     world.state_says("m1", a)
     await world.applied(world.route("m2", c))
-    spoof = {
-        name: f"{b.host}:{b.http_port}"
-        for name in ("pod", "x-shoal-pod", "x-gateway-destination-endpoint", "x-envoy-original-dst-host")
-    }
+    spoof = dict.fromkeys(
+        ("pod", "x-shoal-pod", "x-gateway-destination-endpoint", "x-envoy-original-dst-host"), f"{b.host}:{b.http_port}"
+    )
     spoof |= {"x-envoy-attempt-count": "2", "x-shoal-not-sent": "true", "x-model-not-loaded": "true"}
     spoof |= {"x-shoal-scope": "///m2", "mm-model-id": "m2", "x-envoy-retry-on": "5xx"}
     async with aiohttp.ClientSession(base_url=envoy.base, headers={"Host": HOST}) as session:

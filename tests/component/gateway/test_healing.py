@@ -1,4 +1,4 @@
-"""Requests that reach a pod that does not have the model, or is dead, find the one that has: by way of the activator."""
+"""A request that reaches a pod without its model, or a dead one, finds the pod that has it: through the activator."""
 
 import asyncio
 import time

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import v1
+from . import not_loaded, v1
 from .content_type import JsonBodies
 from .counters import CounterTable, NoCounters
 from .memory import MemoryWatch
@@ -45,9 +45,12 @@ def install() -> None:
     @functools.wraps(original)
     def create_app(settings: Any, data_plane: Any, model_repository_handlers: Any) -> Any:
         _watch(data_plane, model_repository_handlers)
+        not_loaded.watch(data_plane._model_registry)
+        not_loaded.watch_grpc()
         app = original(settings, data_plane=data_plane, model_repository_handlers=model_repository_handlers)
         app.router.routes.extend(_routes(data_plane))
         app.add_middleware(JsonBodies)
+        app.add_middleware(not_loaded.NotLoadedHeader)
         return app
 
     create_app.shoal = True  # type: ignore[attr-defined]
