@@ -7,22 +7,26 @@ once per turn of the loop, however many events asked for them.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from shoal_api.messages import SyncRequest
 
 from shoal_operator.engine import Engine
+from shoal_operator.state import use
 from shoal_operator.state.desired import DesiredList
 from shoal_operator.state.effects import (
     ClaimEpoch,
     CopyForgotten,
     CopyStored,
+    DeletionCost,
     DesiredChanged,
     Effect,
     GateChanged,
     ModelStatusChanged,
     PodEndpointChanged,
     Recovered,
+    ReplicasWanted,
     RouteChanged,
     ServiceRouteChanged,
     ServiceStatusChanged,
@@ -30,7 +34,9 @@ from shoal_operator.state.effects import (
 )
 from shoal_operator.state.events import AgentLost, AgentReported, Event, Tick
 from shoal_operator.state.pods import desired, drained
+from shoal_operator.state.project import activation_view, model_view, service_view
 from shoal_operator.state.values import ModelKey, ServiceKey
+from shoal_operator.state.views import ActivationView, ModelView, ServiceView
 from shoal_operator.state.world import World
 
 log = logging.getLogger(__name__)
@@ -53,6 +59,12 @@ class Outlets(Protocol):
 
     def store(self, effect: CopyStored | CopyForgotten) -> None: ...
 
+    def replicas(self, effect: ReplicasWanted) -> None: ...
+
+    def deletion_cost(self, effect: DeletionCost) -> None: ...
+
+    def planned(self, service: ServiceKey, models: int, seconds: float) -> None: ...
+
     def claim_epoch(self, at_least: int) -> None: ...
 
     def recovered(self, effect: Recovered) -> None: ...
@@ -63,9 +75,9 @@ class Core:
 
     def __init__(self, world: World, outlets: Outlets, clock: Callable[[], float]) -> None:
         self.world = world
-        self._engine = Engine(world)
         self._outlets = outlets
         self._clock = clock
+        self._engine = Engine(world, clock, outlets.planned)
         self._wake: asyncio.TimerHandle | None = None
         self._settling = False
 
@@ -92,9 +104,30 @@ class Core:
         """Nothing on the pod answers requests any more."""
         return not self.world.recovering and drained(self.world, pod_uid)
 
+    def model(self, key: ModelKey, url: str) -> ModelView | None:
+        """One model as it stands; ``url`` is its InferenceService's."""
+        return model_view(self.world, key, self._clock(), url=url)
+
+    def service(self, key: ServiceKey, url: str, gateways: int) -> ServiceView | None:
+        """One InferenceService as it stands; ``gateways``: connected Envoys."""
+        return service_view(self.world, key, self._clock(), url=url, gateways=gateways)
+
+    def activation(self, key: ServiceKey, name: str) -> ActivationView | None:
+        """What a request for the model can expect now."""
+        return activation_view(self.world, key, name, self._clock())
+
+    def explain(self, key: ModelKey, url: str) -> ModelView | None:
+        """One model with each pod's word about it; None when there is no such model."""
+        view = self.model(key, url)
+        return replace(view, verdicts=self._engine.verdicts(key, self._clock())) if view is not None else None
+
     def epoch(self) -> int:
         """The epoch claimed; 0 before."""
         return self.world.epoch
+
+    def use_seconds(self, pod_uid: str) -> float:
+        """How often the pod's agent should tell what was used."""
+        return use.report_seconds(self.world, pod_uid)
 
     def lost(self, pod_uid: str, session: str) -> None:
         """The agent hung up and did not come back in time."""
@@ -120,6 +153,10 @@ class Core:
                     self._outlets.store(effect)
                 case GateChanged():
                     self._outlets.gate(effect)
+                case ReplicasWanted():
+                    self._outlets.replicas(effect)
+                case DeletionCost():
+                    self._outlets.deletion_cost(effect)
                 case ClaimEpoch(epoch):
                     self._outlets.claim_epoch(epoch)
                 case WakeAt(at):

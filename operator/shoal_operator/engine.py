@@ -3,20 +3,31 @@
 Without I/O or clock, so that the operator and the simulation run exactly the same code.
 """
 
+from collections.abc import Callable
+
 from shoal_operator.placement.planner import plan
+from shoal_operator.placement.verdicts import verdicts
 from shoal_operator.state.effects import Effect, PlanNeeded
 from shoal_operator.state.events import Event, Planned
 from shoal_operator.state.machine import step
-from shoal_operator.state.plans import plan_input
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.plans import offers, plan_input
+from shoal_operator.state.values import ModelKey, ServiceKey, Verdict
 from shoal_operator.state.world import World
 
 
 class Engine:
     """``handle`` applies events; services that need a plan are collected and planned once a batch is done."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(
+        self,
+        world: World,
+        clock: Callable[[], float] = lambda: 0.0,
+        planned: Callable[[ServiceKey, int, float], None] = lambda service, models, seconds: None,
+    ) -> None:
+        """``planned`` is told of each plan: its service, how many models it looked at, and seconds by ``clock``."""
         self.world = world
+        self._clock = clock
+        self._planned = planned
         self._to_plan: dict[ServiceKey, None] = {}
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -35,7 +46,14 @@ class Engine:
         while self._to_plan:
             service = next(iter(self._to_plan))
             del self._to_plan[service]
-            given = plan_input(self.world, service)
+            begun = self._clock()
+            given = plan_input(self.world, service, now)
             if given is not None:
                 effects += self.handle(Planned(plan(given)), now)
+                self._planned(service, len(given.needs), self._clock() - begun)
         return effects
+
+    def verdicts(self, key: ModelKey, now: float) -> tuple[Verdict, ...]:
+        """Why the model is not on each of the pods of its InferenceService where it is not; O(pods)."""
+        found = offers(self.world, key, now)
+        return verdicts(*found) if found is not None else ()

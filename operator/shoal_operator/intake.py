@@ -6,7 +6,7 @@ from typing import Any
 from shoal_operator.state.events import Event, Kind, ModelGone, ModelSeen, PodGone, PodSeen
 from shoal_operator.state.values import ModelKey, ServiceKey
 from shoal_operator.status.writer import StatusWriter
-from shoal_operator.watch.parse import model_spec
+from shoal_operator.watch.parse import model_spec, vouched
 from shoal_operator.watch.sweep import Uids
 from shoal_operator.workloads.controller import WorkloadController
 from shoal_operator.workloads.pods import pod_spec
@@ -40,7 +40,7 @@ class Intake:
             self._status.model_deleting(obj)
             self._handle(ModelGone(key, meta["uid"]))
         else:
-            self._handle(ModelSeen(model_spec(obj)))
+            self._handle(ModelSeen(model_spec(obj), vouched(obj)))
 
     def inference_service(self, obj: Object, *, gone: bool) -> None:
         name = self._note(Kind.SERVICE, obj, gone)

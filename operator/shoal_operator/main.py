@@ -30,12 +30,20 @@ from .http.server import HttpServer
 from .intake import Intake
 from .kube import Kube
 from .leader import claim_epoch
-from .metrics import WorldCollector
+from .metrics import PlanMetrics, WorldCollector
+from .placement.filters import DESCRIPTIONS
 from .settings import Settings, SettingsError, from_environment
 from .state.desired import DesiredList
-from .state.effects import CopyForgotten, CopyStored, Effect, GateChanged, Recovered
-from .state.events import EpochClaimed, GatewayAcknowledged, StoreLoaded
-from .state.project import model_view, service_view
+from .state.effects import (
+    CopyForgotten,
+    CopyStored,
+    DeletionCost,
+    Effect,
+    GateChanged,
+    Recovered,
+    ReplicasWanted,
+)
+from .state.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
 from .state.values import ModelKey, ServiceKey
 from .state.views import ModelView, ServiceView
 from .state.world import World
@@ -64,8 +72,14 @@ class Operator:
         self._recovered = False
         api = Kube(client)
         self.api = api
-        self.core = Core(World(started_at=time.monotonic()), self, time.monotonic)
-        self._gateway = Gateway(GatewayTables(), lambda sequence: self.core.handle(GatewayAcknowledged(sequence)))
+        self._plans = PlanMetrics()
+        self.core = Core(World(timing=settings.timing(), started_at=time.monotonic()), self, time.monotonic)
+        self._gateway = Gateway(
+            GatewayTables(),
+            lambda sequence: self.core.handle(GatewayAcknowledged(sequence)),
+            view=self.core.activation,
+            requested=lambda service, model: self.core.handle(Requested(service, model)),
+        )
         self._agents = AgentsServer(self, KubernetesReviews(client, AGENT_AUDIENCE))
         self._events = FailureEvents(api, settings.pod)
         self._status = StatusWriter(
@@ -138,6 +152,17 @@ class Operator:
         else:
             self._store.forget(effect)
 
+    def replicas(self, effect: ReplicasWanted) -> None:
+        if self._workloads is not None:
+            self._workloads.set_replicas(*effect.service, effect.replicas, effect.reason)
+
+    def deletion_cost(self, effect: DeletionCost) -> None:
+        if self._workloads is not None:
+            self._workloads.set_deletion_cost(effect.namespace, effect.pod, effect.cost, effect.pod_uid)
+
+    def planned(self, service: ServiceKey, models: int, seconds: float) -> None:
+        self._plans.observe(seconds, models)
+
     def claim_epoch(self, at_least: int) -> None:
         task = asyncio.create_task(self._claim(at_least - 1), name="claim-epoch")
         self._tasks.add(task)
@@ -173,6 +198,9 @@ class Operator:
     def epoch(self) -> int:
         return self.core.epoch()
 
+    def use_seconds(self, pod_uid: str) -> float:
+        return self.core.use_seconds(pod_uid)
+
     def lost(self, pod_uid: str, session: str) -> None:
         self.core.lost(pod_uid, session)
 
@@ -180,18 +208,22 @@ class Operator:
 
     def _model_view(self, key: ModelKey) -> ModelView | None:
         model = self.core.world.models.get(key)
-        if model is None:
-            return None
-        url = self._workload_settings.service_url(key.namespace, model.spec.service)
-        return model_view(self.core.world, key, url=url)
+        return self.core.model(key, self._url(key.namespace, model.spec.service)) if model is not None else None
 
     def _service_view(self, key: ServiceKey) -> ServiceView | None:
-        url = self._workload_settings.service_url(key.namespace, key.name)
-        return service_view(self.core.world, key, url=url, gateways=self._gateway.connected)
+        return self.core.service(key, self._url(*key), self._gateway.connected)
 
     def _explain(self, namespace: str, name: str) -> dict[str, Any] | None:
-        view = self._model_view(ModelKey(namespace, name))
-        return explain(view) if view is not None else None
+        key = ModelKey(namespace, name)
+        model = self.core.world.models.get(key)
+        view = self.core.explain(key, self._url(namespace, model.spec.service)) if model is not None else None
+        if model is None or view is None:
+            return None
+        waiting = self._gateway.held(model.spec.service_key, name)
+        return explain(view, filters=DESCRIPTIONS, waiting_requests=waiting)
+
+    def _url(self, namespace: str, service: str) -> str:
+        return self._workload_settings.service_url(namespace, service)
 
     def _ready(self) -> tuple[bool, str]:
         return self._recovered, "" if self._recovered else "recovering: waiting for lists, agents and the epoch"

@@ -7,6 +7,8 @@ from typing import Any
 
 from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HTTP_PORT
 
+from shoal_operator.state.world import Timing
+
 
 class SettingsError(Exception):
     """A variable is missing or malformed; the message names it."""
@@ -29,10 +31,16 @@ class Settings:
     agent_resources: Mapping[str, Any] = field(default_factory=dict)
     network_policy: bool = True
     log_level: str = "INFO"
+    scale_down_seconds: float = 300.0  # how long fewer pods must suffice before one is taken away
+    min_residency_seconds: float = 30.0  # a copy that was loaded makes way only then, while older ones can
     host: str = "0.0.0.0"  # noqa: S104 - in a pod, behind a Service and NetworkPolicy
     agents_port: int = OPERATOR_AGENTS_PORT
     ads_port: int = OPERATOR_ADS_PORT
     http_port: int = OPERATOR_HTTP_PORT
+
+    def timing(self) -> Timing:
+        """What of the state's timing is set from outside."""
+        return Timing(scale_down=self.scale_down_seconds, residency=self.min_residency_seconds)
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -64,6 +72,10 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             given["agent_resources"] = json.loads(resources)
         except ValueError as error:
             raise SettingsError(f"SHOAL_AGENT_RESOURCES is not JSON: {error}") from error
+    for key in ("scale_down_seconds", "min_residency_seconds"):
+        value = environment.get(f"SHOAL_{key.upper()}", "")
+        if value:
+            given[key] = _seconds(f"SHOAL_{key.upper()}", value)
     policy = environment.get("SHOAL_NETWORK_POLICY", "")
     if policy:
         given["network_policy"] = policy.lower() in ("1", "true", "yes")
@@ -74,3 +86,13 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         watch_namespaces=tuple(name.strip() for name in namespaces.split(",") if name.strip()),
         **given,
     )
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise SettingsError(f"{name}={value!r} is not a number of seconds between 0 and 86400")
+    return seconds

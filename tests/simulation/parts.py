@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shoal_api.messages import (
+    Action,
     CopyFailure,
     CopyIntent,
     CopyPhase,
     FailureStage,
+    ModelUse,
     ServerReport,
     SlotReport,
     SyncRequest,
@@ -48,6 +50,7 @@ class SimPod:
     history: dict[int, dict[str, SlotReport]] = field(default_factory=dict)
     drained: bool = False
     loads: int = 0
+    used: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> requests since loaded, the last one
 
     def restart_agent(self) -> None:
         """The agent starts again: it knows only what the server lists."""
@@ -66,7 +69,14 @@ class SimPod:
         for name in list(self.slots):
             self._report(name, serving=None, phase=CopyPhase.WAITING)
 
-    def request(self) -> SyncRequest:
+    def answer(self, name: str, now: float) -> bool:
+        """One request; False: the model is not loaded here."""
+        if name not in self.loaded or not self.server_ready:
+            return False
+        self.used[name] = (self.used.get(name, (0, 0.0))[0] + 1, now)
+        return True
+
+    def request(self, now: float) -> SyncRequest:
         if self.acknowledged and self.acknowledged in self.history and self.rng.random() < 0.9:
             base: int | None = self.acknowledged
             old = self.history[self.acknowledged]
@@ -91,6 +101,11 @@ class SimPod:
             observed=observed,
             observed_gone=gone,
             desired_version=self.desired_version,
+            use=[
+                ModelUse(name=name, requests=count, idle_seconds=now - last)
+                for name, (count, last) in self.used.items()
+                if name in self.loaded
+            ],
         )
 
     def receive(self, response: SyncResponse, session: str) -> None:
@@ -127,17 +142,20 @@ class SimPod:
             if name not in self.busy and held is not None and held.copy_id == intent.copy_id:
                 self.loaded[name] = intent  # no more than its declared memory can differ
                 continue
-            if name in self.busy:
+            if name in self.busy or (slot is not None and slot.target == intent.copy_id and _done(slot, intent)):
                 continue
             if (
                 slot is not None
                 and slot.target == intent.copy_id
                 and slot.failure is not None
+                and slot.action is intent.action
                 and self.rng.random() < 0.8
             ):
                 continue  # back-off
             self.busy[name] = (now + self.rng.uniform(0.05, 2.0), intent)
-            self._report(name, target=intent.copy_id, phase=self.rng.choice([CopyPhase.PULLING, CopyPhase.LOADING]))
+            phase = self.rng.choice([CopyPhase.PULLING, CopyPhase.LOADING])
+            phase = phase if intent.action is Action.LOAD else CopyPhase.WAITING
+            self._report(name, target=intent.copy_id, action=intent.action, phase=phase)
         for name in [n for n in self.slots if n not in self.desired and n not in self.busy]:
             self.busy[name] = (now + self.rng.uniform(0.01, 0.5), None)
             self._report(name, target=None, phase=CopyPhase.UNLOADING)
@@ -145,12 +163,13 @@ class SimPod:
             if name in self.loaded:
                 self.on_unload(self, name, self.loaded[name].copy_id)
                 del self.loaded[name]
+                self.used.pop(name, None)
 
     def contents(self) -> dict[str, int]:
         """How many contents of each name are in memory, loaded or loading."""
         found = dict.fromkeys(self.loaded, 1)
         for name, (_, intent) in self.busy.items():
-            if intent is not None:
+            if intent is not None and intent.action is Action.LOAD:
                 found[name] = found.get(name, 0) + 1
         return found
 
@@ -159,6 +178,14 @@ class SimPod:
             self.slots.pop(name, None)
             return
         if self.desired.get(name) != intent:
+            return
+        if "missing" in intent.storage_uri:
+            failure = CopyFailure(stage=FailureStage.STORAGE, reason="ObjectNotFound", message="missing")
+            self._report(name, target=intent.copy_id, phase=CopyPhase.WAITING, failure=failure)
+            return
+        if intent.action is not Action.LOAD:
+            phase = CopyPhase.SEEN if intent.action is Action.STAT else CopyPhase.PULLED
+            self._report(name, target=intent.copy_id, phase=phase, failure=None, artifact_bytes=5)
             return
         if self.broken(intent):
             failure = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="broken")
@@ -169,11 +196,25 @@ class SimPod:
             self.on_unload(self, name, old.copy_id)
         self.loaded[name] = intent
         self.loads += 1
-        self._report(name, serving=intent.copy_id, target=intent.copy_id, phase=CopyPhase.LOADED, failure=None)
+        self.used.pop(name, None)
+        self._report(
+            name,
+            serving=intent.copy_id,
+            target=intent.copy_id,
+            phase=CopyPhase.LOADED,
+            failure=None,
+            artifact_bytes=5,
+        )
 
     def _report(self, name: str, **changes: object) -> None:
         held = self.slots.get(name) or SlotReport(name=name, phase=CopyPhase.WAITING)
         self.slots[name] = held.model_copy(update=changes)
+
+
+def _done(slot: SlotReport, intent: CopyIntent) -> bool:
+    """Looked up, or pulled, as far as the intent goes."""
+    phases = {Action.STAT: (CopyPhase.SEEN, CopyPhase.PULLED), Action.PULL: (CopyPhase.PULLED,), Action.LOAD: ()}
+    return slot.phase in phases[intent.action]
 
 
 @dataclass

@@ -30,3 +30,9 @@ def test_without_faults_every_model_is_loaded_once(seed: int) -> None:
     simulation = Simulation(seed, Options(models=30, capacity=400, faults=False))
     simulation.run()
     assert sum(pod.loads for pod in simulation.pods.values()) == 30
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+def test_more_models_than_memory(seed: int) -> None:
+    """Overcommit, requests, faults: every request is answered in the end, and what may be cold is what is unused."""
+    Simulation(seed, Options(models=40, capacity=60, strict=False, requests=2.0)).run()

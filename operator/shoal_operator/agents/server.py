@@ -71,6 +71,9 @@ class Backend(Protocol):
     def epoch(self) -> int:
         """The epoch that this operator has claimed; 0 before."""
 
+    def use_seconds(self, pod_uid: str) -> float:
+        """How often the pod's agent should tell which models were used."""
+
     def lost(self, pod_uid: str, session: str) -> None:
         """The agent hung up and did not come back in time."""
 
@@ -157,6 +160,7 @@ class AgentsServer:
             desired_base=change.base if change else None,
             desired=list(change.intents) if change else [],
             desired_gone=list(change.gone) if change else [],
+            use_seconds=self._backend.use_seconds(message.pod_uid),
             drained=drained,
         )
         return web.Response(

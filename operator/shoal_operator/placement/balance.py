@@ -1,4 +1,4 @@
-"""Evening out: when pods joined, move models from the fullest pods to the emptiest, each move worth its load.
+"""Evening out: when pods joined, move models from the fullest pods to the emptiest, the most used ones first.
 
 A move is a second copy; once it answers, the planner retires the one on the fuller pod. Moves in flight are bounded,
 so that a service never loads more than a fraction of its models at once for balance's sake.
@@ -31,6 +31,8 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
         elif need.key not in placed and len(need.copies) <= need.wanted and all(copy.loaded for copy in need.copies):
             for copy in need.copies:
                 movable.setdefault(copy.pod_uid, []).append(need)
+    for needs in movable.values():
+        needs.sort(key=lambda need: need.rate)  # stable: by name where none is used
     moves: list[Placement] = []
     # What a pod will hold once moves in flight are done: a move frees its source only later.
     expected = {pod.offer.uid: pod.committed for pod in usable}
@@ -62,7 +64,7 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
 
 
 def _candidate(movable: list[ModelNeed], target: PodLedger, at_most: float) -> ModelNeed | None:
-    """The last (in name order) model that the target can take; large plans only ever look at the list's end."""
+    """The last of the list that the target can take: the most used. Large plans only ever look at the list's end."""
     for need in reversed(movable):
         if (
             need.memory_bytes <= min(target.free, at_most)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How many copies of the model each zone and each node has."""
+    """How many copies of the model each zone and each node has. ``used``: requests for it come now."""
 
     zones: dict[str, int]
     nodes: dict[str, int]
+    used: bool = False

@@ -1,13 +1,17 @@
 """``plan(input) -> Plan``: fewest moves, copies over nodes, least loaded first, and a word for every refusal.
 
 Adding a model moves none; a leaving or lost pod moves only its own; make before break throughout: a copy retires
-only when enough others answer with the wanted content.
+only when enough others answer with the wanted content. Where no pod has room, a need that may evict takes the pod
+whose victims were used longest ago (see eviction.py).
 """
 
 import heapq
+import math
+from dataclasses import replace
 
 from shoal_operator.state.values import (
     CopyAt,
+    Eviction,
     ModelKey,
     ModelNeed,
     Placement,
@@ -15,9 +19,11 @@ from shoal_operator.state.values import (
     PlanInput,
     Refusal,
     Verdict,
+    Victim,
 )
 
 from .balance import even_out
+from .eviction import cheapest
 from .filters import FILTERS, MEMORY
 from .held import Held
 from .ledger import PodLedger
@@ -38,15 +44,16 @@ class Planner:
         self.given = given
         self.pods = {offer.uid: PodLedger.of(offer) for offer in given.pods}
         self.add: list[Placement] = []
+        self.evict: list[Eviction] = []
         self.replace: list[Placement] = []
         self.retire: list[Placement] = []
         self.refused: dict[ModelKey, Refusal] = {}
         self._queue = self._usable()
-        self._refusals: dict[int, Refusal] = {}  # of bare needs, by memory, while no ledger changes
+        # Of bare needs, by memory and right to evict, while no ledger changes.
+        self._refusals: dict[tuple[int, float | None], Refusal] = {}
 
     def run(self) -> Plan:
-        # Large models first: what is left fits small ones. The name decides ties, so a plan is reproducible.
-        for need in sorted(self.given.needs, key=lambda need: (-need.memory_bytes, need.key)):
+        for need in sorted(self.given.needs, key=_urgency):
             replaced = self._renew(need)
             self._fill(need, replaced)
             self._trim(need)
@@ -54,10 +61,12 @@ class Planner:
         return Plan(
             service=self.given.service,
             considered=tuple(need.key for need in self.given.needs),
+            evict=tuple(self.evict),
             add=(*self.add, *moves),
             replace=tuple(self.replace),
             retire=tuple(self.retire),
             refused=self.refused,
+            moves=len(moves),
             unbalanced=unbalanced,
         )
 
@@ -84,7 +93,17 @@ class Planner:
                 replaced.add(copy.pod_uid)
             elif not copy.answers:
                 self.retire.append(Placement(need.key, copy.pod_uid))
+            else:
+                self._make_room_beside(need, pod, room)
         return replaced
+
+    def _make_room_beside(self, need: ModelNeed, pod: PodLedger, room: int) -> None:
+        """Have unpinned copies leave a full pod, so that an update finds room there when it is planned again."""
+        if len(need.copies) < self._pods_usable:
+            return  # another pod may take it
+        victims = pod.making_room(need, room, young=False)
+        if victims:
+            self._evict(need, pod, victims)
 
     def _take_back(self, need: ModelNeed) -> set[str]:
         """An update that was taken back: copies that still serve what is wanted again stop trying the other content."""
@@ -109,6 +128,7 @@ class Planner:
                 self.refused[need.key] = refusal
                 return
             pod.add(need.memory_bytes)
+            pod.rate += need.rate / need.wanted
             self._refusals.clear()
             held.zones[pod.offer.zone] = held.zones.get(pod.offer.zone, 0) + 1
             held.nodes[pod.offer.node] = held.nodes.get(pod.offer.node, 0) + 1
@@ -121,17 +141,22 @@ class Planner:
         A bare need, one without copies and slots being unloaded, differs from another in nothing but its memory. Most
         are: for them the pods are kept in order, and a refusal counts for all of that size.
         """
-        if need.copies or need.occupied:
+        if need.copies or need.occupied or held.used:
             return self._search(need, held)
         pod = self._first()
         if pod is not None and _refuse(need, pod) is None:
             return pod, Refusal()
-        if need.memory_bytes in self._refusals:
-            return None, self._refusals[need.memory_bytes]
+        kind = (need.memory_bytes, need.evict_idle)
+        if kind in self._refusals:
+            return None, self._refusals[kind]
         pod, refusal = self._search(need, held)
         if pod is None:
-            self._refusals[need.memory_bytes] = refusal
+            self._refusals[kind] = refusal
         return pod, refusal
+
+    @property
+    def _pods_usable(self) -> int:
+        return len(self._queue)
 
     def _usable(self) -> list[tuple[Key, int, PodLedger]]:
         """A heap of the pods that could take a bare need of no size, first the one that sorts first."""
@@ -158,6 +183,7 @@ class Planner:
         best: PodLedger | None = None
         best_key: Key = ()
         missing = 0
+        full: list[PodLedger] = []
         for pod in self.pods.values():
             verdict = _refuse(need, pod)
             if verdict is None:
@@ -167,9 +193,20 @@ class Planner:
             elif best is None and len(verdicts) < MAX_VERDICTS:
                 verdicts.append(verdict)
             if verdict is not None and verdict.filter == MEMORY:
+                full.append(pod)
                 lacking = need.memory_bytes - pod.free
                 missing = lacking if not missing else min(missing, lacking)
+        if best is None and need.evict_idle is not None:
+            found = cheapest(need, full)
+            if found is not None:
+                best, victims = found
+                self._evict(need, best, victims)
         return best, Refusal(tuple(verdicts), missing)
+
+    def _evict(self, need: ModelNeed, pod: PodLedger, victims: list[Victim]) -> None:
+        pod.evict(victims)
+        self._refusals.clear()
+        self.evict += [Eviction(victim.model, pod.offer.uid, need.key, victim.young) for victim in victims]
 
     def _trim(self, need: ModelNeed) -> None:
         """Retire what is not needed any more: leaving and outdated copies once enough others answer, then surplus.
@@ -189,7 +226,7 @@ class Planner:
         return pod.fullness if pod is not None else 1.0
 
     def _held(self, need: ModelNeed) -> Held:
-        held = Held({}, {})
+        held = Held({}, {}, used=need.rate > 0)
         for copy in need.copies:
             pod = self.pods.get(copy.pod_uid)
             if pod is not None and not copy.leaving:
@@ -222,4 +259,10 @@ def _refuse(need: ModelNeed, pod: PodLedger) -> Verdict | None:
 
 def _with_copy(need: ModelNeed, pod_uid: str) -> ModelNeed:
     copy = CopyAt(pod_uid, answers=False, current=True, loaded=False, leaving=False)
-    return ModelNeed(need.key, need.memory_bytes, need.wanted, (*need.copies, copy), need.occupied)
+    return replace(need, copies=(*need.copies, copy))
+
+
+def _urgency(need: ModelNeed) -> tuple[float, int, ModelKey]:
+    """First who may evict most; then large models: what is left fits small ones. The name decides ties, so that a
+    plan is reproducible."""
+    return (need.evict_idle if need.evict_idle is not None else math.inf, -need.memory_bytes, need.key)

@@ -34,9 +34,14 @@ class Context:
             self.plan(service)
 
     def plan_waiting(self, service: Service) -> None:
-        """Memory was freed: offer it to refused models, in batches."""
-        if service.waiting and service.retry_at is None:
-            service.retry_at = self.now + self.world.timing.retry_refused
+        """Memory was freed: offer it to refused and to cold models, in batches."""
+        if service.waiting or service.cold:
+            self.retry_at(service, self.now + self.world.timing.retry_refused)
+
+    def retry_at(self, service: Service, at: float) -> None:
+        """Plan for those who wait at that time, or earlier."""
+        if service.retry_at is None or at < service.retry_at:
+            service.retry_at = at
             self.world.retrying.add(service.spec.key)
 
     def model(self, key: ModelKey, uid: str) -> Model | None:

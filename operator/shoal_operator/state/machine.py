@@ -1,6 +1,6 @@
 """``step(world, event, now) -> effects``: the only code that changes the world, one event at a time."""
 
-from . import copies, models, plans, pods, recovery, reports, services
+from . import cold, copies, demand, models, plans, pods, recovery, reports, scaling, services, use
 from .context import Context
 from .effects import DesiredChanged, Effect, WakeAt
 from .events import (
@@ -16,6 +16,7 @@ from .events import (
     Planned,
     PodGone,
     PodSeen,
+    Requested,
     ServiceGone,
     ServiceSeen,
     StoreLoaded,
@@ -40,8 +41,8 @@ def step(world: World, event: Event, now: float) -> list[Effect]:
 
 def _apply(ctx: Context, event: Event) -> None:
     match event:
-        case ModelSeen(spec):
-            models.seen(ctx, spec)
+        case ModelSeen(spec, vouched):
+            models.seen(ctx, spec, vouched=vouched and ctx.world.recovering)
         case ModelGone(model_key, uid):
             models.gone(ctx, model_key, uid)
         case ServiceSeen(service_spec):
@@ -71,6 +72,8 @@ def _apply(ctx: Context, event: Event) -> None:
             plans.carry_out(ctx, plan)
         case GatewayAcknowledged(sequence):
             copies.acknowledged(ctx, sequence)
+        case Requested(service_key, name):
+            demand.requested(ctx, service_key, name)
         case Tick():
             pass
 
@@ -101,7 +104,24 @@ def _pass_time(ctx: Context) -> None:
     for key in list(ctx.world.held):
         pods.release(ctx, key)
     models.end_moves(ctx)
+    cold.look_again(ctx)
+    _review(ctx)
     plans.retry(ctx)
+
+
+def _review(ctx: Context) -> None:
+    """What is looked at regularly, as long as something happens."""
+    world = ctx.world
+    if world.review_at is None or ctx.now < world.review_at:
+        return
+    world.review_at = None
+    demand.give_up(ctx)
+    for key in list(world.reviewing):
+        service = world.services.get(key)
+        if service is None or not (use.review(ctx, service) | scaling.review(ctx, service)):
+            world.reviewing.discard(key)
+    if world.reviewing or world.asking:
+        world.review_at = ctx.now + world.timing.review
 
 
 def _next_wake(world: World, now: float) -> float | None:
@@ -123,7 +143,6 @@ def _next_wake(world: World, now: float) -> float | None:
         retry_at = world.services[service_key].retry_at if service_key in world.services else None
         if retry_at is not None:
             times.append(retry_at)
-    if world.gate_at is not None:
-        times.append(world.gate_at)
+    times += [at for at in (world.gate_at, world.review_at, world.agenda.next) if at is not None]
     # What is due was tried in this step; if it must wait for something else, that event brings the next try.
     return min((at for at in times if at > now), default=None)

@@ -1,14 +1,18 @@
 """TrainedModels coming, changing and going."""
 
-from . import copies, routes
+from . import cold, copies, demand, probes, routes
 from .context import Context
+from .policy import on_its_way
 from .reports import end_move
 from .values import ModelKey, ModelSpec
-from .world import Model, Stage
+from .world import NEVER, Model, Service
 
 
-def seen(ctx: Context, spec: ModelSpec) -> None:
-    """A TrainedModel as it is now: new, changed, or another one under a used name."""
+def seen(ctx: Context, spec: ModelSpec, *, vouched: bool = False) -> None:
+    """A TrainedModel as it is now: new, changed, or another one under a used name.
+
+    ``vouched``: its status says Ready for this very spec; that counts for a model that this operator knows nothing of.
+    """
     world = ctx.world
     model = world.models.get(spec.key)
     if model is not None and model.spec.uid != spec.uid:
@@ -16,9 +20,10 @@ def seen(ctx: Context, spec: ModelSpec) -> None:
         model = None
     if model is None:
         model = world.models[spec.key] = Model(spec)
+        if vouched:
+            model.vouched = model.artifact_seen = spec.content
         world.models_of.setdefault(spec.service_key, set()).add(spec.key)
-        routes.refresh(ctx, model)
-        ctx.plan_model(model)
+        _take_in(ctx, model)
         return
     before = model.spec
     if spec == before:
@@ -26,9 +31,23 @@ def seen(ctx: Context, spec: ModelSpec) -> None:
     if spec.service != before.service:
         _move(ctx, model, spec)
     model.spec = spec
+    if spec.content != before.content:
+        probes.end(ctx, model)
+        model.artifact_bytes = model.estimate = model.failure = None
+        model.retry_at = NEVER
+        model.target = max(1, model.target)
     if spec.memory_bytes != before.memory_bytes:
         _resize(ctx, model)
+    if spec.idle_unload != before.idle_unload:
+        cold.watch_idle(ctx, model)
+    _take_in(ctx, model)
+
+
+def _take_in(ctx: Context, model: Model) -> None:
     routes.refresh(ctx, model)
+    service = ctx.world.services.get(model.spec.service_key)
+    if service is not None and model.memory is None and model.spec.problem is None:
+        probes.want(ctx, service, model)  # its memory is estimated before it is placed
     ctx.plan_model(model)
 
 
@@ -39,12 +58,13 @@ def gone(ctx: Context, key: ModelKey, uid: str) -> None:
     if model is None:
         return
     routes.forget(ctx, model)
+    probes.end(ctx, model)
+    demand.settled(ctx, model)
     del world.models[key]
     world.models_of[model.spec.service_key].discard(key)
     service = world.services.get(model.spec.service_key)
     if service is not None:
-        service.waiting.discard(key)
-        service.dirty.discard(key)
+        _forget(service, key)
     for copy in list(model.copies.values()):
         copies.retire(ctx, world.pods[copy.pod_uid], copy)
 
@@ -59,11 +79,20 @@ def end_moves(ctx: Context) -> None:
             end_move(ctx, model)
 
 
+def _forget(service: Service, key: ModelKey) -> None:
+    """The model is not this service's any more."""
+    service.waiting.discard(key)
+    service.dirty.discard(key)
+    service.hot.discard(key)
+    service.cold.pop(key, None)
+    service.to_probe.pop(key, None)
+
+
 def _resize(ctx: Context, model: Model) -> None:
     """The declared memory changed: copies that fit as they are stay; placement finds other pods for the rest."""
     for copy in model.copies.values():
         pod = ctx.world.pods[copy.pod_uid]
-        if copy.stage is Stage.PLACED:
+        if on_its_way(copy):
             copies.resize(ctx, model, pod, copy)
             service = ctx.world.services.get(pod.spec.service_key)
             if service is not None:
@@ -81,10 +110,12 @@ def _move(ctx: Context, model: Model, spec: ModelSpec) -> None:
     if old is not None:
         old.ready_count -= model.ready
         old.failed_count -= model.failed
-        old.waiting.discard(key)
-        old.dirty.discard(key)
-    model.ready = model.failed = False
+        old.loaded_count -= model.loaded
+        _forget(old, key)
+    probes.end(ctx, model)
+    model.loaded = model.ready = model.failed = False
     model.refusal = None
+    model.target = max(1, model.target)
     world.models_of[model.spec.service_key].discard(key)
     world.models_of.setdefault(spec.service_key, set()).add(key)
     answering = {world.pods[copy.pod_uid].spec.service_key for copy in model.copies.values() if copy.answers}

@@ -1,15 +1,19 @@
 """Between state and placement: what there is to plan, and carrying a plan out."""
 
-from . import copies
+import math
+
+from . import cold, copies, policy, probes, use
 from .context import Context
 from .routes import refresh
-from .values import CopyAt, ModelKey, ModelNeed, Plan, PlanInput, PodOffer, ServiceKey
-from .world import Model, Pod, Service, Stage, World
+from .values import CopyAt, ModelKey, ModelNeed, Placement, Plan, PlanInput, PodOffer, Refusal, ServiceKey, Victim
+from .world import Copy, Model, Pod, Service, World
 
+MAX_VICTIMS = 512
+MAX_LOOKED_AT = 1024
 _NOWHERE: frozenset[str] = frozenset()
 
 
-def plan_input(world: World, key: ServiceKey) -> PlanInput | None:
+def plan_input(world: World, key: ServiceKey, now: float) -> PlanInput | None:
     """What placement has to decide for one service now; None when there is no such service.
 
     Costs O(pods + models to plan); all models only when load is to be evened out.
@@ -21,20 +25,38 @@ def plan_input(world: World, key: ServiceKey) -> PlanInput | None:
     keys = world.models_of.get(key, set()) if service.balance else service.dirty
     occupied = [pod for pod in pods if pod.occupied]
     models = [world.models[k] for k in sorted(keys) if k in world.models]
+    needs = [_need(world, service, model, occupied, now) for model in models if plannable(service, model)]
+    for_requests = sum(need.memory_bytes for need in needs if _finite(need.evict_idle))
     return PlanInput(
         service=key,
-        pods=tuple(_offer(pod) for pod in pods),
-        needs=tuple(_need(world, model, occupied) for model in models if plannable(service, model)),
+        pods=tuple(_offer(world, pod, for_requests, now) for pod in pods),
+        needs=tuple(needs),
         balance=service.balance,
     )
 
 
+def offers(world: World, key: ModelKey, now: float) -> tuple[ModelNeed, tuple[PodOffer, ...]] | None:
+    """One model and all pods of its service, as a plan would see them; None when there is no such model or service."""
+    model = world.models.get(key)
+    service = world.services.get(model.spec.service_key) if model is not None else None
+    if model is None or service is None:
+        return None
+    pods = [world.pods[uid] for uid in sorted(world.pods_of.get(model.spec.service_key, ()))]
+    need = _need(world, service, model, pods, now)
+    return need, tuple(_offer(world, pod, 0, now) for pod in pods)
+
+
+def _finite(evict_idle: float | None) -> bool:
+    return evict_idle is not None and evict_idle < math.inf
+
+
 def plannable(service: Service, model: Model) -> bool:
-    """Some runtime of the service could load the model, and its spec can be used."""
+    """Some runtime of the service could load the model, its spec can be used, and its memory is known."""
     return (
         service.spec.problem is None
         and model.spec.problem is None
         and model.spec.framework.lower() in service.spec.formats
+        and model.memory is not None
     )
 
 
@@ -47,6 +69,10 @@ def carry_out(ctx: Context, plan: Plan) -> None:
     service.plan_requested = False
     service.balance = False
     service.dirty.clear()
+    for eviction in plan.evict:
+        found = _find(world, eviction.model, eviction.pod_uid)
+        if found is not None:
+            cold.evict(ctx, service, eviction, found[1], found[0])
     for placement in plan.retire:
         found = _find(world, placement.model, placement.pod_uid)
         if found is not None and placement.pod_uid in found[0].copies:
@@ -56,24 +82,60 @@ def carry_out(ctx: Context, plan: Plan) -> None:
         if found is not None and placement.pod_uid in found[0].copies:
             copies.replace(ctx, *found, found[0].copies[placement.pod_uid])
     for placement in plan.add:
-        found = _find(world, placement.model, placement.pod_uid)
-        if found is not None and found[1].placeable and placement.model.name not in found[1].copies:
-            copies.place(ctx, *found)
+        _add(ctx, service, placement)
+    service.stats.moves += plan.moves
     for key in plan.considered:
         model = world.models.get(key)
         if model is not None:
-            refusal = plan.refused.get(key)
-            if refusal is not None:
-                service.waiting.add(key)
-            else:
-                service.waiting.discard(key)
-            if refusal != model.refusal:
-                model.refusal = refusal
-                refresh(ctx, model)
+            _answer(ctx, service, model, plan.refused.get(key))
+    for uid in world.pods_of.get(plan.service, ()):
+        copies.release_held(ctx, world.pods[uid])  # gives up what nothing made room for after all
     if plan.unbalanced:
         service.balance = True
-        service.retry_at = ctx.now + 1.0
-        world.retrying.add(plan.service)
+        ctx.retry_at(service, ctx.now + 1.0)
+
+
+def _add(ctx: Context, service: Service, placement: Placement) -> None:
+    found = _find(ctx.world, placement.model, placement.pod_uid)
+    if found is None or not found[1].placeable or placement.model.name in found[1].copies:
+        return
+    model, pod = found
+    if any(ctx.world.pods[uid].leaving for uid in model.copies):
+        service.stats.moves += 1
+    probes.end(ctx, model)
+    service.cold.pop(model.spec.key, None)
+    copies.place(ctx, model, pod)
+
+
+def _answer(ctx: Context, service: Service, model: Model, refusal: Refusal | None) -> None:
+    """What follows for a model that was looked at: it waits for room, is cold, or has what it wanted."""
+    key = model.spec.key
+    if refusal is None:
+        service.waiting.discard(key)
+    elif _must(ctx, service, model):
+        service.waiting.add(key)
+    elif any(policy.on_its_way(copy) and not ctx.world.pods[copy.pod_uid].leaving for copy in model.copies.values()):
+        # One more copy, or an update, finds no room: what serves goes on.
+        outdated = any((copy.want, copy.memory) != (model.want, model.memory) for copy in model.copies.values())
+        model.target = min(model.target, max(1, len(model.copies)))
+        if outdated:
+            service.waiting.add(key)
+        else:
+            refusal = None
+    else:
+        cold.go(ctx, service, model, used=any(copy.answers for copy in model.copies.values()))
+        return
+    if refusal != model.refusal:
+        model.refusal = refusal
+        refresh(ctx, model)
+
+
+def _must(ctx: Context, service: Service, model: Model) -> bool:
+    """Copies are kept, or a request waits."""
+    staying = sum(
+        policy.on_its_way(copy) and not ctx.world.pods[copy.pod_uid].leaving for copy in model.copies.values()
+    )
+    return staying < policy.floor(service, model) or policy.demanded(model, ctx.now)
 
 
 def retry(ctx: Context) -> None:
@@ -87,7 +149,9 @@ def retry(ctx: Context) -> None:
             service.retry_at = None
             world.retrying.discard(key)
             service.dirty |= service.waiting
-            ctx.plan(service)
+            if service.dirty or service.balance:
+                ctx.plan(service)
+            cold.warm(ctx, service)
 
 
 def _find(world: World, key: ModelKey, pod_uid: str) -> tuple[Model, Pod] | None:
@@ -95,44 +159,76 @@ def _find(world: World, key: ModelKey, pod_uid: str) -> tuple[Model, Pod] | None
     return (model, pod) if model is not None and pod is not None else None
 
 
-def _offer(pod: Pod) -> PodOffer:
+def _offer(world: World, pod: Pod, for_requests: int, now: float) -> PodOffer:
     return PodOffer(
         uid=pod.spec.uid,
         name=pod.spec.name,
         node=pod.spec.node,
         zone=pod.spec.zone,
         capacity=pod.spec.capacity_bytes,
-        committed=pod.committed,
+        committed=pod.spec.capacity_bytes - pod.room,
         copies=len(pod.copies),
         server_ready=pod.serves,
         agent_connected=pod.connected,
         leaving=pod.leaving,
+        outgoing=max(0, pod.outgoing - pod.promised),
+        victims=tuple(_victims(world, pod, for_requests, now)),
+        rate=pod.rate.at(now),
     )
 
 
-def _need(world: World, model: Model, pods: list[Pod]) -> ModelNeed:
-    """``pods``: those with slots whose copy is on its way out."""
-    at = []
-    for copy in model.copies.values():
-        if copy.stage is not Stage.PLACED:
+def _victims(world: World, pod: Pod, wanted: int, now: float) -> list[Victim]:
+    """Who could be evicted, first who failed, then least recently used; as many as free ``wanted`` bytes."""
+    found: list[Victim] = []
+    if not pod.placeable:
+        return found
+    for name in sorted(pod.failing):
+        copy = pod.copies[name]
+        if policy.evictable(world, pod, copy, now):
+            found.append(Victim(ModelKey(pod.spec.namespace, name), copy.charged, math.inf))
+    pinned = []
+    for looked_at, name in enumerate(pod.lru):
+        if wanted <= 0 or len(found) >= MAX_VICTIMS or looked_at >= MAX_LOOKED_AT:
+            break
+        copy = pod.copies[name]
+        if not policy.evictable(world, pod, copy, now):
+            pinned.append(name)
             continue
-        pod = world.pods[copy.pod_uid]
-        sized = copy.want != model.want or copy.memory == model.spec.memory_bytes
-        taken_back = copy.want != model.want and copy.serving == model.want
-        at.append(
-            CopyAt(
-                pod_uid=copy.pod_uid,
-                answers=copy.answers and pod.serves,
-                current=copy.want == model.want and sized,
-                loaded=copy.serving == model.want and sized and pod.serves,
-                # A lost agent goes on serving what is loaded, and loads nothing.
-                leaving=pod.leaving
-                or pod.spec.service_key != model.spec.service_key
-                or (pod.lost and not copy.answers),
-                failed=copy.report is not None and copy.report.failure is not None,
-                growth=0 if sized and not taken_back else copies.growth(model, copy),
-            )
-        )
+        model = world.models[ModelKey(pod.spec.namespace, name)]
+        since = max(model.last_used, copy.loaded_at if copy.loaded_at is not None else model.last_used)
+        young = now - since < world.timing.residency or copy.in_flight > 0
+        found.append(Victim(model.spec.key, copy.charged, max(0.0, now - model.last_used), young))
+        wanted -= copy.charged
+    for name in pinned:  # kept copies must not hide the others for ever
+        pod.lru.move_to_end(name)
+    return found
+
+
+def _need(world: World, service: Service, model: Model, pods: list[Pod], now: float) -> ModelNeed:
+    """``pods``: those with slots whose copy is on its way out."""
     spec = model.spec
-    occupied = frozenset(pod.spec.uid for pod in pods if spec.name in pod.occupied) if pods else _NOWHERE
-    return ModelNeed(spec.key, spec.memory_bytes, spec.min_copies, tuple(at), occupied)
+    return ModelNeed(
+        key=spec.key,
+        memory_bytes=model.memory or 0,
+        wanted=policy.wanted(service, model),
+        copies=tuple(_copy_at(world, model, copy) for copy in model.copies.values() if policy.on_its_way(copy)),
+        occupied=frozenset(pod.spec.uid for pod in pods if spec.name in pod.occupied) if pods else _NOWHERE,
+        evict_idle=policy.right_to_evict(world, service, model, now),
+        rate=use.rate(model, now),
+    )
+
+
+def _copy_at(world: World, model: Model, copy: Copy) -> CopyAt:
+    pod = world.pods[copy.pod_uid]
+    sized = copy.want != model.want or copy.memory == model.memory
+    taken_back = copy.want != model.want and copy.serving == model.want
+    return CopyAt(
+        pod_uid=copy.pod_uid,
+        answers=copy.answers and pod.serves,
+        current=copy.want == model.want and sized,
+        loaded=copy.serving == model.want and sized and pod.serves,
+        # A lost agent goes on serving what is loaded, and loads nothing.
+        leaving=pod.leaving or pod.spec.service_key != model.spec.service_key or (pod.lost and not copy.answers),
+        failed=copy.report is not None and copy.report.failure is not None,
+        growth=0 if sized and not taken_back else copies.growth(model, copy),
+    )

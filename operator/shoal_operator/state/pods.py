@@ -1,6 +1,6 @@
 """A pod's coming, health and going, and what each means for the models on it."""
 
-from . import copies
+from . import copies, probes, scaling
 from .context import Context
 from .desired import DesiredList
 from .effects import GateChanged, PodEndpointChanged, ServiceStatusChanged
@@ -45,6 +45,7 @@ def gone(ctx: Context, uid: str) -> None:
     if pod is None:
         return
     pod.server = None
+    probes.lost(ctx, pod)
     held = list(pod.copies.values())
     for copy in held:
         copies.free(ctx, pod, copy)
@@ -75,10 +76,11 @@ def joined(ctx: Context, pod: Pod) -> None:
         world.held.add(service.spec.key)
     # During a rollout there is one pod more than wanted: it gets what the leaving pod held, so that every model
     # moves once; evening out as well would load models twice.
-    if len(staying) <= service.spec.min_replicas:
+    if len(staying) <= scaling.wanted_pods(service):
         service.balance = True
     release(ctx, pod.spec.service_key)
     ctx.plan_waiting(service)
+    probes.assign(ctx, service)
     if service.balance or service.dirty:
         ctx.plan(service)
 
@@ -107,6 +109,7 @@ def agent_lost(ctx: Context, uid: str, session: str) -> None:
     if pod.serves != served:
         note_health(ctx, pod)
         refresh_pod(ctx, pod)
+    probes.lost(ctx, pod)
     for copy in pod.copies.values():
         model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
         if model is not None and not copy.answers:
@@ -116,6 +119,7 @@ def agent_lost(ctx: Context, uid: str, session: str) -> None:
 
 def start_leaving(ctx: Context, pod: Pod) -> None:
     """The pod is going: its models are wanted elsewhere; it serves them until they are there."""
+    probes.lost(ctx, pod)
     for copy in pod.copies.values():
         model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
         if model is not None:

@@ -5,12 +5,12 @@ above every agent's, and every ready pod's agent has reported, or the time for t
 users still want is adopted as it is, so a restart, and also a lost store, load nothing again.
 """
 
-from . import copies, reports, routes
+from . import copies, policy, probes, reports, routes, scaling
 from .context import Context
 from .effects import ClaimEpoch, CopyForgotten, DesiredChanged, Recovered
 from .events import Kind
 from .pods import note_health, release
-from .world import Pod, Stage, World
+from .world import Model, Pod, Service, Stage, World
 
 
 def advance(ctx: Context) -> None:
@@ -35,6 +35,16 @@ def advance(ctx: Context) -> None:
     _forget_unused(ctx)
     _announce(ctx)
     ctx.emit(Recovered(len(world.models), adopted, tuple(sorted(late))))
+
+
+def _place_or_probe(ctx: Context, service: Service, model: Model) -> None:
+    """A model that was Ready and that nobody holds was cold, and stays so until it is asked for or memory is free."""
+    if model.memory is None and model.spec.problem is None:
+        probes.want(ctx, service, model)
+    if model.vouched == model.spec.content and not model.copies and policy.may_be_cold(service, model):
+        model.target = 0
+        service.cold[model.spec.key] = None
+        ctx.plan_waiting(service)
 
 
 def _claim_above(ctx: Context) -> None:
@@ -64,7 +74,7 @@ def _adopt(ctx: Context, pod: Pod) -> int:
             current = model is not None and stored.content == model.spec.content
             if model is None or not current or stored.model.name in pod.copies:
                 continue
-            fits = model.spec.memory_bytes <= pod.spec.capacity_bytes - pod.committed
+            fits = model.memory is not None and model.memory <= pod.room
             if fits and model.spec.service_key == pod.spec.service_key:
                 copies.place(ctx, model, pod)
                 adopted += 1
@@ -105,6 +115,10 @@ def _announce(ctx: Context) -> None:
         elif any(world.pods[uid].placeable for uid in world.pods_of.get(key, ())):
             service.hold_until = ctx.now + world.timing.first_placement
             world.held.add(key)
+        for model_key in world.models_of.get(key, ()):
+            _place_or_probe(ctx, service, world.models[model_key])
+        scaling.begin(ctx, service)
+        scaling.announce(ctx, service)
         release(ctx, key)
         ctx.plan(service)
     for model in world.models.values():

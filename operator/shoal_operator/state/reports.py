@@ -1,13 +1,14 @@
 """An agent's report: what its pod's slots and server are, and what follows from it."""
 
-from shoal_api.messages import CopyPhase, SlotReport, SyncRequest
+from shoal_api.messages import Action, CopyFailure, CopyPhase, SlotReport, SyncRequest
 
-from . import copies
+from . import copies, demand, memory, probes, use
 from .context import Context
 from .pods import joined, note_health, start_leaving
+from .policy import on_its_way, wanted
 from .routes import refresh, refresh_pod
 from .values import ModelKey
-from .world import Copy, Model, Pod, Stage
+from .world import Copy, Model, Pod, Service
 
 
 def apply(ctx: Context, request: SyncRequest) -> None:
@@ -26,7 +27,7 @@ def apply(ctx: Context, request: SyncRequest) -> None:
         pod.observed_version = 0
     pod.latest = request.observed_version
     was_placeable, served = pod.placeable, pod.serves
-    pod.server = request.server
+    before, pod.server = pod.server, request.server
     changed = _merge(pod, request)
     pod.known |= pod.observed_version > 0
     pod.connected = pod.known
@@ -39,6 +40,11 @@ def apply(ctx: Context, request: SyncRequest) -> None:
         refresh_pod(ctx, pod)
     for name in changed:
         _slot_changed(ctx, pod, name)
+    service = world.services.get(pod.spec.service_key)
+    if service is not None:
+        memory.measured(service, pod, before, request.server)
+    if request.use:
+        use.apply(ctx, pod, request)
     if pod.observed_version:  # else `slots` is not what the agent holds, which it is asked for
         copies.confirm(ctx, pod, request.desired_version)
     if pod.draining != was_draining:
@@ -69,27 +75,32 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
     report = pod.slots.get(name)
     copy = pod.copies.get(name)
     if copy is None:
-        model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))
-        if report is not None and adopt(ctx, pod, report) and model is not None:
-            refresh(ctx, model)
-            end_settled_move(ctx, model)
-            ctx.plan_model(model)
+        _unplaced(ctx, pod, name, report)
         return
-    answered, was_current, failed = (
-        copy.answers,
-        copy.current,
-        copy.report is not None and copy.report.failure,
-    )
+    answered, was_current, failed = copy.answers, copy.current, _failure_of(copy)
     copy.report = report
     copy.serving = report.serving if report is not None else None
     if report is not None and report.target == copy.want:
         copy.replacing = False
     copies.charge(pod, copy)
     model = ctx.model(ModelKey(pod.spec.namespace, name), copy.uid)
-    if model is None or copy.stage is not Stage.PLACED:
+    if model is None or not on_its_way(copy):
         return
-    if report is not None and report.phase in (CopyPhase.LOADING, CopyPhase.LOADED) and report.target == model.want:
-        model.artifact_seen = model.spec.content
+    service = ctx.world.services.get(pod.spec.service_key)
+    if report is not None and report.target == model.want:
+        if report.phase in (CopyPhase.PULLED, CopyPhase.LOADING, CopyPhase.LOADED):
+            model.artifact_seen = model.spec.content
+        memory.learn_size(service, model, report.artifact_bytes)
+        if report.failure is not None and report.failure != failed:
+            _failed(ctx, service, pod, model, copy)
+    if copy.current and not was_current:
+        model.failure = None
+        pod.failing.discard(name)
+        memory.count(pod, copy, model)
+        use.loaded(ctx, pod, copy, model)
+    elif answered and not copy.answers:
+        memory.count(pod, copy, None)
+        pod.lru.pop(name, None)
     refresh(ctx, model)
     if copy.current and not was_current:
         _settled(ctx, pod, model, copy)
@@ -97,13 +108,56 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
         ctx.plan_model(model)
 
 
+def _unplaced(ctx: Context, pod: Pod, name: str, report: SlotReport | None) -> None:
+    """A slot that is no copy: a probe, or something that nobody placed."""
+    if report is None:
+        return
+    if name in pod.probes:
+        probes.reported(ctx, pod, report)
+        return
+    model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))
+    if _only_looks(report):
+        return  # its agent lets go of it
+    if adopt(ctx, pod, report) and model is not None:
+        refresh(ctx, model)
+        end_settled_move(ctx, model)
+        ctx.plan_model(model)
+
+
+def _only_looks(report: SlotReport) -> bool:
+    """The agent holds nothing for the slot but the knowledge of its artifact."""
+    return report.serving is None and (report.action is Action.STAT or report.phase is CopyPhase.SEEN)
+
+
+def _failure_of(copy: Copy) -> CopyFailure | None:
+    return copy.report.failure if copy.report is not None else None
+
+
+def _failed(ctx: Context, service: Service | None, pod: Pod, model: Model, copy: Copy) -> None:
+    failure = _failure_of(copy)
+    if failure is None:
+        return
+    if service is not None:
+        service.stats.failed(failure.reason)
+    if not copy.current:
+        model.failure = failure
+        demand.settled(ctx, model)
+        if not copy.answers:
+            pod.failing.add(copy.name)
+
+
 def _settled(ctx: Context, pod: Pod, model: Model, copy: Copy) -> None:
     """The wanted content answers: copies that were only kept until now can go, and memory may be free again."""
+    service = ctx.world.services.get(pod.spec.service_key)
+    why = "a request waited for it" if model.spec.key in ctx.world.asking else "there was room"
+    model.decide(ctx.now, pod.spec.name, "Loaded", why)
+    demand.settled(ctx, model)
+    if service is not None:
+        service.stats.loads += 1
     if model.former is not None and copy.pod_uid in ctx.world.pods_of.get(model.spec.service_key, ()):
         end_move(ctx, model)
-    if len(model.copies) > model.spec.min_copies:
+    if service is not None and len(model.copies) > wanted(service, model):
         ctx.plan_model(model)
-    service = ctx.world.services.get(pod.spec.service_key)
     if service is not None:
         ctx.plan_waiting(service)
 
@@ -130,16 +184,20 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
 
     What a former InferenceService's pod still serves is a move that another operator began: it goes on.
     """
+    if _only_looks(report):
+        return False
     model = ctx.world.models.get(ModelKey(pod.spec.namespace, report.name))
     held = report.serving or report.target
+    if model is not None:
+        memory.learn_size(ctx.world.services.get(pod.spec.service_key), model, report.artifact_bytes)
     if model is None or held is None or not held.startswith(model.spec.uid + "."):
         copies.adopt_stray(pod, report.name, 0)
         return False
     double = report.serving is not None and report.target not in (None, report.serving)
-    due = model.spec.memory_bytes * (2 if double else 1)
+    due = (model.memory or 0) * (2 if double else 1)
     # Loading what nobody wants any more has to go first, since both may not fit.
     superseded = report.serving is None and report.target != model.want
-    free = pod.spec.capacity_bytes - pod.committed
+    free = pod.room
     # What answers with the wanted content stays, also when it was declared larger meanwhile: placement moves it.
     fits = due <= free or (report.serving == model.want and not double and free >= 0)
     moving = pod.spec.service_key != model.spec.service_key
@@ -147,10 +205,8 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     if superseded or not fits or foreign:
         copies.adopt_stray(pod, report.name, due)
         return False
-    copy = copies.place(ctx, model, pod)
-    if due > free:
-        copy.memory = free
-        pod.desired.set(copy.name, copy.intent())
+    probes.end(ctx, model)
+    copy = copies.place(ctx, model, pod, memory=min(due, free) if due > free else None)
     copy.report, copy.serving = report, report.serving
     if moving:
         model.former, model.former_until = pod.spec.service_key, ctx.now + ctx.world.timing.service_move
@@ -162,4 +218,12 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
         copy.want = copy.serving
         pod.desired.set(copy.name, copy.intent())
     copies.charge(pod, copy)
+    service = ctx.world.services.get(pod.spec.service_key)
+    if service is not None:
+        service.cold.pop(model.spec.key, None)
+    model.target = max(1, model.target)
+    if copy.answers:
+        memory.count(pod, copy, model)
+        use.loaded(ctx, pod, copy, model)
+        copy.requests = None  # what it counted before, somebody else was told
     return True

@@ -1,7 +1,8 @@
 """Where a model's requests go: the one place that decides routes, readiness and counts, and says what changed."""
 
-from shoal_api.messages import CopyPhase, FailureStage
+from shoal_api.messages import CopyFailure, FailureStage
 
+from . import policy
 from .context import Context
 from .effects import (
     ModelStatusChanged,
@@ -12,7 +13,7 @@ from .effects import (
     Unavailable,
 )
 from .values import ModelKey, ServiceKey
-from .world import Copy, Model, Pod, Service, Stage, Target
+from .world import Model, Pod, Service, Stage, Target, World
 
 
 def refresh(ctx: Context, model: Model, *, status: bool = True) -> None:
@@ -27,7 +28,9 @@ def refresh(ctx: Context, model: Model, *, status: bool = True) -> None:
         _send(ctx, service, model.spec.name, None)
     model.routes = targets
     own = targets[model.spec.service_key]
-    _count(ctx, model, ready=bool(own.pods), failed=not own.pods and _failed(ctx, model))
+    _vouch(ctx, model, own)
+    ready = bool(own.pods) or on_demand(ctx.world, model)
+    _count(ctx, model, loaded=bool(own.pods), ready=ready, failed=not ready and _failed(ctx, model))
     if status:
         ctx.emit(ModelStatusChanged(model.spec.key))
 
@@ -37,7 +40,7 @@ def forget(ctx: Context, model: Model) -> None:
     for service in model.routes:
         _send(ctx, service, model.spec.name, None)
     model.routes = {}
-    _count(ctx, model, ready=False, failed=False)
+    _count(ctx, model, loaded=False, ready=False, failed=False)
 
 
 def refresh_pod(ctx: Context, pod: Pod) -> None:
@@ -93,38 +96,61 @@ def _targets(ctx: Context, model: Model) -> dict[ServiceKey, Target]:
         if service is None:
             continue
         serving = frozenset(pods.get(service, ())) if service in ctx.world.services else frozenset()
-        targets[service] = Target(serving) if serving else Target(unavailable=_unavailable(ctx, model))
+        targets[service] = Target(serving) if serving else Target(unavailable=unavailable(ctx.world, model, ctx.now))
     return targets
 
 
-def _unavailable(ctx: Context, model: Model) -> Unavailable:
-    service = ctx.world.services.get(model.spec.service_key)
+def unavailable(world: World, model: Model, now: float) -> Unavailable:
+    """Why no pod answers for the model: COLD when a request can be held until one does, else the cause."""
+    service = world.services.get(model.spec.service_key)
     if service is None or service.spec.problem is not None:
         return Unavailable.SERVICE_NOT_READY
     if model.spec.framework.lower() not in service.spec.formats:
         return Unavailable.NO_RUNTIME
     if model.spec.problem is not None:
         return Unavailable.STORAGE_FAILED
-    copies = [copy for copy in model.copies.values() if copy.stage is Stage.PLACED]
-    for copy in copies:
-        if copy.report is not None and copy.report.failure is not None and not copy.current:
-            storage = copy.report.failure.stage is FailureStage.STORAGE
-            return Unavailable.STORAGE_FAILED if storage else Unavailable.LOAD_FAILED
-    if any(_loading(copy) for copy in copies):
-        return Unavailable.LOADING
+    failure = failing(model, now)
+    if failure is not None:
+        return Unavailable.STORAGE_FAILED if failure.stage is FailureStage.STORAGE else Unavailable.LOAD_FAILED
     if model.refusal is not None and model.refusal.missing_bytes:
         return Unavailable.NO_MEMORY
-    return Unavailable.PENDING if service.usable else Unavailable.SERVICE_NOT_READY
+    return Unavailable.COLD if service.usable else Unavailable.SERVICE_NOT_READY
 
 
-def _loading(copy: Copy) -> bool:
-    return copy.report is not None and copy.report.phase in (CopyPhase.PULLING, CopyPhase.LOADING)
+def failing(model: Model, now: float) -> CopyFailure | None:
+    """The failure that requests are answered with: until the next try where it failed, or by its agent's tries."""
+    for copy in model.copies.values():
+        if policy.on_its_way(copy) and copy.report is not None and copy.report.failure is not None and not copy.current:
+            return copy.report.failure
+    return model.failure if model.probe is not None or model.retry_at > now else None
+
+
+def on_demand(world: World, model: Model) -> bool:
+    """It may be cold, and a request would have it loaded, as far as anyone knows."""
+    service = world.services.get(model.spec.service_key)
+    return (
+        service is not None
+        and model.vouched == model.spec.content
+        and model.failure is None
+        and policy.may_be_cold(service, model)
+        and (model.memory is None or policy.fits_a_pod(service, model))
+        and all(target.pods or target.unavailable is Unavailable.COLD for target in model.routes.values())
+    )
+
+
+def _vouch(ctx: Context, model: Model, own: Target) -> None:
+    """Ready from now on if it answers, or if it is cold and its artifact was seen; until a try fails."""
+    if model.failure is not None:
+        model.vouched = ""
+    elif any(copy.current for copy in model.copies.values()) or (
+        not model.copies and model.artifact_seen == model.spec.content and own.unavailable is Unavailable.COLD
+    ):
+        model.vouched = model.spec.content
 
 
 def _failed(ctx: Context, model: Model) -> bool:
-    return _unavailable(ctx, model) not in (
-        Unavailable.PENDING,
-        Unavailable.LOADING,
+    return model.failure is not None or unavailable(ctx.world, model, ctx.now) not in (
+        Unavailable.COLD,
         Unavailable.SERVICE_NOT_READY,
     )
 
@@ -142,12 +168,13 @@ def _send(ctx: Context, service: ServiceKey, model: str, target: Target | None) 
     )
 
 
-def _count(ctx: Context, model: Model, *, ready: bool, failed: bool) -> None:
-    if (ready, failed) == (model.ready, model.failed):
+def _count(ctx: Context, model: Model, *, loaded: bool, ready: bool, failed: bool) -> None:
+    if (loaded, ready, failed) == (model.loaded, model.ready, model.failed):
         return
     service: Service | None = ctx.world.services.get(model.spec.service_key)
     if service is not None:
+        service.loaded_count += loaded - model.loaded
         service.ready_count += ready - model.ready
         service.failed_count += failed - model.failed
         ctx.emit(ServiceStatusChanged(service.spec.key))
-    model.ready, model.failed = ready, failed
+    model.loaded, model.ready, model.failed = loaded, ready, failed

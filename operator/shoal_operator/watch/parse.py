@@ -8,10 +8,14 @@ from pydantic import ValidationError
 from shoal_api.common import describe
 from shoal_api.errors import SpecError
 from shoal_api.messages import content_digest
+from shoal_api.names import READY
 from shoal_api.storage_uri import StorageUriError, parse_storage_uri
 from shoal_api.trained_model import TrainedModel
 
 from shoal_operator.state.values import ModelSpec, Problem
+
+_VOUCHING = frozenset({"Loaded", "OnDemand"})
+"""Reasons of Ready that speak of the wanted content, not of one that serves meanwhile."""
 
 
 def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
@@ -44,6 +48,20 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
         )
     except (SpecError, StorageUriError) as error:
         return replace(spec, problem=Problem(error.reason, error.message))
+
+
+def vouched(obj: Mapping[str, Any]) -> bool:
+    """The status says that this very spec is Ready. What a new operator has to go on for models that are cold."""
+    meta, status = obj.get("metadata") or {}, obj.get("status") or {}
+    if not isinstance(status, Mapping) or status.get("observedGeneration") != meta.get("generation"):
+        return False
+    return any(
+        isinstance(each, Mapping)
+        and each.get("type") == READY
+        and each.get("status") == "True"
+        and each.get("reason") in _VOUCHING
+        for each in status.get("conditions") or ()
+    )
 
 
 def _unusable(obj: Mapping[str, Any], problem: Problem) -> ModelSpec:

@@ -80,6 +80,9 @@ class DictionaryBackend:
     def drained(self, pod_uid: str) -> bool:
         return pod_uid in self.drained_pods
 
+    def use_seconds(self, pod_uid: str) -> float:
+        return 3.0
+
     def epoch(self) -> int:
         return self.claimed
 

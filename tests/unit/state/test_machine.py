@@ -32,10 +32,10 @@ class TestLoading:
     def test_from_apply_to_a_route(self) -> None:
         hand = Hand().with_pods("pod-1")
         hand.do(events.ModelSeen(model_spec()))
-        assert hand.route() == "Pending"
+        assert hand.route() == "Cold"
         assert set(hand.desired()) == {"m"}
         hand.report("pod-1", slot("m", None, target=hand.desired()["m"], phase=CopyPhase.PULLING))
-        assert hand.route() == "Loading"
+        assert hand.route() == "Cold"
         hand.loaded()
         assert hand.route() == {"pod-1"}
 
@@ -75,7 +75,7 @@ class TestLoading:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec("big", memory_bytes=95 * MI))
         hand.do(events.ModelSeen(model_spec()))
         assert hand.route() == "InsufficientMemory"
-        view = model_view(hand.world, KEY, url="")
+        view = model_view(hand.world, KEY, hand.now, url="")
         assert view is not None
         assert view.refusal is not None
         assert view.refusal.missing_bytes == 5 * MI
@@ -127,7 +127,7 @@ class TestUnloading:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec())
         hand.do(events.ModelGone(KEY, "uid-m"))
         hand.do(events.ModelSeen(model_spec(uid="uid-2")))
-        assert hand.route() == "Pending"
+        assert hand.route() == "Cold"
         hand.acknowledge()
         hand.wait(1.1)
         hand.report("pod-1")
@@ -167,7 +167,7 @@ class TestUpdating:
         broken = slot("m", old, target=hand.desired()["m"], phase=CopyPhase.WAITING, failure=failure())
         hand.report("pod-1", broken)
         assert hand.route() == {"pod-1"}
-        view = model_view(hand.world, KEY, url="")
+        view = model_view(hand.world, KEY, hand.now, url="")
         assert view is not None
         assert [(c.state, c.serving, c.failure is not None) for c in view.copies] == [(CopyState.OUTDATED, True, True)]
 
@@ -186,7 +186,7 @@ class TestUpdating:
     def test_without_room_anywhere_it_is_blocked_and_serves(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec(memory_bytes=60 * MI))
         hand.do(events.ModelSeen(replace(updated(), memory_bytes=60 * MI)))
-        view = model_view(hand.world, KEY, url="")
+        view = model_view(hand.world, KEY, hand.now, url="")
         assert view is not None
         assert view.update_blocked
         assert view.answers
@@ -392,7 +392,7 @@ class TestQuiet:
 def test_counts_and_service_routes() -> None:
     hand = Hand().with_pods("pod-1").with_loaded(model_spec("a"), model_spec("b"))
     hand.do(events.ModelSeen(model_spec("c", framework="onnx")))
-    view = service_view(hand.world, ServiceKey("ns", "svc"), url="", gateways=2)
+    view = service_view(hand.world, ServiceKey("ns", "svc"), hand.now, url="", gateways=2)
     assert view is not None
     assert (view.models_total, view.models_ready, view.models_failed) == (3, 2, 1)
     assert [e.pods for e in hand.effects if isinstance(e, ServiceRouteChanged)][-1] == {"pod-1"}

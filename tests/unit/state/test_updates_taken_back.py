@@ -20,7 +20,7 @@ def test_a_broken_update_that_is_taken_back_is_not_tried_any_more() -> None:
     hand.do(events.ModelSeen(model_spec(generation=3)))
     assert hand.desired() == {"m": good}
     hand.loaded("pod-1")
-    view = model_view(hand.world, KEY, url="http://svc")
+    view = model_view(hand.world, KEY, hand.now, url="http://svc")
     assert view is not None
     assert not view.update_blocked
     assert view.refusal is None

@@ -9,10 +9,7 @@ from . import fits_memory, name_free, not_here, not_leaving, pod_ready
 
 Filter = Callable[[ModelNeed, PodLedger], str | None]
 
-FILTERS: dict[str, Filter] = {
-    module.NAME: module.refuse for module in (pod_ready, not_leaving, not_here, name_free, fits_memory)
-}
-DESCRIPTIONS: dict[str, str] = {
-    module.NAME: module.DESCRIPTION for module in (pod_ready, not_leaving, not_here, name_free, fits_memory)
-}
+_MODULES = (pod_ready, not_leaving, not_here, name_free, fits_memory)
+FILTERS: dict[str, Filter] = {module.NAME: module.refuse for module in _MODULES}
+DESCRIPTIONS: dict[str, str] = {module.NAME: module.DESCRIPTION for module in _MODULES}
 MEMORY = fits_memory.NAME

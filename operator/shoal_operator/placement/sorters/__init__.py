@@ -5,9 +5,10 @@ from collections.abc import Callable
 from shoal_operator.placement.held import Held
 from shoal_operator.placement.ledger import PodLedger
 
-from . import fewest_copies, least_full, spread_nodes
+from . import fewest_copies, least_busy, least_full, spread_nodes
 
 Sorter = Callable[[PodLedger, Held], float]
 
-SORTERS: dict[str, Sorter] = {module.NAME: module.key for module in (spread_nodes, least_full, fewest_copies)}
-DESCRIPTIONS: dict[str, str] = {module.NAME: module.DESCRIPTION for module in (spread_nodes, least_full, fewest_copies)}
+_MODULES = (spread_nodes, least_busy, least_full, fewest_copies)
+SORTERS: dict[str, Sorter] = {module.NAME: module.key for module in _MODULES}
+DESCRIPTIONS: dict[str, str] = {module.NAME: module.DESCRIPTION for module in _MODULES}

@@ -1,0 +1,46 @@
+"""What to look at again at some time, model by model. O(log n) to put, nothing to do while nothing is due."""
+
+import heapq
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+
+from .values import ModelKey
+
+
+class Topic(StrEnum):
+    """Why a model is looked at."""
+
+    IDLE = "Idle"  # unload it if it was not used
+    RETRY = "Retry"  # its failure was long enough ago
+
+
+@dataclass(slots=True)
+class Agenda:
+    """At most one entry per model and topic counts: the earliest; a model is looked at then, and may be put again."""
+
+    _heap: list[tuple[float, int, ModelKey, Topic]] = field(default_factory=list)
+    _entered: dict[tuple[ModelKey, Topic], float] = field(default_factory=dict)
+    _numbers: "count[int]" = field(default_factory=count)
+
+    def put(self, at: float, key: ModelKey, topic: Topic) -> None:
+        """Look at the model at that time, unless that happens earlier anyway."""
+        entered = self._entered.get((key, topic))
+        if entered is None or at < entered:
+            self._entered[key, topic] = at
+            heapq.heappush(self._heap, (at, next(self._numbers), key, topic))
+
+    def due(self, now: float) -> list[tuple[ModelKey, Topic]]:
+        """Take out what is due."""
+        found = []
+        while self._heap and self._heap[0][0] <= now:
+            at, _, key, topic = heapq.heappop(self._heap)
+            if self._entered.get((key, topic)) == at:
+                del self._entered[key, topic]
+                found.append((key, topic))
+        return found
+
+    @property
+    def next(self) -> float | None:
+        """When something may be due."""
+        return self._heap[0][0] if self._heap else None

@@ -1,0 +1,127 @@
+"""Models without a copy: going cold, coming back when memory is free, and being given another try after a failure.
+
+Nothing here is asked for by a request; see demand.py for that.
+"""
+
+from itertools import islice
+
+from shoal_api.messages import FailureStage
+
+from . import copies, policy, probes
+from .agenda import Topic
+from .context import Context
+from .routes import refresh
+from .values import Eviction
+from .world import Model, Pod, Service
+
+WARM_BATCH = 64
+
+
+def go(ctx: Context, service: Service, model: Model, *, used: bool) -> None:
+    """No copy is wanted now. ``used``: it was in memory before, and comes back before those that never were."""
+    model.target = 0
+    model.refusal = None
+    service.waiting.discard(model.spec.key)
+    service.cold[model.spec.key] = None
+    if not used:
+        service.cold.move_to_end(model.spec.key, last=False)
+    if model.artifact_seen != model.spec.content or (
+        model.failure is not None and model.failure.stage is FailureStage.STORAGE
+    ):
+        probes.want(ctx, service, model)
+    for copy in list(model.copies.values()):
+        copies.retire(ctx, ctx.world.pods[copy.pod_uid], copy)
+    refresh(ctx, model)
+
+
+def evict(ctx: Context, service: Service, eviction: Eviction, pod: Pod, model: Model) -> None:
+    """One copy makes way for another model."""
+    copy = model.copies.get(eviction.pod_uid)
+    if copy is None or not policy.evictable(ctx.world, pod, copy, ctx.now):
+        return
+    world, stats = ctx.world, service.stats
+    stats.evictions += 1
+    stats.early_evictions += eviction.early
+    service.evicted_at = ctx.now
+    if eviction.early:
+        service.pressed_at = ctx.now
+    if ctx.now - model.last_used < world.timing.working_set:
+        service.misses.add(1, ctx.now)
+    model.decide(ctx.now, pod.spec.name, "Evicted", f"to make room for {eviction.by.name}")
+    failed = copy.report.failure if copy.report is not None and not copy.answers else None
+    if failed is not None:
+        delay = min(world.timing.failure_first * 2 ** (failed.attempts - 1), world.timing.failure_last)
+        model.retry_at = ctx.now + delay
+        world.agenda.put(model.retry_at, model.spec.key, Topic.RETRY)
+    copies.retire(ctx, pod, copy, evicted=True)
+    left = sum(policy.on_its_way(other) for other in model.copies.values())
+    model.target = min(model.target, left)
+    if not left and policy.may_be_cold(service, model):
+        go(ctx, service, model, used=failed is None)
+    elif left < policy.wanted(service, model):
+        ctx.plan_model(model)
+
+
+def warm(ctx: Context, service: Service) -> None:
+    """Memory is free: have some cold models loaded, the most recently used first; the next batch follows.
+
+    While requests for cold models evict others, what is free is left to them.
+    """
+    calm_at = service.evicted_at + ctx.world.timing.pressure
+    if not service.cold:
+        return
+    if ctx.now < calm_at:
+        ctx.retry_at(service, calm_at)
+        return
+    pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(service.spec.key, ())]
+    room = max((pod.room for pod in pods if pod.placeable), default=0)
+    chosen = 0
+    for key in list(islice(reversed(service.cold), WARM_BATCH)):
+        model = ctx.world.models[key]
+        if model.memory is not None and model.memory <= room and model.failure is None:
+            del service.cold[key]
+            model.target = 1
+            service.dirty.add(key)
+            chosen += 1
+    if chosen:
+        ctx.plan(service)
+        ctx.plan_waiting(service)
+
+
+def look_again(ctx: Context) -> None:
+    """Models whose time has come: unused for long enough to be unloaded, or failed long enough ago."""
+    for key, topic in ctx.world.agenda.due(ctx.now):
+        model = ctx.world.models.get(key)
+        service = ctx.world.services.get(model.spec.service_key) if model is not None else None
+        if model is None or service is None:
+            continue
+        if topic is Topic.IDLE:
+            _idle(ctx, service, model)
+        elif model.failure is not None and not model.copies:
+            # If there is room it is tried; if not, the next request has it tried.
+            model.target = max(1, model.target)
+            service.cold.pop(key, None)
+            refresh(ctx, model)
+            ctx.plan_model(model)
+
+
+def watch_idle(ctx: Context, model: Model) -> None:
+    """Look at the model again when it may have been idle for long enough."""
+    if model.spec.idle_unload is not None and model.copies:
+        since = max([model.last_used, *(c.loaded_at or ctx.now for c in model.copies.values())])
+        ctx.world.agenda.put(since + model.spec.idle_unload, model.spec.key, Topic.IDLE)
+
+
+def _idle(ctx: Context, service: Service, model: Model) -> None:
+    idle, answering = model.spec.idle_unload, [c for c in model.copies.values() if c.answers]
+    if idle is None or not answering or not policy.may_be_cold(service, model):
+        return
+    since = max([model.last_used, *(copy.loaded_at or ctx.now for copy in answering)])
+    busy = any(copy.in_flight for copy in answering)
+    if busy or ctx.now < since + idle or policy.demanded(model, ctx.now):
+        ctx.world.agenda.put(max(since + idle, ctx.now + 1.0), model.spec.key, Topic.IDLE)
+        return
+    service.stats.idle_unloads += 1
+    model.decide(ctx.now, "", "Unloaded", f"unused for {idle:.0f} s (spec.serving.idleUnload)")
+    go(ctx, service, model, used=True)
+    del service.cold[model.spec.key]  # what is idle stays out until it is asked for

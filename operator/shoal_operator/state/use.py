@@ -1,0 +1,126 @@
+"""How much models are used, by their agents' counts: who was used least recently, and who deserves more copies."""
+
+import math
+
+from shoal_api.messages import ModelUse, SyncRequest
+
+from . import cold, policy
+from .context import Context
+from .values import ModelKey
+from .world import Copy, Model, Pod, Service, World
+
+FAIR_PART = 0.5
+"""A copy may draw this part of a pod's fair share of its service's requests before its model gets another one."""
+GROW, SHRINK = 1.2, 0.7
+"""Copies are added when so much more would be justified, removed when so much less is: between, nothing moves."""
+
+
+REPORT_SECONDS = 5.0
+REPORT_SECONDS_COLD = 1.0
+"""How often agents tell of use: closely where models are cold, since the least recently used make way for them."""
+
+
+def report_seconds(world: World, pod_uid: str) -> float:
+    """How often the pod's agent should tell what was used."""
+    pod = world.pods.get(pod_uid)
+    service = world.services.get(pod.spec.service_key) if pod is not None else None
+    return REPORT_SECONDS_COLD if service is not None and service.cold else REPORT_SECONDS
+
+
+def apply(ctx: Context, pod: Pod, request: SyncRequest) -> None:
+    """Take in what a pod's agent counted since it was last heard."""
+    service = ctx.world.services.get(pod.spec.service_key)
+    # The longest unused first: each goes to the end of the list in turn.
+    for use in sorted(request.use, key=lambda use: -use.idle_seconds):
+        copy = pod.copies.get(use.name)
+        model = ctx.model(ModelKey(pod.spec.namespace, use.name), copy.uid) if copy is not None else None
+        if copy is None or model is None:
+            continue
+        begun = _count(ctx, pod, service, copy, use)
+        at = ctx.now - use.idle_seconds
+        if use.requests and at > model.last_used:
+            model.last_used = at
+            if use.name in pod.lru:
+                pod.lru.move_to_end(use.name)
+        if begun and service is not None:
+            consider(ctx, service, model)
+
+
+def _count(ctx: Context, pod: Pod, service: Service | None, copy: Copy, use: ModelUse) -> int:
+    """Requests begun since the last report. Totals start again with each process of the server."""
+    known = copy.requests is not None
+    again = known and use.requests < (copy.requests or 0)
+    begun = (use.requests if again else use.requests - (copy.requests or 0)) if known else 0
+    busy = (use.busy_seconds if again else use.busy_seconds - copy.busy_seconds) if known else 0.0
+    copy.requests, copy.busy_seconds, copy.in_flight = use.requests, use.busy_seconds, use.in_flight
+    copy.rate.add(begun, ctx.now)
+    pod.rate.add(begun, ctx.now)
+    if service is not None and (begun or busy > 0):
+        service.rate.add(begun, ctx.now)
+        service.concurrency.add(max(0.0, busy), ctx.now)
+        watch(ctx, service)
+    return begun
+
+
+def watch(ctx: Context, service: Service) -> None:
+    """Look at the service's hot models and replicas regularly, as long as something happens."""
+    world = ctx.world
+    world.reviewing.add(service.spec.key)
+    if world.review_at is None:
+        world.review_at = ctx.now + world.timing.review
+
+
+def rate(model: Model, now: float) -> float:
+    """Requests a second, of all its copies."""
+    return sum(copy.rate.at(now) for copy in model.copies.values())
+
+
+def consider(ctx: Context, service: Service, model: Model) -> None:
+    """More copies for a model that draws too much of its pods' share, fewer for one that no longer does."""
+    world, least = ctx.world, max(1, policy.floor(service, model))
+    held = sum(policy.on_its_way(copy) for copy in model.copies.values())
+    if not any(copy.current for copy in model.copies.values()):
+        return
+    pods = sum(world.pods[uid].placeable for uid in world.pods_of.get(service.spec.key, ()))
+    now = ctx.now
+    mine, all_of_it = rate(model, now), service.rate.at(now)
+    share = FAIR_PART * all_of_it / pods if pods else 0.0
+    due = mine / share if share and mine >= world.timing.hot_rate else 0.0
+    most = min(pods, model.spec.max_copies or pods)
+    target = model.target
+    if due > held * GROW and held < most:
+        target = min(most, math.ceil(due))
+        service.stats.copies_added += target - held
+        model.decide(now, "", "Copied", f"{mine:.0f} of the {all_of_it:.0f} requests a second: {target} copies")
+    elif target > least and due < (target - 1) * SHRINK:
+        target = max(least, math.ceil(due / SHRINK), 1)
+        service.stats.copies_removed += model.target - target
+        model.decide(now, "", "Reduced", f"{mine:.0f} of the {all_of_it:.0f} requests a second: {target} copies")
+    if target > least:
+        service.hot.add(model.spec.key)
+    else:
+        service.hot.discard(model.spec.key)
+    if target != model.target:
+        model.target = target
+        ctx.plan_model(model)
+
+
+def review(ctx: Context, service: Service) -> bool:
+    """Look at the hot models again, also those that nobody uses any more. True: something is left to be looked at."""
+    for key in list(service.hot):
+        model = ctx.world.models.get(key)
+        if model is None or model.spec.service_key != service.spec.key or model.target <= 1:
+            service.hot.discard(key)
+        else:
+            consider(ctx, service, model)
+    return bool(service.hot)
+
+
+def loaded(ctx: Context, pod: Pod, copy: Copy, model: Model) -> None:
+    """The copy answers from now on. It was loaded for a request, or waits to be used."""
+    copy.loaded_at = ctx.now
+    copy.requests = 0
+    pod.lru[copy.name] = None
+    if model.last_used < ctx.now - ctx.world.timing.residency:
+        pod.lru.move_to_end(copy.name, last=False)
+    cold.watch_idle(ctx, model)
