@@ -18,12 +18,11 @@ from demo.predictions import v2_body, v2_path
 from demo.s3_server import S3Server
 from tests.component.agent.parts import PLUGINS, Server
 
-from . import artifacts
+from . import artifacts, cluster, usage
 from .bare_loader import pull
 from .cluster import BUCKET
 from .common import REPOSITORY, Json
 from .sweep import Endpoint, sweep
-from .usage import of_process
 
 PULLS = 8  # at once, as SHOAL_CONCURRENT_PULLS
 LOADS = 4  # as SHOAL_CONCURRENT_LOADS
@@ -54,15 +53,20 @@ async def measure(s3: S3Server, folder: str, count: int, servers: int, work: Pat
             files.append(work / f"server-{number}" / "loader.json")
             files[-1].touch(0o600)
             files[-1].write_text(json.dumps(given))
-        before = [of_process(server.process.pid) for server in running]
+        before = [usage.of_process(server.process.pid) for server in running]
+        machine, storage = usage.machine(), usage.of_pods(cluster.system_pods())
         started = time.perf_counter()
         loaders = await asyncio.gather(*(_load(file) for file in files))
         seconds = time.perf_counter() - started
-        after = [of_process(server.process.pid) for server in running]
+        machine = usage.machine() - machine
+        stored = usage.since(usage.of_pods(cluster.system_pods()), storage)
+        after = [usage.of_process(server.process.pid) for server in running]
         ends = [Endpoint(server.url, {}) for server in running]
         right = await sweep({artifacts.name(n): (ends[n % servers], float(n)) for n in range(count)})
         return {
             "seconds": round(seconds, 2),
+            "machine_cpu_seconds": round(machine, 1),
+            "storage": stored["versitygw"],
             "loader_seconds": [round(each["seconds"], 2) for each in loaders],
             "loader_cpu_seconds": round(sum(each["cpu_seconds"] for each in loaders), 2),
             "server_cpu_seconds": round(sum(a.cpu - b.cpu for a, b in zip(after, before, strict=True)), 2),

@@ -97,6 +97,8 @@ def trained_models(models: dict[str, str], namespace: str, service: str, memory:
 
 
 def system_pods() -> list[dict[str, Any]]:
-    """The operator's and the gateway's pods."""
-    items: list[dict[str, Any]] = kubernetes.get("pods", "-n", SYSTEM_NAMESPACE)["items"]
-    return items
+    """The operator's and the gateway's pods, and the S3 server's."""
+    found: list[dict[str, Any]] = []
+    for namespace in (SYSTEM_NAMESPACE, S3_NAMESPACE):
+        found += kubernetes.get("pods", "-n", namespace)["items"]
+    return found

@@ -187,20 +187,24 @@ class _Costs:
         self.found: common.Json = {}
 
     def __enter__(self) -> "_Costs":
-        self._started = time.monotonic()
         self._before = self._now()
+        self._started, self._machine, self._own = time.monotonic(), usage.machine(), usage.own()
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def until_now(self) -> None:
+        seconds = time.monotonic() - self._started
+        machine, own = usage.machine() - self._machine, usage.own() - self._own
         pods, system, programs, etcd, writes = self._now()
         run, before = self._run, self._before
         counted = usage.difference(writes, before[4])
         stored = usage.difference(etcd, before[3])
         self.found = {
-            "cost_seconds": round(time.monotonic() - self._started, 1),
+            "cost_seconds": round(seconds, 1),
+            "machine_cpu_seconds": round(machine, 1),
+            "kubectl_and_client_cpu_seconds": round(own, 1),
             "servers_and_agents": usage.since(pods, before[0]),
             "system": usage.since(system, before[1]),
             "programs": usage.since(programs, before[2]),

@@ -61,6 +61,19 @@ def of_process(pid: int) -> Used:
     return Used(cpu_seconds(pid), int(line.split()[1]) / 1024)
 
 
+def machine() -> float:
+    """CPU seconds that all processes of the machine have used."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = (int(field) for field in fields[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def own() -> float:
+    """CPU seconds of this process and of the children that it has waited for."""
+    times = os.times()
+    return sum(times[:4])
+
+
 def since(now: dict[str, Used], before: dict[str, Used]) -> Json:
     """CPU seconds used in between, memory now, and how much it grew."""
     nothing = Used(0.0, 0.0)
