@@ -84,7 +84,7 @@ class Counters:
                 continue
             _, started, succeeded, failed, last, spent = _RECORD.unpack_from(now.records, row * _RECORD.size)
             found.append(
-                ModelUse.model_construct(
+                ModelUse(
                     name=name,
                     requests=started,
                     in_flight=max(0, started - succeeded - failed),
