@@ -65,6 +65,7 @@ check "ruff format" ruff format --check .
 check "import contract" lint-imports --no-cache
 check "generated CRDs" python -m shoal_api.generate --check crds/
 check "generated Envoy bootstrap" python -m shoal_operator.gateway.bootstrap --check charts/shoal/files/envoy.yaml
+check "generated reference of metrics" python -m tests.metrics_reference --check docs/metrics.md
 check "helm lint" helm lint --quiet charts/shoal
 check "rendered chart" chart_renders
 check "no registry or mirror host" no_registry_hosts

@@ -4,26 +4,44 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 
 class AgentsMetrics:
+    """One registry can hold one of these."""
+
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.connected = Gauge(
-            "shoal_agents_connected", "Agents that poll, or have polled moments ago.", registry=registry
+            "shoal_agents_connected",
+            "Agents that poll, or have polled moments ago. Fewer than shoal_pods_usable summed up: some pods' models"
+            " can neither be loaded nor unloaded; see their agents' logs.",
+            registry=registry,
         )
-        self.waiting = Gauge("shoal_agents_waiting_polls", "Long-polls that wait now.", registry=registry)
+        self.waiting = Gauge(
+            "shoal_agents_waiting_polls",
+            "Long-polls that wait now for something to do. About as many as agents are connected when all is quiet.",
+            registry=registry,
+        )
         self.syncs = Counter(
-            "shoal_agent_syncs_total",
-            "Syncs by outcome: delta, full, unchanged, superseded, or the reason of a refusal.",
+            "shoal_agents_syncs_total",
+            "Syncs by outcome: delta, full, unchanged, superseded, or the reason of a refusal. Many full ones mean"
+            " agents that restart or that lost their way; a reason of refusal names what is wrong.",
             ["outcome"],
             registry=registry,
         )
         self.lost = Counter(
-            "shoal_agents_lost_total", "Agents that hung up and did not come back in time.", registry=registry
+            "shoal_agents_lost_total",
+            "Agents that hung up and did not come back in time. Their pods' routes stay while Kubernetes calls the pod"
+            " ready, and they get no new models.",
+            registry=registry,
         )
         self.reviews = Counter(
-            "shoal_token_reviews_total", "TokenReviews asked for, by outcome.", ["outcome"], registry=registry
+            "shoal_agents_token_reviews_total",
+            "TokenReviews asked of the API server, by outcome; answers are cached. Refused ones mean agents with a"
+            " wrong or expired token.",
+            ["outcome"],
+            registry=registry,
         )
         self.seconds = Histogram(
-            "shoal_agent_sync_seconds",
-            "Seconds from a sync's arrival until its report was taken in; the long wait is not counted.",
+            "shoal_agents_sync_seconds",
+            "Seconds from a sync's arrival until its report was taken in; the long wait is not counted. When it grows"
+            " the operator's event loop is busy: see shoal_plan_seconds.",
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10),
             registry=registry,
         )

@@ -34,6 +34,8 @@ class Api:
         self.seconds = seconds
         self.writes: list[tuple[str, str, Object]] = []
         self.refuse: KubeError | None = None
+        self.answering = asyncio.Event()
+        self.answering.set()
         self._version = 100
 
     async def request(
@@ -47,6 +49,7 @@ class Api:
         query: Mapping[str, str] | None = None,
     ) -> Object:
         await asyncio.sleep(self.seconds)
+        await self.answering.wait()
         if self.refuse is not None:
             error, self.refuse = self.refuse, None
             raise error
@@ -141,17 +144,18 @@ async def test_thousands_at_once_cost_one_write_each_and_stall_nobody(monkeypatc
         for number in range(count):
             b.create(f"m{number}")
         most = 0
-        waited = time.monotonic() + 0.6  # far longer than what waits is held back
-        while time.monotonic() < waited:
+        started = time.monotonic()
+        while b.metric("shoal_status_waiting", rank="newcomer") < count - 120 and time.monotonic() < started + 30:
             before = b.looked
             await asyncio.sleep(0)
             most = max(most, b.looked - before)
+        await asyncio.sleep(0.3)  # longer than their gate is left alone
         told = len(b.api.writes)
-        assert told <= 110  # a few that say that they wait, not all
-        assert b.metric("shoal_status_waiting", rank="newcomer") >= count - told - 1
+        # A few say that they wait, one more a second, and not all.
+        assert told <= 100 + time.monotonic() - started + 1
         for number in range(count):
             b.show(f"m{number}", copies=LOADED)
-        await until(lambda: b.ready() == count)
+        await until(lambda: b.ready() == count, seconds=30)
         assert len(b.api.writes) <= count + told
         assert most <= 100  # objects in one turn of the event loop: some milliseconds
         assert b.metric("shoal_status_writes_total", kind="TrainedModel") == len(b.api.writes)
@@ -208,3 +212,38 @@ async def test_a_status_that_became_true_by_itself_is_not_written() -> None:
         await until(lambda: len(b.api.writes) >= 30)
         await asyncio.sleep(0.2)
         assert "late" not in b.api.names()
+
+
+async def test_an_object_that_moved_up_in_the_queue_is_written_once() -> None:
+    async with bench() as b:
+        b.api.answering.clear()
+        for number in range(8):  # one for each writer
+            b.create(f"before-{number}", copies=LOADED)
+        await asyncio.sleep(0.1)
+        await until(lambda: b.metric("shoal_status_waiting", rank="first") == 0)
+        b.create("m", copies=LOADED)
+        await until(lambda: b.metric("shoal_status_waiting", rank="first") == 1)
+        b.show("m", copies=(copy(CopyState.FAILED, LOAD),))
+        await until(lambda: b.metric("shoal_status_waiting", rank="changed") == 1)
+        b.api.seconds = 0.1  # long enough for another writer to come to the place that is void
+        b.api.answering.set()
+        await until(lambda: len(b.api.writes) >= 9)
+        await asyncio.sleep(0.2)
+        assert b.api.names().count("m") == 1
+
+
+async def test_a_name_used_again_while_its_status_waits_for_its_turn_is_written_once() -> None:
+    async with bench(writes_per_second=20) as b:
+        for number in range(10):  # the burst
+            b.create(f"first-{number}", copies=LOADED)
+        await until(lambda: len(b.api.writes) == 10)
+        for number in range(4):
+            b.create(f"m{number}", copies=LOADED)
+        await asyncio.sleep(0.08)  # their writers wait for their turn by now
+        for number in range(4):
+            b.writer.model_gone(ModelKey("demo", f"m{number}"))
+            b.create(f"m{number}", copies=LOADED)
+        before = len(b.api.writes)
+        await until(lambda: len(b.api.writes) >= before + 4)
+        await asyncio.sleep(0.3)
+        assert sorted(b.api.names()[before:]) == ["m0", "m1", "m2", "m3"]
