@@ -1,4 +1,4 @@
-"""Artifacts: scikit-learn models whose answers tell them apart, and code that ends the server."""
+"""Artifacts: scikit-learn models whose answers tell them apart, and code that ends the server or takes its time."""
 
 import io
 import json
@@ -19,6 +19,19 @@ class Crash(MLModel):
         os._exit(70)
 """
 CRASH_SETTINGS = json.dumps({"name": "other", "implementation": "crash.Crash"}).encode()
+SLOW_SECONDS = 2.0
+SLOW = f"""
+import asyncio
+from mlserver import MLModel
+from mlserver.types import InferenceResponse
+
+
+class Slow(MLModel):
+    async def predict(self, payload):
+        await asyncio.sleep({SLOW_SECONDS})
+        return InferenceResponse(model_name=self.name, outputs=[])
+""".encode()
+SLOW_SETTINGS = json.dumps({"name": "other", "implementation": "slow.Slow"}).encode()
 
 
 def model(answer: float) -> bytes:

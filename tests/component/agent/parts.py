@@ -20,7 +20,9 @@ import boto3
 from aiohttp import web
 from botocore.config import Config
 from shoal_api.messages import (
+    Action,
     CopyIntent,
+    CopyPhase,
     ModelUse,
     SlotReport,
     SyncRequest,
@@ -308,7 +310,13 @@ class Operator:
 
 
 def intent(
-    name: str, key: str = "", *, uid: str = "uid-1", framework: str = "sklearn", bucket: str = BUCKET
+    name: str,
+    key: str = "",
+    *,
+    uid: str = "uid-1",
+    framework: str = "sklearn",
+    bucket: str = BUCKET,
+    action: Action = Action.LOAD,
 ) -> CopyIntent:
     uri = f"s3://{bucket}/{key or name}"
     return CopyIntent(
@@ -317,6 +325,7 @@ def intent(
         storage_uri=uri,
         framework=framework,
         memory_bytes=1024,
+        action=action,
     )
 
 
@@ -440,6 +449,20 @@ class Pod:
             )
 
         await eventually(all_loaded, seconds, self.story)
+
+    async def reaches(self, name: str, phase: CopyPhase, seconds: float = 30) -> SlotReport:
+        """The name's report, once it says so of the intent as it is now."""
+
+        def says_so() -> bool:
+            report, wanted = self.operator.slots.get(name), self.operator.desired[name]
+            return report is not None and (report.phase, report.target, report.action) == (
+                phase,
+                wanted.copy_id,
+                wanted.action,
+            )
+
+        await eventually(says_so, seconds, self.story)
+        return self.operator.slots[name]
 
     async def failed(self, name: str, reason: str, seconds: float = 30) -> SlotReport:
         def has_failed() -> bool:
