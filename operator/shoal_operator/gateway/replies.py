@@ -26,8 +26,9 @@ SERVICE_NOT_READY = UNAVAILABLE[Unavailable.SERVICE_NOT_READY].replace("the mode
 
 NO_ACTIVATOR = (
     "ActivatorUnavailable",
-    "the model is not loaded now, and Shoal's operator, which would have it loaded, does not answer; models that are"
-    " loaded are served all the same. Try again; kubectl get pods -l app.kubernetes.io/component=operator -A shows it",
+    "no pod that answers has the model now, and Shoal's operator, which would have it loaded, does not answer; models"
+    " that are loaded are served all the same. Try again; if it goes on, see to the operator:"
+    " kubectl get pods -A -l app.kubernetes.io/name=shoal",
 )
 _UNREACHABLE = (
     "PodUnreachable",

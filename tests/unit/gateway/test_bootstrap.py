@@ -8,6 +8,7 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import descriptor_pb2
 from shoal_operator.gateway import main_listener
 from shoal_operator.gateway.bootstrap import Options, bootstrap, chart_files, main
+from shoal_operator.gateway.routes import COLD_SECONDS
 
 CHART_FILE = Path(__file__).parents[3] / "charts" / "shoal" / "files" / "envoy.yaml"
 
@@ -32,6 +33,17 @@ def test_yaml_says_what_was_built() -> None:
 
 def test_the_admin_interface_stays_inside_the_pod() -> None:
     assert bootstrap(Options())["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_the_activator_is_waited_for_longer_than_any_service_may_ask() -> None:
+    listeners = bootstrap(Options())["static_resources"]["listeners"]
+    cold = next(each for each in listeners if each["name"] == "cold")
+    assert (cold["internal_listener"], "address" in cold) == ({}, False)  # nobody but this Envoy can connect
+    filters = cold["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    activation = filters[0]["typed_config"]
+    assert activation["failure_mode_allow"] is False
+    assert 600 < float(activation["grpc_service"]["timeout"].rstrip("s")) < COLD_SECONDS
+    assert "with_request_body" not in activation
 
 
 def test_the_descriptors_name_the_models_field() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from shoal_operator.gateway import Gateway, GatewayTables
-from shoal_operator.state.effects import RouteChanged
+from shoal_operator.gateway.vocabulary import CLUSTER
+from shoal_operator.state.effects import PodEndpointChanged, RouteChanged
 from shoal_operator.state.values import ServiceKey
 
 
@@ -61,6 +62,27 @@ async def test_envoys_have_time_to_come_back_before_they_count_as_absent() -> No
         assert reported == []
         await asyncio.sleep(0.4)
         assert reported == [1]
+    finally:
+        await gateway.close()
+
+
+async def test_what_is_acknowledged_is_said_at_once_and_dropped_a_moment_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Envoy's workers may still use a cluster that its main thread has left."""
+    monkeypatch.setattr("shoal_operator.gateway.service.APPLIED_SECONDS", 0.3)
+    reported: list[int] = []
+    tables = GatewayTables()
+    gateway = Gateway(tables, reported.append, registry=CollectorRegistry(), reconnect_seconds=0.0)
+    await gateway.serve("127.0.0.1", 0)
+    try:
+        gateway.open()
+        gateway.apply([changed(1), PodEndpointChanged("a", "10.0.0.1"), PodEndpointChanged("a", "")])
+        await asyncio.sleep(0.1)
+        assert reported == [1]
+        assert len(tables.resources[CLUSTER]) == 2
+        await asyncio.sleep(0.4)
+        assert len(tables.resources[CLUSTER]) == 0
     finally:
         await gateway.close()
 

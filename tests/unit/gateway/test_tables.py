@@ -109,6 +109,23 @@ def test_an_unknown_pod_gets_its_address_later(tables: GatewayTables) -> None:
     assert kinds(tables.apply([pod("late", "10.9.9.9")])) == []
 
 
+def test_the_pods_behind_a_cluster_are_known_by_its_name(tables: GatewayTables) -> None:
+    """The activator asks: which pods has a request been to that came from there."""
+    tables.apply([route("m1", 2, "a", "b")])
+    version = tables.resources[words.SCOPE][tables.apply([route("m1", 3, "a", "b")])[0].name].version
+    target = version.removeprefix("pods-")
+    assert {endpoint.ip for endpoint in tables.endpoints(target)} == {"10.0.0.1", "10.0.0.2"}
+    tables.apply([pod("a", "")])
+    assert {endpoint.ip for endpoint in tables.endpoints(target)} == {"10.0.0.2"}
+    assert tables.endpoints("gone") == frozenset()
+
+
+def test_every_cold_model_shares_one_route_configuration(tables: GatewayTables) -> None:
+    changes = tables.apply([route("m1", 2, unavailable=Unavailable.COLD), route("m2", 3, unavailable=Unavailable.COLD)])
+    assert kinds(changes) == ["ScopedRouteConfiguration"] * 2
+    assert {tables.resources[words.SCOPE][change.name].version for change in changes} == {"cold"}
+
+
 def test_model_names_of_other_services_do_not_meet(tables: GatewayTables) -> None:
     before = len(tables.resources[words.SCOPE])
     for service in (SERVICE, ServiceKey("other", "iris"), ServiceKey("default", "wine")):
