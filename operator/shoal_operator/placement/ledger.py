@@ -19,6 +19,7 @@ class PodLedger:
     outgoing: int
     rate: float
     victims: list[Victim] = field(default_factory=list)
+    changed: bool = False  # since the planner last asked where it sorts
 
     @classmethod
     def of(cls, offer: PodOffer) -> "PodLedger":
@@ -35,11 +36,17 @@ class PodLedger:
     def add(self, memory_bytes: int) -> None:
         """Place a copy: in what is free, else in what is on its way out."""
         self.copies += 1
+        self.changed = True
         if memory_bytes > self.free:
             waits_for = min(memory_bytes, self.outgoing)
             self.outgoing -= waits_for
             memory_bytes -= waits_for
         self.committed += memory_bytes
+
+    def grow(self, memory_bytes: int) -> None:
+        """A copy that is there takes more."""
+        self.committed += memory_bytes
+        self.changed = True
 
     def making_room(self, need: ModelNeed, memory_bytes: int, *, young: bool) -> list[Victim] | None:
         """Who has to go for ``memory_bytes`` more, beyond what is free or going; None when that is not enough."""
@@ -56,6 +63,7 @@ class PodLedger:
         return chosen if lacking <= 0 else None
 
     def evict(self, victims: list[Victim]) -> None:
+        """Have them leave; what they hold can be promised from now on."""
         for victim in victims:
             self.victims.remove(victim)
             self.outgoing += victim.memory_bytes

@@ -7,6 +7,7 @@ whose victims were used longest ago (see eviction.py).
 
 import heapq
 import math
+from collections.abc import Set
 from dataclasses import replace
 
 from shoal_operator.state.values import (
@@ -30,10 +31,14 @@ from .ledger import PodLedger
 from .sorters import SORTERS
 
 MAX_VERDICTS = 64
+MAX_TRIED = 8
 
 Key = tuple[float, ...]
 
+_SORTERS = tuple(SORTERS.values())
 _NOTHING_HELD = Held({}, {})
+_NO_PODS: frozenset[str] = frozenset()
+_FOUND = Refusal()
 _PROBE = ModelNeed(ModelKey("", ""), 0, 1, ())
 
 
@@ -54,6 +59,9 @@ class Planner:
 
     def run(self) -> Plan:
         for need in sorted(self.given.needs, key=_urgency):
+            if not need.copies:
+                self._fill(need, _NO_PODS)
+                continue
             replaced = self._renew(need)
             self._fill(need, replaced)
             self._trim(need)
@@ -87,7 +95,7 @@ class Planner:
                 continue
             room = copy.growth or need.memory_bytes
             if room <= pod.free:
-                pod.committed += room
+                pod.grow(room)
                 self._refusals.clear()
                 self.replace.append(Placement(need.key, copy.pod_uid))
                 replaced.add(copy.pod_uid)
@@ -111,18 +119,20 @@ class Planner:
         for copy in need.copies:
             pod = self.pods.get(copy.pod_uid)
             if pod is not None and copy.loaded and not (copy.current or copy.leaving) and copy.growth <= pod.free:
-                pod.committed += max(0, copy.growth)
+                pod.grow(max(0, copy.growth))
                 self._refusals.clear()
                 self.replace.append(Placement(need.key, copy.pod_uid))
                 kept.add(copy.pod_uid)
         return kept
 
-    def _fill(self, need: ModelNeed, replaced: set[str]) -> None:
+    def _fill(self, need: ModelNeed, replaced: Set[str]) -> None:
         staying = sum(not c.leaving and (c.current or c.pod_uid in replaced) for c in need.copies)
-        if staying >= need.wanted:
+        lacking = need.wanted - staying
+        if lacking <= 0:
             return
         held = self._held(need)
-        for _ in range(need.wanted - staying):
+        while lacking:
+            lacking -= 1
             pod, refusal = self._choose(need, held)
             if pod is None:
                 self.refused[need.key] = refusal
@@ -130,22 +140,25 @@ class Planner:
             pod.add(need.memory_bytes)
             pod.rate += need.rate / need.wanted
             self._refusals.clear()
-            held.zones[pod.offer.zone] = held.zones.get(pod.offer.zone, 0) + 1
-            held.nodes[pod.offer.node] = held.nodes.get(pod.offer.node, 0) + 1
             self.add.append(Placement(need.key, pod.offer.uid))
-            need = _with_copy(need, pod.offer.uid)
+            if lacking:
+                held.count(pod.offer)
+                need = _with_copy(need, pod.offer.uid)
 
     def _choose(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
         """The pod that no filter refuses and that sorts first.
 
         A bare need, one without copies and slots being unloaded, differs from another in nothing but its memory. Most
-        are: for them the pods are kept in order, and a refusal counts for all of that size.
+        are: for them the pods are kept in order, and a refusal counts for all of that size. A need whose copies all
+        leave has no preference either; it only asks the first pods itself.
         """
-        if need.copies or need.occupied or held.used:
+        if held.nodes or held.used:
             return self._search(need, held)
+        if need.copies or need.occupied:
+            return self._try_first(need) or self._search(need, held)
         pod = self._first()
-        if pod is not None and _refuse(need, pod) is None:
-            return pod, Refusal()
+        if pod is not None and need.memory_bytes <= pod.free:
+            return pod, _FOUND
         kind = (need.memory_bytes, need.evict_idle)
         if kind in self._refusals:
             return None, self._refusals[kind]
@@ -171,12 +184,25 @@ class Planner:
     def _first(self) -> PodLedger | None:
         """The heap's first. Pods only get fuller in a plan, so a key in the heap is never too large."""
         while self._queue:
-            key, index, pod = self._queue[0]
-            now = _key(pod, _NOTHING_HELD)
-            if now == key:
+            _, index, pod = self._queue[0]
+            if not pod.changed:
                 return pod
-            heapq.heapreplace(self._queue, (now, index, pod))
+            pod.changed = False
+            heapq.heapreplace(self._queue, (_key(pod, _NOTHING_HELD), index, pod))
         return None
+
+    def _try_first(self, need: ModelNeed) -> tuple[PodLedger, Refusal] | None:
+        """One of the pods that sort first, if any of them takes it."""
+        passed: list[tuple[Key, int, PodLedger]] = []
+        found: PodLedger | None = None
+        while found is None and len(passed) < MAX_TRIED and (pod := self._first()) is not None:
+            if _refuse(need, pod) is None:
+                found = pod
+            else:
+                passed.append(heapq.heappop(self._queue))
+        for entry in passed:
+            heapq.heappush(self._queue, entry)
+        return (found, _FOUND) if found is not None else None
 
     def _search(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
         verdicts: list[Verdict] = []
@@ -226,12 +252,11 @@ class Planner:
         return pod.fullness if pod is not None else 1.0
 
     def _held(self, need: ModelNeed) -> Held:
-        held = Held({}, {}, used=need.rate > 0)
+        held = Held({}, {}, used=need.rate > 0 and need.wanted > 1)
         for copy in need.copies:
             pod = self.pods.get(copy.pod_uid)
             if pod is not None and not copy.leaving:
-                held.zones[pod.offer.zone] = held.zones.get(pod.offer.zone, 0) + 1
-                held.nodes[pod.offer.node] = held.nodes.get(pod.offer.node, 0) + 1
+                held.count(pod.offer)
         return held
 
 
@@ -246,7 +271,7 @@ def _enough(need: ModelNeed) -> bool:
 
 
 def _key(pod: PodLedger, held: Held) -> Key:
-    return tuple([sorter(pod, held) for sorter in SORTERS.values()])
+    return tuple([sorter(pod, held) for sorter in _SORTERS])
 
 
 def _refuse(need: ModelNeed, pod: PodLedger) -> Verdict | None:
