@@ -156,7 +156,9 @@ def delete(run: Run) -> common.Json:
     with Watch(run.bench) as watch, _Costs(run) as costs:
         started = time.monotonic()
         path = f"/apis/serving.kserve.io/v1alpha1/namespaces/{NAMESPACE}/trainedmodels"
-        run.bench.api.delete(path, timeout=READY_SECONDS).raise_for_status()
+        # The API server ends a request after a minute, and has deleted what it had come to by then.
+        while run.bench.api.delete(path, timeout=READY_SECONDS).is_server_error:
+            print(f"  {len(watch.times.gone)} deleted", flush=True)
         gone = watch.wait("gone", run.models, READY_SECONDS)
         while _agents_total(run, "shoal_agent_serving"):
             time.sleep(0.5)
