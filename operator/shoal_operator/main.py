@@ -44,16 +44,18 @@ from .state.effects import (
     ReplicasWanted,
 )
 from .state.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
-from .state.values import ModelKey, ServiceKey
+from .state.values import ModelKey, Problem, ServiceKey
 from .state.views import ModelView, ServiceView
 from .state.world import World
-from .status.events import FailureEvents
-from .status.explain import explain
+from .status.events import FailureEvents, Regarding
+from .status.explain import explain, not_known
+from .status.metrics import StatusMetrics
 from .status.writer import StatusWriter
 from .store.store import Store
 from .watch import handlers
 from .watch.sweep import Sweeper
 from .workloads.controller import WorkloadController
+from .workloads.pod_counts import Scaled
 from .workloads.settings import WorkloadSettings
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ class Operator:
             service_view=self._service_view,
             events=self._events,
             cluster_domain=settings.cluster_domain,
+            writes_per_second=settings.status_writes_per_second,
+            metrics=StatusMetrics(),
         )
         self._workload_settings = _workload_settings(settings)
         self._workloads: WorkloadController | None = None
@@ -103,6 +107,7 @@ class Operator:
             _workload_settings(settings, require_model_mesh=foreign),
             ca_pem=self._ca_pem,
             on_event=self.core.handle,
+            on_scaled=self._scaled,
         )
         intake = Intake(self.core.handle, self._workloads, self._status)
         for runtime in await startup.runtimes(self.api, settings.watch_namespaces):
@@ -213,12 +218,17 @@ class Operator:
     def _service_view(self, key: ServiceKey) -> ServiceView | None:
         return self.core.service(key, self._url(*key), self._gateway.connected)
 
-    def _explain(self, namespace: str, name: str) -> dict[str, Any] | None:
+    def _scaled(self, scaled: Scaled) -> None:
+        regarding = Regarding("serving.kserve.io/v1beta1", "InferenceService", *scaled.service, scaled.uid)
+        self._events.scaled(regarding, f"{scaled.before} -> {scaled.after} pods: {scaled.reason}")
+
+    def _explain(self, namespace: str, name: str) -> dict[str, Any] | Problem:
         key = ModelKey(namespace, name)
         model = self.core.world.models.get(key)
         view = self.core.explain(key, self._url(namespace, model.spec.service)) if model is not None else None
         if model is None or view is None:
-            return None
+            a_service = ServiceKey(namespace, name) in self.core.world.services
+            return not_known(namespace, name, recovering=not self._recovered, is_service=a_service, models=None)
         waiting = self._gateway.held(model.spec.service_key, name)
         return explain(view, filters=DESCRIPTIONS, waiting_requests=waiting)
 

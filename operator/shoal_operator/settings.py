@@ -31,6 +31,7 @@ class Settings:
     agent_resources: Mapping[str, Any] = field(default_factory=dict)
     network_policy: bool = True
     log_level: str = "INFO"
+    status_writes_per_second: float = 250.0
     scale_down_seconds: float = 300.0  # how long fewer pods must suffice before one is taken away
     min_residency_seconds: float = 30.0  # a copy that was loaded makes way only then, while older ones can
     host: str = "0.0.0.0"  # noqa: S104 - in a pod, behind a Service and NetworkPolicy
@@ -72,10 +73,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             given["agent_resources"] = json.loads(resources)
         except ValueError as error:
             raise SettingsError(f"SHOAL_AGENT_RESOURCES is not JSON: {error}") from error
-    for key in ("scale_down_seconds", "min_residency_seconds"):
+    for key, least, most in (
+        ("status_writes_per_second", 1.0, 10_000.0),
+        ("scale_down_seconds", 0.0, 86_400.0),
+        ("min_residency_seconds", 0.0, 86_400.0),
+    ):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:
-            given[key] = _seconds(f"SHOAL_{key.upper()}", value)
+            given[key] = _number(f"SHOAL_{key.upper()}", value, least, most)
     policy = environment.get("SHOAL_NETWORK_POLICY", "")
     if policy:
         given["network_policy"] = policy.lower() in ("1", "true", "yes")
@@ -88,11 +93,11 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def _seconds(name: str, value: str) -> float:
+def _number(name: str, value: str, least: float, most: float) -> float:
     try:
-        seconds = float(value)
+        number = float(value)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise SettingsError(f"{name}={value!r} is not a number of seconds between 0 and 86400")
-    return seconds
+        number = least - 1
+    if not least <= number <= most:
+        raise SettingsError(f"{name}={value!r} is not a number between {least:g} and {most:g}")
+    return number

@@ -1,4 +1,4 @@
-"""Kubernetes Events for failures: one per object and reason in some minutes, few in all, none for good news."""
+"""Kubernetes Events: one per failing object and reason in some minutes, few in all; of good news only scaling."""
 
 import asyncio
 import logging
@@ -70,6 +70,11 @@ class FailureEvents:
             self._told.popitem(last=False)
         self._queue.put_nowait(self._event(regarding, reason, message))
 
+    def scaled(self, regarding: Regarding, message: str) -> None:
+        """Tell that the number of pods was changed, each time, unless too many events wait."""
+        if not self._queue.full() and self._bucket.take(self._clock()):
+            self._queue.put_nowait(self._event(regarding, "Scaled", message, kind="Normal", action="Scale"))
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:
@@ -82,16 +87,18 @@ class FailureEvents:
                 if not error.namespace_ending and self._complain.ready(error.status):
                     log.warning("an event was not taken", extra={"event": "EventRefused", "answer": str(error)})
 
-    def _event(self, regarding: Regarding, reason: str, message: str) -> dict[str, Any]:
+    def _event(
+        self, regarding: Regarding, reason: str, message: str, kind: str = "Warning", action: str = "Serve"
+    ) -> dict[str, Any]:
         moment = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"generateName": f"{regarding.name[:200]}-", "namespace": regarding.namespace},
             "eventTime": moment,
-            "type": "Warning",
+            "type": kind,
             "reason": reason,
-            "action": "Serve",
+            "action": action,
             "note": message[:MAX_NOTE_LENGTH],
             "reportingController": REPORTER,
             "reportingInstance": self._instance,

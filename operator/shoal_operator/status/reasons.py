@@ -39,6 +39,7 @@ NO_POD_FITS: Final = "NoPodFits"
 FRAMEWORK_NOT_SUPPORTED: Final = "FrameworkNotSupported"
 UPDATE_FAILED: Final = "UpdateFailed"
 UPDATE_BLOCKED: Final = "UpdateBlocked"
+INVALID_SETTING: Final = "InvalidSetting"
 
 WAITING: Final = frozenset(
     {PENDING, PULLING, LOADING, MAKING_ROOM, UPDATING, SERVICE_NOT_FOUND, PODS_NOT_READY, PODS_STARTING, NO_GATEWAY}

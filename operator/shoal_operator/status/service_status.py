@@ -67,7 +67,7 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
     misdeclared = _misdeclared(view, find(previous, MEMORY_MISDECLARED))
     if misdeclared is not None:
         findings[MEMORY_MISDECLARED] = misdeclared
-    if view.spec.autoscaled and view.scaling_reason:
+    if view.spec.scaled_by or (view.spec.autoscaled and view.scaling_reason):
         findings[SCALED] = _scaled(view, find(previous, SCALED))
     if view.spec.ignored_fields:
         findings[FIELDS_IGNORED] = true(
@@ -94,7 +94,9 @@ def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding
             return true(view.spec.degraded.reason, view.spec.degraded.message)
         return true(reasons.READY)
     counted = f"{view.pods_ready} of {view.pods_wanted} pods are ready."
-    cause = view.spec.degraded or view.pod_problem
+    # A setting that is not understood never keeps a pod from starting.
+    setting = view.spec.degraded is not None and view.spec.degraded.reason == reasons.INVALID_SETTING
+    cause = (view.pod_problem or view.spec.degraded) if setting else (view.spec.degraded or view.pod_problem)
     if view.pods_ready > 0 and find(previous, PREDICTOR_READY).get("status") == "True":
         return true(reasons.PODS_MISSING, f"{counted} {cause.message if cause is not None else ''}".strip())
     if cause is not None:
@@ -132,7 +134,7 @@ _SAID = re.compile(r"(\S+) models take ([0-9]+(?:\.[0-9]+)?) times")
 def _scaled(view: ServiceView, before: Mapping[str, Any]) -> Finding:
     """Why there are as many pods as there are; numbers within the sentence that only drift are not said anew."""
     pods = f"{view.pods_wanted} pod{'' if view.pods_wanted == 1 else 's'}: "
-    finding = true(reasons.AUTOSCALED, pods + view.scaling_reason)
+    finding = true(reasons.AUTOSCALED, pods + (view.spec.scaled_by or view.scaling_reason))
     told = str(before.get("message", ""))
     if told.startswith(pods) and _NUMBER.sub("#", told) == _NUMBER.sub("#", finding.text):
         return true(reasons.AUTOSCALED, told)
