@@ -33,6 +33,8 @@ REQUESTS_PER_SECOND: Final = 25.0
 REQUESTS_BURST: Final = 50.0
 GIVEN_UP_SECONDS: Final = 1.0
 MAX_GIVEN_UP: Final = 2
+KEEP_SECONDS: Final = 60.0
+"""Longer than a poll: the connection for news is used every other time, and is there when there are some."""
 RECONNECT: Final = Backoff(initial=0.2, maximum=3.0, jitter=0.5)
 
 
@@ -200,7 +202,7 @@ class ControlPlane:
                     else True
                 )
                 await self._close()
-                connector = aiohttp.TCPConnector(limit=MAX_GIVEN_UP + 2, ssl=context)
+                connector = aiohttp.TCPConnector(limit=MAX_GIVEN_UP + 2, keepalive_timeout=KEEP_SECONDS, ssl=context)
                 self._session = aiohttp.ClientSession(connector=connector)
                 self._authority = authority
             return self._session
