@@ -67,7 +67,6 @@ def _scope_header() -> Json:
             "mutations": [
                 {"append": set_header(words.SCOPE_HEADER, f"%REQ(:path)%/%REQ({words.MODEL_HEADER})%")},
                 {"remove": words.UNKNOWN_HEADER},
-                {"remove": words.ATTEMPT_HEADER},
             ],
         },
     }

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from shoal_operator.gateway import AdsTls
 from shoal_operator.gateway.bootstrap import ca_secret, certificate_secret, to_yaml
+from shoal_operator.state.effects import Unavailable
 
 from .authority import Authority
 from .test_control_plane import ask, connected
@@ -41,6 +42,9 @@ async def test_both_sides_rotate_to_another_ca_while_they_run(tmp_path: Path) ->
         envoy = await world.envoy(tls_files=envoy_secrets(tmp_path / "envoy", tmp_path / "gateway"))
         await world.applied(sequence)
         assert await ask(envoy, "m1") == (200, "a")
+        await world.applied(world.route("cold", unavailable=Unavailable.COLD))
+        world.state_says("cold", pod)
+        assert await ask(envoy, "cold") == (200, "a")  # the activator is asked over the same port
         updates = await envoy.stat("sds.certificate.key_rotation_failed")
         second.write(tmp_path / "operator", "shoal-operator")
         second.write(tmp_path / "gateway", GATEWAY)
@@ -61,6 +65,9 @@ async def test_both_sides_rotate_to_another_ca_while_they_run(tmp_path: Path) ->
         await envoy.start()
         await world.applied(world.route("m1", pod))
         assert await ask(envoy, "m1") == (200, "a")
+        await world.applied(world.route("cold", unavailable=Unavailable.COLD))
+        world.state_says("cold", pod)
+        assert await ask(envoy, "cold") == (200, "a")
     finally:
         await world.close()
 
@@ -100,6 +107,30 @@ async def test_a_client_without_a_certificate_is_refused(tmp_path: Path) -> None
             method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
             call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(method)()
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    finally:
+        await world.close()
+
+
+async def test_the_activator_answers_gateways_only(tmp_path: Path) -> None:
+    world = World()
+    authority = Authority()
+    for name in ("shoal-operator", GATEWAY, "another-client"):
+        authority.write(tmp_path / name, name)
+    try:
+        await world.serve(files(tmp_path / "shoal-operator"))
+        world.gateway.open()
+        codes = []
+        for name in (GATEWAY, "another-client"):
+            key, certificate, ca = [(tmp_path / name / file).read_bytes() for file in ("tls.key", "tls.crt", "ca.crt")]
+            credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+            options = [("grpc.ssl_target_name_override", "shoal-operator")]
+            async with grpc.aio.secure_channel(f"{ENVOY_HOST}:{world.ads_port}", credentials, options) as channel:
+                check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                    "/envoy.service.auth.v3.Authorization/Check"
+                )
+                call = check(b"")
+                codes.append(await call.code())
+        assert codes == [grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED]
     finally:
         await world.close()
 
