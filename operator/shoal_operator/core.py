@@ -32,7 +32,7 @@ from shoal_operator.state.effects import (
     ServiceStatusChanged,
     WakeAt,
 )
-from shoal_operator.state.events import AgentLost, AgentReported, Event, Tick
+from shoal_operator.state.events import AgentLost, AgentReported, Event, Requested, Tick
 from shoal_operator.state.pods import desired, drained
 from shoal_operator.state.project import activation_view, model_view, service_view
 from shoal_operator.state.values import ModelKey, ServiceKey
@@ -84,7 +84,10 @@ class Core:
     def handle(self, event: Event) -> None:
         """Apply an event now; a plan, if one is needed, follows in this turn of the loop or the next."""
         self._carry_out(self._engine.handle(event, self._clock()))
-        if not self._settling:
+        if isinstance(event, Requested):
+            # Somebody waits: planned as soon as what has come with it was taken in.
+            asyncio.get_running_loop().call_soon(self._settle)
+        elif not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
 

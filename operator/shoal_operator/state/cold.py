@@ -7,14 +7,14 @@ from itertools import islice
 
 from shoal_api.messages import FailureStage
 
-from . import copies, policy, probes
+from . import copies, policy, probes, victims
 from .agenda import Topic
 from .context import Context
 from .routes import refresh
-from .values import Eviction
 from .world import Model, Pod, Service
 
 WARM_BATCH = 64
+RESERVED = 1 / 16
 
 
 def go(ctx: Context, service: Service, model: Model, *, used: bool) -> None:
@@ -34,20 +34,20 @@ def go(ctx: Context, service: Service, model: Model, *, used: bool) -> None:
     refresh(ctx, model)
 
 
-def evict(ctx: Context, service: Service, eviction: Eviction, pod: Pod, model: Model) -> None:
-    """One copy makes way for another model."""
-    copy = model.copies.get(eviction.pod_uid)
+def evict(ctx: Context, service: Service, pod: Pod, model: Model, why: str, *, early: bool = False) -> None:
+    """One copy makes way. ``early``: it had hardly been there."""
+    copy = model.copies.get(pod.spec.uid)
     if copy is None or not policy.evictable(ctx.world, pod, copy, ctx.now):
         return
     world, stats = ctx.world, service.stats
     stats.evictions += 1
-    stats.early_evictions += eviction.early
+    stats.early_evictions += early
     service.evicted_at = ctx.now
-    if eviction.early:
+    if early:
         service.pressed_at = ctx.now
     if ctx.now - model.last_used < world.timing.working_set:
         service.misses.add(1, ctx.now)
-    model.decide(ctx.now, pod.spec.name, "Evicted", f"to make room for {eviction.by.name}")
+    model.decide(ctx.now, pod.spec.name, "Evicted", why)
     failed = copy.report.failure if copy.report is not None and not copy.answers else None
     if failed is not None:
         delay = min(world.timing.failure_first * 2 ** (failed.attempts - 1), world.timing.failure_last)
@@ -62,6 +62,24 @@ def evict(ctx: Context, service: Service, eviction: Eviction, pod: Pod, model: M
         ctx.plan_model(model)
 
 
+def reserve(service: Service, pod: Pod) -> int:
+    """Bytes kept free on a pod, once requests for cold models have come, so that the next need not wait for an
+    eviction: for two models as large as the largest of them; none where that would be more than RESERVED of the pod."""
+    most = int(pod.spec.capacity_bytes * RESERVED)
+    return min(2 * service.asked_bytes, most) if 0 < service.asked_bytes <= most and service.cold else 0
+
+
+def keep_room(ctx: Context, service: Service, pod: Pod) -> None:
+    """Evict ahead of the next request what is least in use; nothing that was just loaded."""
+    lacking = reserve(service, pod) - pod.room - max(0, pod.outgoing - pod.promised)
+    if lacking <= 0:
+        return
+    for victim in victims.in_order(ctx.world, pod, lacking, ctx.now):
+        if lacking > 0 and not victim.young:
+            lacking -= victim.memory_bytes
+            evict(ctx, service, pod, ctx.world.models[victim.model], "to keep room for the next request")
+
+
 def warm(ctx: Context, service: Service) -> None:
     """Memory is free: have some cold models loaded, the most recently used first; the next batch follows.
 
@@ -74,7 +92,7 @@ def warm(ctx: Context, service: Service) -> None:
         ctx.retry_at(service, calm_at)
         return
     pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(service.spec.key, ())]
-    room = max((pod.room for pod in pods if pod.placeable), default=0)
+    room = max((pod.room - reserve(service, pod) for pod in pods if pod.placeable), default=0)
     chosen = 0
     for key in list(islice(reversed(service.cold), WARM_BATCH)):
         model = ctx.world.models[key]

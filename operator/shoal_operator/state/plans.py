@@ -2,14 +2,12 @@
 
 import math
 
-from . import cold, copies, policy, probes, use
+from . import cold, copies, policy, probes, use, victims
 from .context import Context
 from .routes import refresh
-from .values import CopyAt, ModelKey, ModelNeed, Placement, Plan, PlanInput, PodOffer, Refusal, ServiceKey, Victim
+from .values import CopyAt, ModelKey, ModelNeed, Placement, Plan, PlanInput, PodOffer, Refusal, ServiceKey
 from .world import Copy, Model, Pod, Service, World
 
-MAX_VICTIMS = 512
-MAX_LOOKED_AT = 1024
 _NOWHERE: frozenset[str] = frozenset()
 
 
@@ -72,7 +70,8 @@ def carry_out(ctx: Context, plan: Plan) -> None:
     for eviction in plan.evict:
         found = _find(world, eviction.model, eviction.pod_uid)
         if found is not None:
-            cold.evict(ctx, service, eviction, found[1], found[0])
+            why = f"to make room for {eviction.by.name}"
+            cold.evict(ctx, service, found[1], found[0], why, early=eviction.early)
     for placement in plan.retire:
         found = _find(world, placement.model, placement.pod_uid)
         if found is not None and placement.pod_uid in found[0].copies:
@@ -81,8 +80,7 @@ def carry_out(ctx: Context, plan: Plan) -> None:
         found = _find(world, placement.model, placement.pod_uid)
         if found is not None and placement.pod_uid in found[0].copies:
             copies.replace(ctx, *found, found[0].copies[placement.pod_uid])
-    for placement in plan.add:
-        _add(ctx, service, placement)
+    asked = [_add(ctx, service, placement) for placement in plan.add]
     service.stats.moves += plan.moves
     for key in plan.considered:
         model = world.models.get(key)
@@ -90,21 +88,29 @@ def carry_out(ctx: Context, plan: Plan) -> None:
             _answer(ctx, service, model, plan.refused.get(key))
     for uid in world.pods_of.get(plan.service, ()):
         copies.release_held(ctx, world.pods[uid])  # gives up what nothing made room for after all
+    for pod in asked:
+        if pod is not None:
+            cold.keep_room(ctx, service, pod)
     if plan.unbalanced:
         service.balance = True
         ctx.retry_at(service, ctx.now + 1.0)
 
 
-def _add(ctx: Context, service: Service, placement: Placement) -> None:
+def _add(ctx: Context, service: Service, placement: Placement) -> Pod | None:
+    """Place a copy; returns its pod if a request waits for it."""
     found = _find(ctx.world, placement.model, placement.pod_uid)
     if found is None or not found[1].placeable or placement.model.name in found[1].copies:
-        return
+        return None
     model, pod = found
     if any(ctx.world.pods[uid].leaving for uid in model.copies):
         service.stats.moves += 1
     probes.end(ctx, model)
     service.cold.pop(model.spec.key, None)
-    copies.place(ctx, model, pod)
+    copy = copies.place(ctx, model, pod)
+    if not policy.demanded(model, ctx.now):
+        return None
+    service.asked_bytes = max(service.asked_bytes, copy.memory)
+    return pod
 
 
 def _answer(ctx: Context, service: Service, model: Model, refusal: Refusal | None) -> None:
@@ -172,36 +178,9 @@ def _offer(world: World, pod: Pod, for_requests: int, now: float) -> PodOffer:
         agent_connected=pod.connected,
         leaving=pod.leaving,
         outgoing=max(0, pod.outgoing - pod.promised),
-        victims=tuple(_victims(world, pod, for_requests, now)),
+        victims=tuple(victims.in_order(world, pod, for_requests, now)),
         rate=pod.rate.at(now),
     )
-
-
-def _victims(world: World, pod: Pod, wanted: int, now: float) -> list[Victim]:
-    """Who could be evicted, first who failed, then least recently used; as many as free ``wanted`` bytes."""
-    found: list[Victim] = []
-    if not pod.placeable:
-        return found
-    for name in sorted(pod.failing):
-        copy = pod.copies[name]
-        if policy.evictable(world, pod, copy, now):
-            found.append(Victim(ModelKey(pod.spec.namespace, name), copy.charged, math.inf))
-    pinned = []
-    for looked_at, name in enumerate(pod.lru):
-        if wanted <= 0 or len(found) >= MAX_VICTIMS or looked_at >= MAX_LOOKED_AT:
-            break
-        copy = pod.copies[name]
-        if not policy.evictable(world, pod, copy, now):
-            pinned.append(name)
-            continue
-        model = world.models[ModelKey(pod.spec.namespace, name)]
-        since = max(model.last_used, copy.loaded_at if copy.loaded_at is not None else model.last_used)
-        young = now - since < world.timing.residency or copy.in_flight > 0
-        found.append(Victim(model.spec.key, copy.charged, max(0.0, now - model.last_used), young))
-        wanted -= copy.charged
-    for name in pinned:  # kept copies must not hide the others for ever
-        pod.lru.move_to_end(name)
-    return found
 
 
 def _need(world: World, service: Service, model: Model, pods: list[Pod], now: float) -> ModelNeed:

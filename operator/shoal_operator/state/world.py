@@ -203,6 +203,7 @@ class Service:
     concurrency: Decayed = field(default_factory=Decayed)  # requests in flight, on average
     misses: Decayed = field(default_factory=Decayed)  # loads a second that had to evict what was in use
     loaded_count: int = 0  # models that some pod answers for
+    asked_bytes: int = 0  # of the largest model that a request had to wait for
     evicted_at: float = NEVER
     pressed_at: float = NEVER  # when a model in use had to make way
     ratios: dict[str, Ratio] = field(default_factory=dict)  # by format
