@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import yaml
+from shoal_api.names import AGENT_PORT
 
 from demo import install, kubernetes, manifests, s3_server, upload
 from demo.predictions import Target
 from demo.s3_server import S3Server
 from demo.settings import RELEASE, SYSTEM_NAMESPACE
+
+from . import usage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,7 +23,7 @@ S3_NAMESPACE: Final = "shoal-bench-s3"
 S3_NODE_PORT: Final = 30072
 BUCKET: Final = "bench"
 OPERATOR: Final = f"{RELEASE}-operator"
-GATEWAY: Final = f"{RELEASE}-gateway"
+_OPERATOR_METRICS: Final = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/{OPERATOR}:http/proxy/metrics"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,27 @@ class Bench:
         selector = f"serving.kserve.io/inferenceservice={service}"
         items = self.get(f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={selector}")["items"]
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def agents(self, service: str) -> dict[str, float]:
+        """The agents' metrics, summed over the InferenceService's pods and over labels."""
+        total: dict[str, float] = {}
+        for pod in self.pods(service):
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}:{AGENT_PORT}/proxy/metrics"
+            answer = self.api.get(path)
+            answer.raise_for_status()
+            for name, _, value in usage.samples(answer.text):
+                total[name] = total.get(name, 0.0) + value
+        return total
+
+    def operator(self, service: str) -> dict[str, float]:
+        """The operator's metrics of one InferenceService and those of none, summed over the other labels."""
+        own = {"namespace": self.namespace, "inference_service": service}
+        total: dict[str, float] = {}
+        for name, labels, value in usage.samples(self.api.get(_OPERATOR_METRICS).raise_for_status().text):
+            found = usage.labels(labels)
+            if all(found.get(label, wanted) == wanted for label, wanted in own.items()):
+                total[name] = total.get(name, 0.0) + value
+        return total
 
     def service(self, name: str, pods: int, models_memory: str, **predictor: Any) -> None:
         """Apply an InferenceService with fixed pods, each with so much memory for models."""

@@ -131,7 +131,7 @@ def attack(run: Run) -> common.Json:
 def restart(run: Run) -> common.Json:
     """Another operator finds all of it: until it has taken over, and what it wrote and loaded again."""
     before = usage.api_writes(run.bench.api.get("/metrics").text)
-    loads = _agents_total(run, "shoal_agent_load_seconds_count")
+    loads = _loads(run)
     started = time.monotonic()
     kubernetes.kubectl("rollout", "restart", f"deployment/{cluster.OPERATOR}", "-n", SYSTEM_NAMESPACE)
     kubernetes.kubectl(
@@ -145,7 +145,7 @@ def restart(run: Run) -> common.Json:
     return {
         "seconds": round(seconds, 2),
         "status_writes": sum(count for what, count in writes.items() if "trainedmodels" in what),
-        "loads": _agents_total(run, "shoal_agent_load_seconds_count") - loads,
+        "loads": _loads(run) - loads,
         "sweep": right,
         "operator": asdict(used["operator"]) if "operator" in used else None,
     }
@@ -160,7 +160,7 @@ def delete(run: Run) -> common.Json:
         while run.bench.api.delete(path, timeout=READY_SECONDS).is_server_error:
             print(f"  {len(watch.times.gone)} deleted", flush=True)
         gone = watch.wait("gone", run.models, READY_SECONDS)
-        while _agents_total(run, "shoal_agent_serving"):
+        while _agents(run, "shoal_agent_serving"):
             time.sleep(0.5)
         unloaded = time.monotonic()
         costs.until_now()
@@ -260,22 +260,12 @@ def _wrong(results: Path, right: dict[str, float]) -> int:
     return wrong
 
 
-def _agents_total(run: Run, metric: str) -> float:
-    """A metric summed over all agents of the namespace, read through the API server."""
-    total = 0.0
-    for service in (SERVICE, SINGLE):
-        for pod in run.bench.pods(service):
-            path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}:{_agent_port(pod)}/proxy/metrics"
-            answer = run.bench.api.get(path)
-            answer.raise_for_status()
-            total += sum(value for name, _, value in usage.samples(answer.text) if name == metric)
-    return total
+def _loads(run: Run) -> float:
+    return _agents(run, "shoal_agent_load_seconds_count")
 
 
-def _agent_port(pod: dict[str, Any]) -> int:
-    containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
-    ports = [port for container in containers for port in container.get("ports", []) if port.get("name") == "agent"]
-    return int(ports[0]["containerPort"])
+def _agents(run: Run, metric: str) -> float:
+    return run.bench.agents(SERVICE).get(metric, 0.0) + run.bench.agents(SINGLE).get(metric, 0.0)
 
 
 def main(arguments: list[str] | None = None) -> int:

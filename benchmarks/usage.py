@@ -102,10 +102,10 @@ def etcd() -> dict[str, float]:
 def api_writes(metrics: str) -> dict[str, float]:
     """Writes that the API server answered, by ``VERB resource/subresource``, from its /metrics."""
     counts: dict[str, float] = {}
-    for name, labels, value in samples(metrics):
+    for name, written, value in samples(metrics):
         if name != "apiserver_request_total":
             continue
-        found = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        found = labels(written)
         if found.get("verb") in {"POST", "PUT", "PATCH", "APPLY", "DELETE"}:
             what = found.get("resource", "") + (f"/{found['subresource']}" if found.get("subresource") else "")
             key = f"{found['verb']} {what} {found.get('code', '')}"
@@ -124,6 +124,11 @@ def samples(text: str) -> Iterable[tuple[str, str, float]]:
         found = _LINE.match(line)
         if found is not None:
             yield found.group(1), found.group(2) or "", float(found.group(3))
+
+
+def labels(written: str) -> dict[str, str]:
+    """Labels by name, of what ``samples`` gives."""
+    return dict(re.findall(r'(\w+)="([^"]*)"', written))
 
 
 def _container(identity: str) -> Used | None:
