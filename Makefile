@@ -77,6 +77,9 @@ bench-overcommit: venv ## 1,000 models, memory for 200: hit rate, cold latency, 
 bench-traffic: venv ## Three shapes of traffic over 1,000 models, beside one plain server
 	$(VENV)/bin/python -m benchmarks.traffic
 
-.PHONY: help bench-plan bench-density bench-overcommit bench-traffic
+bench-docs: venv ## docs/benchmarks.md from the newest results
+	$(VENV)/bin/python -m benchmarks.docs
+
+.PHONY: help bench-docs bench-plan bench-density bench-overcommit bench-traffic
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -35,7 +35,9 @@ POD_MEMORY: Final = "512Mi"
 MODEL_MEMORY: Final = "256Ki"
 INDEX: Final = 7  # what all copies answer
 SINGLE: Final = "single"
-PLAIN: Final = "one plain server"
+PLAIN: Final = "one plain server, plain Envoy"
+ALONE: Final = "the same server, gateway"
+EVEN: Final = "even over all"
 AIM: Final = 0.05
 
 
@@ -57,7 +59,7 @@ def shapes(names: list[str], seed: int = 1) -> dict[str, list[str]]:
     hot = [names[0] if number % 10 else chosen.choice(names[1:]) for number in range(LENGTH)]
     for order in (even, popular, hot):
         chosen.shuffle(order)
-    return {"even over all": even, "eleven popular, 8:1": popular, "one with 90 %": hot}
+    return {EVEN: even, "eleven popular, 8:1": popular, "one with 90 %": hot}
 
 
 def prepare(bench: Bench, models: int, pods: int) -> list[str]:
@@ -102,6 +104,8 @@ async def run(bench: Bench, options: argparse.Namespace, folder: Path) -> common
     measured: dict[str, dict[str, list[common.Json]]] = {"steady": {}, "full": {}}
     try:
         await plain.start()
+        single = bench.target(SINGLE)
+        ways.append(Way(ALONE, [Target(single.url + v2_path("alone"), single.host, body)]))
         ways.append(Way(PLAIN, [Target(_base(plain) + v2_path("alone"), "plain", body)]))
         for way in ways:
             await measure(way, folder, 5.0, options.rate)  # connections and code warm, hot models copied
@@ -111,7 +115,9 @@ async def run(bench: Bench, options: argparse.Namespace, folder: Path) -> common
                 for way in chosen.sample(ways, len(ways)):
                     found = await measure(way, folder, options.seconds, rate)
                     measured[kind].setdefault(way.name, []).append(found)
-                    print(f"{time.strftime('%H:%M:%S')} {number + 1} {kind} {way.name}: {found['rate']:.1f}/s")
+                    print(
+                        f"{time.strftime('%H:%M:%S')} {number + 1} {kind} {way.name}: {found['rate']:.1f}/s", flush=True
+                    )
     finally:
         await plain.stop()
     result: common.Json = {"context": about, "rate": options.rate, "rounds": options.rounds}
@@ -123,7 +129,7 @@ async def run(bench: Bench, options: argparse.Namespace, folder: Path) -> common
                 "requests_per_second": spread([one["rate"] for one in each]),
                 # Compared within a round, so that a busy minute of the machine counts for both.
                 "to_plain": spread([one["rate"] / other["rate"] for one, other in zip(each, first, strict=True)]),
-                "to_even": spread([o["rate"] / e["rate"] for o, e in zip(each, table["even over all"], strict=True)]),
+                "to_even": spread([o["rate"] / e["rate"] for o, e in zip(each, table[EVEN], strict=True)]),
                 "p50_ms": spread([one["p50"] for one in each]),
                 "p99_ms": spread([one["p99"] for one in each]),
             }
@@ -143,7 +149,7 @@ def text(result: common.Json) -> str:
 
     def table(rows: common.Json) -> str:
         lines = ["| | " + " | ".join(title for title, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-        for name in sorted(rows, key=lambda name: (name == PLAIN, name)):
+        for name in sorted(rows, key=lambda name: (name == PLAIN, name == ALONE, name)):
             found = [rows[name][key] for _, key in columns]
             cells = [f"{v['median']:.4g} ({v['min']:.4g} - {v['max']:.4g})" for v in found]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -155,7 +161,9 @@ def text(result: common.Json) -> str:
         )
         + f"Median (least - most) of {result['rounds']} rounds of {result['seconds']:g} s, in changing order; none"
         f" failed. All models are copies of one linear regression. *Eleven popular*: of nine requests eight go to"
-        " eleven models. The plain server is one MLServer pod with one such model behind a plain Envoy.\n\n"
+        " eleven models. The plain server is one MLServer pod with one such model behind a plain Envoy; the same pod was"
+        " asked through the gateway too, which tells what the gateway costs from what several servers on two cores"
+        " cost.\n\n"
         f"## At {result['rate']} requests per second offered\n\n{table(result['steady'])}"
         f"## As fast as 16 connections take\n\n{table(result['full'])}"
         f"Aim: within {AIM:.0%} of each other and of the plain server.\n"
@@ -170,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare shapes of traffic.")
     parser.add_argument("--models", type=int, default=MODELS)
     parser.add_argument("--pods", type=int, default=3)
-    parser.add_argument("--rate", type=int, default=200, help="offered requests per second")
+    parser.add_argument("--rate", type=int, default=400, help="offered requests per second")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument("--keep", action="store_true", help="leave the namespaces")
