@@ -161,8 +161,8 @@ def text(result: common.Json) -> str:
         )
         + f"Median (least - most) of {result['rounds']} rounds of {result['seconds']:g} s, in changing order; none"
         f" failed. All models are copies of one linear regression. *Eleven popular*: of nine requests eight go to"
-        " eleven models. The plain server is one MLServer pod with one such model behind a plain Envoy; the same pod was"
-        " asked through the gateway too, which tells what the gateway costs from what several servers on two cores"
+        " eleven models. The plain server is one MLServer pod with one such model behind a plain Envoy; the same pod"
+        " was asked through the gateway too, which tells what the gateway costs from what several servers on two cores"
         " cost.\n\n"
         f"## At {result['rate']} requests per second offered\n\n{table(result['steady'])}"
         f"## As fast as 16 connections take\n\n{table(result['full'])}"
