@@ -59,7 +59,8 @@ def _merge(pod: Pod, request: SyncRequest) -> set[str]:
     if request.observed_base is None:
         changed = {name for name in pod.slots.keys() | reported.keys() if pod.slots.get(name) != reported.get(name)}
         pod.slots = reported
-    elif request.observed_base == pod.observed_version and pod.observed_version:
+    elif 0 < request.observed_base <= pod.observed_version:
+        # From an older base it says some things again, as they are now.
         changed = reported.keys() | set(request.observed_gone)
         pod.slots.update(reported)
         for name in request.observed_gone:
