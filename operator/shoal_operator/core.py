@@ -138,7 +138,11 @@ class Core:
 
     def _settle(self) -> None:
         self._settling = False
-        self._carry_out(self._engine.settle(self._clock()))
+        self._carry_out(self._engine.settle_one(self._clock()))
+        if self._engine.unsettled and not self._settling:
+            # Others first: ten thousand new models are planned in pieces, between which requests and agents are heard.
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         routes: list[Effect] = []

@@ -41,16 +41,29 @@ class Engine:
         return effects
 
     def settle(self, now: float) -> list[Effect]:
-        """Plan every service that asked for it since the last call, and apply the plans."""
+        """Make and apply plans until no service asks for one."""
         effects: list[Effect] = []
-        while self._to_plan:
-            service = next(iter(self._to_plan))
-            del self._to_plan[service]
-            begun = self._clock()
-            given = plan_input(self.world, service, now)
-            if given is not None:
-                effects += self.handle(Planned(plan(given)), now)
-                self._planned(service, len(given.needs), self._clock() - begun)
+        while self.unsettled:
+            effects += self.settle_one(now)
+        return effects
+
+    @property
+    def unsettled(self) -> bool:
+        """Some service has asked for a plan since its last one."""
+        return bool(self._to_plan)
+
+    def settle_one(self, now: float) -> list[Effect]:
+        """Plan a part of what one service has to be planned, and apply it: a bounded piece of work."""
+        service = next(iter(self._to_plan), None)
+        if service is None:
+            return []
+        del self._to_plan[service]
+        begun = self._clock()
+        given = plan_input(self.world, service, now)
+        if given is None:
+            return []
+        effects = self.handle(Planned(plan(given)), now)
+        self._planned(service, len(given.needs), self._clock() - begun)
         return effects
 
     def verdicts(self, key: ModelKey, now: float) -> tuple[Verdict, ...]:

@@ -1,6 +1,7 @@
 """Between state and placement: what there is to plan, and carrying a plan out."""
 
 import math
+from itertools import islice
 
 from . import cold, copies, policy, probes, use, victims
 from .context import Context
@@ -8,19 +9,21 @@ from .routes import refresh
 from .values import CopyAt, ModelKey, ModelNeed, Placement, Plan, PlanInput, PodOffer, Refusal, ServiceKey
 from .world import Copy, Model, Pod, Service, World
 
+MAX_MODELS = 500
+"""Models that one plan looks at: some 30 ms, in which nothing else happens."""
 _NOWHERE: frozenset[str] = frozenset()
 
 
 def plan_input(world: World, key: ServiceKey, now: float) -> PlanInput | None:
     """What placement has to decide for one service now; None when there is no such service.
 
-    Costs O(pods + models to plan); all models only when load is to be evened out.
+    Costs O(pods + models to plan), of these at most MAX_MODELS; all models only when load is to be evened out.
     """
     service = world.services.get(key)
     if service is None:
         return None
     pods = [world.pods[uid] for uid in sorted(world.pods_of.get(key, ()))]
-    keys = world.models_of.get(key, set()) if service.balance else service.dirty
+    keys = world.models_of.get(key, set()) if service.balance else _batch(service)
     occupied = [pod for pod in pods if pod.occupied]
     models = [world.models[k] for k in sorted(keys) if k in world.models]
     needs = [_need(world, service, model, occupied, now) for model in models if plannable(service, model)]
@@ -31,6 +34,11 @@ def plan_input(world: World, key: ServiceKey, now: float) -> PlanInput | None:
         needs=tuple(needs),
         balance=service.balance,
     )
+
+
+def _batch(service: Service) -> list[ModelKey]:
+    """What the next plan looks at, and by that takes out of ``dirty``: the same until something changes."""
+    return list(islice(service.dirty, MAX_MODELS))
 
 
 def offers(world: World, key: ModelKey, now: float) -> tuple[ModelNeed, tuple[PodOffer, ...]] | None:
@@ -65,8 +73,10 @@ def carry_out(ctx: Context, plan: Plan) -> None:
     if service is None:
         return
     service.plan_requested = False
-    service.balance = False
-    service.dirty.clear()
+    if service.balance:
+        service.balance = False
+        service.dirty.clear()
+    service.dirty.difference_update(_batch(service))
     for eviction in plan.evict:
         found = _find(world, eviction.model, eviction.pod_uid)
         if found is not None:
@@ -91,6 +101,8 @@ def carry_out(ctx: Context, plan: Plan) -> None:
     for pod in asked:
         if pod is not None:
             cold.keep_room(ctx, service, pod)
+    if service.dirty:
+        ctx.plan(service)  # the next batch
     if plan.unbalanced:
         service.balance = True
         ctx.retry_at(service, ctx.now + 1.0)
