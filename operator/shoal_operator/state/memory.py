@@ -8,13 +8,15 @@ status.
 
 from shoal_api.messages import ServerReport
 
-from .world import Copy, Model, Pod, Ratio, Service, Tally
+from .world import Copy, Measured, Model, Pod, Ratio, Service, Tally
 
 FIRST_ESTIMATE = 2.0
 """Bytes of memory per byte of artifact before anything was measured; compressed formats take more."""
 LEAST_BYTES = 1 << 20
 LEAST_MEASURED_BYTES = 32 << 20
-"""Of memory declared and of memory taken. Smaller differences are the server's own ups and downs."""
+"""Of memory declared between two measurements. Less is lost in the server's own ups and downs."""
+MUCH_BYTES = 4 << 30
+"""Of memory declared by what is loaded: beside it, a framework's library (some 100 MiB) does not count."""
 SMOOTHING = 0.2
 
 
@@ -48,20 +50,33 @@ def count(pod: Pod, copy: Copy, model: Model | None) -> None:
 
 
 def measured(service: Service, pod: Pod, before: ServerReport | None, report: ServerReport) -> None:
-    """A pod says what its server takes: correct the ratios of the formats that it holds."""
-    if report.memory_bytes is None or report.base_memory_bytes is None:
+    """A pod says what its server takes: correct the ratios of the formats that it holds.
+
+    The first load brings the format's whole library with it, so two measurements are compared, the first one with
+    something loaded and one with at least twice as much; unless so much is loaded that the library hardly counts.
+    """
+    if report.memory_bytes is None or report.base_memory_bytes is None or not pod.tallies:
         return
     if before is not None and (before.memory_bytes, before.boot) == (report.memory_bytes, report.boot):
         return
-    taken = report.memory_bytes - report.base_memory_bytes
-    memory = sum(tally.memory for tally in pod.tallies.values())
-    artifacts = sum(tally.artifacts for tally in pod.tallies.values())
-    if min(memory, taken) < LEAST_MEASURED_BYTES:
-        return
+    now = Measured(
+        report.boot,
+        taken=report.memory_bytes - report.base_memory_bytes,
+        declared=sum(tally.memory for tally in pod.tallies.values()),
+        artifacts=sum(tally.artifacts for tally in pod.tallies.values()),
+    )
+    first = pod.first_measured
+    if first is None or first.boot != now.boot or now.declared < first.declared:
+        first = pod.first_measured = now
+    declared, taken, artifacts = now.declared, now.taken, now.artifacts
+    if declared < MUCH_BYTES:
+        declared, taken, artifacts = declared - first.declared, taken - first.taken, artifacts - first.artifacts
+        if declared < max(first.declared, LEAST_MEASURED_BYTES):
+            return
     for framework in pod.tallies:
         ratio = service.ratios.setdefault(framework, Ratio())
         step = SMOOTHING if ratio.samples else 1.0
-        ratio.declared += (taken / memory - ratio.declared) * step
-        if artifacts:
-            ratio.per_artifact_byte += (taken / artifacts - ratio.per_artifact_byte) * step
+        ratio.declared += (max(0, taken) / declared - ratio.declared) * step
+        if artifacts > 0:
+            ratio.per_artifact_byte += (max(0, taken) / artifacts - ratio.per_artifact_byte) * step
         ratio.samples += 1

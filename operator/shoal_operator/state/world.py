@@ -61,6 +61,16 @@ class Tally:
     artifacts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a server took beyond an empty one, in bytes, and what its loaded models declared then."""
+
+    boot: str
+    taken: int
+    declared: int
+    artifacts: int
+
+
 @dataclass(slots=True)
 class Copy:
     """One model on one pod. ``want`` and ``serving`` are copy ids; ``charged`` is what the pod's ledger holds."""
@@ -233,6 +243,7 @@ class Pod:
     lru: OrderedDict[str, None] = field(default_factory=OrderedDict)  # slots that answer, least recently used first
     rate: Decayed = field(default_factory=Decayed)
     tallies: dict[str, Tally] = field(default_factory=dict)  # of what answers, by format
+    first_measured: Measured | None = None  # of this process of its server, with something loaded
     deletion_cost: int | None = None  # as last asked for
     server: ServerReport | None = None
     draining: bool = False  # its preStop asked
