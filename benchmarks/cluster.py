@@ -1,5 +1,6 @@
 """What benchmarks on a cluster share: the chart installed, an S3 server of their own, a namespace, clean-up."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from shoal_api.names import AGENT_PORT
 from demo import install, kubernetes, manifests, s3_server, upload
 from demo.predictions import Target
 from demo.s3_server import S3Server
-from demo.settings import RELEASE, SYSTEM_NAMESPACE
+from demo.settings import LOCAL, RELEASE, SYSTEM_NAMESPACE
 
 from . import usage
 
@@ -94,9 +95,14 @@ def bench(namespace: str, *, as_is: bool = False) -> Iterator[Bench]:
 
     ``as_is``: cluster, images and chart are left as they are, for measuring another state than this checkout's.
     """
-    if not as_is:
-        install.make("cluster")
-        install.chart()
+    with _alone():
+        if not as_is:
+            install.make("cluster")
+            install.chart()
+        yield from _bench(namespace)
+
+
+def _bench(namespace: str) -> Iterator[Bench]:
     server = s3_server.ensure(S3_NAMESPACE, S3_NODE_PORT)
     objects = server.client()
     upload.ensure_bucket(objects, BUCKET)
@@ -104,6 +110,20 @@ def bench(namespace: str, *, as_is: bool = False) -> Iterator[Bench]:
     kubernetes.apply(manifests.storage(server, namespace))
     with kubernetes.api_proxy() as api:
         yield Bench(namespace, install.gateway(), api, server, objects)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The end-to-end tests upgrade the chart and load the machine: whoever comes second waits."""
+    lock = LOCAL / "e2e.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for {lock}: end-to-end tests or another benchmark run", flush=True)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def clean(*namespaces: str) -> None:

@@ -37,6 +37,7 @@ def _latency(result: common.Json, folder: Path) -> tuple[str, Path]:
             axes.plot(rates, values, style, color=colour, marker="o", markersize=3, label=f"{name}, {quantile}")
     axes.set(xlabel="requests per second", ylabel="milliseconds", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend(frameon=False, ncols=2)
     return _save(figure, folder / "density-latency.svg", "Latency over all models and over one")
 
