@@ -163,7 +163,7 @@ async def at_once(over: Overcommit, count: int) -> common.Json:
         "requests": count,
         "right": right,
         "seconds": round(seconds, 3),
-        "loads": sum(decision["what"] == "Loaded" for decision in decided),
+        "loads": sum(one["what"] == "Loaded" and one["secondsAgo"] <= seconds + 1.0 for one in decided),
     }
 
 

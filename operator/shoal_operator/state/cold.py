@@ -7,7 +7,7 @@ from itertools import islice
 
 from shoal_api.messages import FailureStage
 
-from . import copies, policy, probes, victims
+from . import copies, failures, policy, probes, victims
 from .agenda import Topic
 from .context import Context
 from .routes import refresh
@@ -15,6 +15,8 @@ from .world import Model, Pod, Service
 
 WARM_BATCH = 64
 RESERVED = 1 / 16
+AGAIN = 1.0
+"""Seconds after which something is looked at again that has to wait for what takes its time."""
 
 
 def go(ctx: Context, service: Service, model: Model, *, used: bool) -> None:
@@ -25,12 +27,12 @@ def go(ctx: Context, service: Service, model: Model, *, used: bool) -> None:
     service.cold[model.spec.key] = None
     if not used:
         service.cold.move_to_end(model.spec.key, last=False)
-    if model.artifact_seen != model.spec.content or (
-        model.failure is not None and model.failure.stage is FailureStage.STORAGE
-    ):
-        probes.want(ctx, service, model)
     for copy in list(model.copies.values()):
         copies.retire(ctx, ctx.world.pods[copy.pod_uid], copy)
+    if model.artifact_seen != model.spec.content or (
+        model.failure is not None and model.failure.stage is FailureStage.STORAGE and model.retry_at <= ctx.now
+    ):
+        probes.want(ctx, service, model)
     refresh(ctx, model)
 
 
@@ -50,9 +52,7 @@ def evict(ctx: Context, service: Service, pod: Pod, model: Model, why: str, *, e
     model.decide(ctx.now, pod.spec.name, "Evicted", why)
     failed = copy.report.failure if copy.report is not None and not copy.answers else None
     if failed is not None:
-        delay = min(world.timing.failure_first * 2 ** (failed.attempts - 1), world.timing.failure_last)
-        model.retry_at = ctx.now + delay
-        world.agenda.put(model.retry_at, model.spec.key, Topic.RETRY)
+        failures.back_off(world, model, ctx.now)
     copies.retire(ctx, pod, copy, evicted=True)
     left = sum(policy.on_its_way(other) for other in model.copies.values())
     model.target = min(model.target, left)
@@ -115,7 +115,13 @@ def look_again(ctx: Context) -> None:
             continue
         if topic is Topic.IDLE:
             _idle(ctx, service, model)
-        elif model.failure is not None and not model.copies:
+        elif model.failure is not None and (model.copies or ctx.now < model.retry_at):
+            if not any(policy.on_its_way(copy) for copy in model.copies.values()):
+                ctx.world.agenda.put(max(model.retry_at, ctx.now + AGAIN), key, Topic.RETRY)
+        elif model.failure is not None and model.memory is None:
+            refresh(ctx, model)
+            probes.want(ctx, service, model)
+        elif model.failure is not None:
             # If there is room it is tried; if not, the next request has it tried.
             model.target = max(1, model.target)
             service.cold.pop(key, None)

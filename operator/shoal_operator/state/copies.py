@@ -8,6 +8,7 @@ A copy whose memory is still being freed is held: its agent pulls already, and i
 """
 
 from . import memory as memories
+from . import probes
 from .context import Context
 from .effects import CopyForgotten, CopyStored, DesiredChanged
 from .policy import wanted
@@ -216,6 +217,7 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
     release_held(ctx, pod)
     if service is not None:
         ctx.plan_waiting(service)
+        probes.assign(ctx, service)  # one may have waited for the name
 
 
 def adopt_stray(pod: Pod, name: str, memory: int) -> None:

@@ -20,14 +20,20 @@ MUCH_BYTES = 4 << 30
 SMOOTHING = 0.2
 
 
-def learn_size(service: Service | None, model: Model, artifact_bytes: int | None) -> None:
-    """The artifact's size is known: estimate the memory of a model that declares none. Fixed for this content."""
-    if artifact_bytes is not None:
-        model.artifact_bytes = artifact_bytes
-    if model.spec.memory_bytes is None and model.estimate is None and artifact_bytes is not None:
+def learn_size(service: Service | None, model: Model, artifact_bytes: int | None) -> bool:
+    """The artifact's size is known: estimate the memory of a model that declares none. Fixed for this content.
+
+    True: the model takes another size than was thought.
+    """
+    if artifact_bytes is None:
+        return False
+    before, first = model.memory, model.artifact_bytes is None
+    model.artifact_bytes = artifact_bytes
+    if model.spec.memory_bytes is None and (first or model.estimate is None):
         ratio = service.ratios.get(model.spec.framework.lower()) if service is not None else None
         factor = ratio.per_artifact_byte if ratio is not None and ratio.per_artifact_byte else FIRST_ESTIMATE
         model.estimate = max(LEAST_BYTES, int(artifact_bytes * factor))
+    return model.memory != before
 
 
 def count(pod: Pod, copy: Copy, model: Model | None) -> None:

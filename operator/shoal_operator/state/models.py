@@ -5,7 +5,7 @@ from .context import Context
 from .policy import on_its_way
 from .reports import end_move
 from .values import ModelKey, ModelSpec
-from .world import NEVER, Model, Service
+from .world import Model, Service
 
 
 def seen(ctx: Context, spec: ModelSpec, *, vouched: bool = False) -> None:
@@ -33,8 +33,10 @@ def seen(ctx: Context, spec: ModelSpec, *, vouched: bool = False) -> None:
     model.spec = spec
     if spec.content != before.content:
         probes.end(ctx, model)
-        model.artifact_bytes = model.estimate = model.failure = None
-        model.retry_at = NEVER
+        model.artifact_bytes = None
+        if not model.copies:
+            model.estimate = None  # else the former content's serves until an agent has seen the new one
+        model.worked()
         model.target = max(1, model.target)
     if spec.memory_bytes != before.memory_bytes:
         _resize(ctx, model)

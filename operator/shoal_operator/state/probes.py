@@ -1,11 +1,12 @@
 """Artifacts that are only looked up: is it there, how large is it. For models that are cold before anyone loads them.
 
-A probe is a slot with action STAT on some pod of the service. Agents do few at a time; what waits, waits here.
+A probe is a slot with action STAT on some pod of the service. Agents do few at a time; what waits, waits here. One that
+failed makes way for others, and comes again later: otherwise some hundred broken models would keep all others waiting.
 """
 
 from shoal_api.messages import Action, CopyIntent, CopyPhase, FailureStage, SlotReport
 
-from . import memory
+from . import demand, failures, memory, policy
 from .context import Context
 from .effects import DesiredChanged
 from .routes import refresh
@@ -30,17 +31,19 @@ def assign(ctx: Context, service: Service) -> None:
     if not service.to_probe or world.recovering:
         return
     pods = [world.pods[uid] for uid in world.pods_of.get(service.spec.key, ()) if world.pods[uid].placeable]
-    while service.to_probe:
+    for _ in range(len(service.to_probe)):
         pods = [pod for pod in pods if len(pod.probes) < MAX_PER_POD]
-        if not pods:
+        if not pods or not service.to_probe:
             return
         key, _ = service.to_probe.popitem(last=False)
         model = world.models.get(key)
         if model is None or model.spec.service_key != service.spec.key or model.probe is not None:
             continue
         free = [pod for pod in pods if key.name not in pod.copies and key.name not in pod.probes]
-        if free:  # else it is being loaded everywhere, which tells the same
+        if free:
             _begin(ctx, model, min(free, key=lambda pod: len(pod.probes)))
+        elif not any(policy.on_its_way(copy) for copy in model.copies.values()):  # else its load tells the same
+            service.to_probe[key] = None  # its name is still taken, by what is being unloaded
 
 
 def _begin(ctx: Context, model: Model, pod: Pod) -> None:
@@ -57,12 +60,15 @@ def _begin(ctx: Context, model: Model, pod: Pod) -> None:
     pod.desired.set(model.spec.name, intent)
     ctx.emit(DesiredChanged(pod.spec.uid))
     said = pod.slots.get(model.spec.name)
-    if said is not None:
-        reported(ctx, pod, said)  # its agent knows already, and would not say it again
+    if said is not None and said.failure is None:
+        reported(ctx, pod, said, more=False)  # its agent knows already, and would not say it again
 
 
-def end(ctx: Context, model: Model) -> None:
-    """The model is not to be looked up any more: it was, or it changed, went away, or is loaded there."""
+def end(ctx: Context, model: Model, *, more: bool = True) -> None:
+    """The model is not to be looked up any more: it was, or it changed, went away, or is loaded there.
+
+    ``more``: let another one be looked up instead.
+    """
     service = ctx.world.services.get(model.spec.service_key)
     if service is not None:
         service.to_probe.pop(model.spec.key, None)
@@ -73,7 +79,7 @@ def end(ctx: Context, model: Model) -> None:
     pod.probes.pop(model.spec.name, None)
     if model.spec.name not in pod.copies and pod.desired.remove(model.spec.name):
         ctx.emit(DesiredChanged(pod.spec.uid))
-    if service is not None:
+    if service is not None and more:
         assign(ctx, service)
 
 
@@ -91,7 +97,7 @@ def lost(ctx: Context, pod: Pod) -> None:
                 want(ctx, service, model)
 
 
-def reported(ctx: Context, pod: Pod, report: SlotReport) -> None:
+def reported(ctx: Context, pod: Pod, report: SlotReport, *, more: bool = True) -> None:
     """An agent says how the probe of this slot goes."""
     model = ctx.model(ModelKey(pod.spec.namespace, report.name), pod.probes[report.name])
     if model is None or report.target != model.want:
@@ -102,14 +108,16 @@ def reported(ctx: Context, pod: Pod, report: SlotReport) -> None:
             service.stats.probes += 1
         model.artifact_seen = model.spec.content
         if model.failure is not None and model.failure.stage is FailureStage.STORAGE:
-            model.failure = None
+            model.worked()
         memory.learn_size(service, model, report.artifact_bytes)
-        end(ctx, model)
+        end(ctx, model, more=more)
         refresh(ctx, model)
         ctx.plan_model(model)
-    elif report.failure is not None and report.failure != model.failure:
+    elif report.failure is not None and report.action is Action.STAT:
         if service is not None:
             service.stats.failed(report.failure.reason)
-        model.failure = report.failure
-        model.retry_at = ctx.now + ctx.world.timing.failure_first
+        model.note_failure(report.failure)
+        failures.back_off(ctx.world, model, ctx.now)
+        demand.settled(ctx, model)
+        end(ctx, model)
         refresh(ctx, model)

@@ -91,11 +91,12 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
     if report is not None and report.target == model.want:
         if report.phase in (CopyPhase.PULLED, CopyPhase.LOADING, CopyPhase.LOADED):
             model.artifact_seen = model.spec.content
-        memory.learn_size(service, model, report.artifact_bytes)
+        if memory.learn_size(service, model, report.artifact_bytes):
+            ctx.plan_model(model)
         if report.failure is not None and report.failure != failed:
             _failed(ctx, service, pod, model, copy)
     if copy.current and not was_current:
-        model.failure = None
+        model.worked()
         pod.failing.discard(name)
         memory.count(pod, copy, model)
         use.loaded(ctx, pod, copy, model)
@@ -141,10 +142,12 @@ def _failed(ctx: Context, service: Service | None, pod: Pod, model: Model, copy:
     if service is not None:
         service.stats.failed(failure.reason)
     if not copy.current:
-        model.failure = failure
+        model.note_failure(failure)
         demand.settled(ctx, model)
         if not copy.answers:
             pod.failing.add(copy.name)
+            if service is not None:
+                ctx.plan_waiting(service)  # it may make way for others now
 
 
 def _settled(ctx: Context, pod: Pod, model: Model, copy: Copy) -> None:

@@ -151,6 +151,7 @@ class Model:
     last_used: float = NEVER
     probe: str | None = None  # pod whose agent looks its artifact up
     failure: CopyFailure | None = None  # of the last attempt to load the wanted content
+    failures: int = 0  # attempts in a row that failed, wherever they were
     retry_at: float = NEVER  # after a failure whose copy has made way
     decisions: tuple[Decided, ...] = ()  # the last few, oldest first
     loaded: bool = False  # a pod answers for it
@@ -165,6 +166,15 @@ class Model:
     def memory(self) -> int | None:
         """Bytes, declared or estimated; None: not known before an agent has seen the artifact."""
         return self.spec.memory_bytes if self.spec.memory_bytes is not None else self.estimate
+
+    def note_failure(self, failure: CopyFailure) -> None:
+        """One more attempt at the wanted content failed."""
+        self.failure = failure
+        self.failures += 1
+
+    def worked(self) -> None:
+        """What failed before says nothing of the next attempt."""
+        self.failure, self.failures, self.retry_at = None, 0, NEVER
 
     def decide(self, at: float, pod: str, what: str, why: str) -> None:
         self.decisions = (*self.decisions[1 - MAX_DECISIONS :], Decided(at, pod, what, why))
