@@ -22,16 +22,18 @@ def make(*targets: str) -> None:
         raise DemoError(f"make {' '.join(targets)} exited with {done.returncode}; its output is above")
 
 
-def chart() -> None:
+def chart(*more: str) -> None:
     """Install or upgrade the chart, with the gateway on a NodePort so that no port-forward is needed.
 
-    Nothing is done when the release that runs came from the same chart, values and images.
+    ``more`` are further ``--set`` arguments of helm. Nothing is done when the release that runs came from the same
+    chart, values and images.
     """
     values = [
         "--set=gateway.service.type=NodePort",
         f"--set=gateway.service.nodePort={settings.GATEWAY_NODE_PORT}",
         f"--set-string=operator.podAnnotations.{_IMAGE_ANNOTATION}={images.digest('/shoal-operator:')}",
         f"--set-string=gateway.podAnnotations.{_IMAGE_ANNOTATION}={images.digest('/envoy:')}",
+        *more,
     ]
     description = f"inputs {_digest(values)}"
     if _deployed() == description and _rolled_out():

@@ -19,6 +19,13 @@ S3_NODE_PORT: Final = 30071
 BUCKET: Final = "tests"
 NAMESPACE_PREFIX: Final = "e2e-"
 
+SCALE_DOWN_SECONDS: Final = 10
+"""Five minutes by default, which no test should wait for."""
+_VALUES: Final = (
+    "--set=operator.env[0].name=SHOAL_SCALE_DOWN_SECONDS",
+    f"--set-string=operator.env[0].value={SCALE_DOWN_SECONDS}",
+)
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -49,7 +56,7 @@ def _alone() -> Iterator[None]:
 
 def _installed() -> Iterator[Installation]:
     install.make("cluster")
-    install.chart()
+    install_chart()
     _remove_leftovers()
     server = s3_server.ensure(S3_NAMESPACE, S3_NODE_PORT)
     objects = server.client()
@@ -57,6 +64,11 @@ def _installed() -> Iterator[Installation]:
     with kubernetes.api_proxy() as api:
         yield Installation(install.gateway(), api, server, objects)
     kubernetes.kubectl("delete", "namespace", S3_NAMESPACE, "--wait=false")
+
+
+def install_chart() -> None:
+    """The chart as the demo installs it, with what the tests shorten."""
+    install.chart(*_VALUES)
 
 
 def _remove_leftovers() -> None:

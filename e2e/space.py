@@ -71,13 +71,20 @@ class Space:
         texts = [document if isinstance(document, str) else yaml.safe_dump(document) for document in documents]
         kubernetes.apply("\n---\n".join(texts), "-n", self.name)
 
-    def service(self, name: str = "models", pods: int = 1, **predictor: Any) -> None:
+    def service(
+        self, name: str = "models", pods: int = 1, annotations: dict[str, str] | None = None, **predictor: Any
+    ) -> None:
         """Apply an InferenceService of MLServer pods."""
-        self.apply(manifests.inference_service(name, self.name, pods, **predictor))
+        manifest = yaml.safe_load(manifests.inference_service(name, self.name, pods, **predictor))
+        manifest["metadata"]["annotations"] = annotations or {}
+        self.apply(manifest)
 
-    def model(self, name: str, uri: str, service: str = "models", memory: str = "16Mi") -> None:
-        """Apply a TrainedModel."""
-        self.apply(manifests.trained_model(name, self.name, service, uri, memory))
+    def model(self, name: str, uri: str, service: str = "models", memory: str = "16Mi", **serving: Any) -> None:
+        """Apply a TrainedModel; keywords are its ``spec.serving``."""
+        manifest = manifests.trained_model(name, self.name, service, uri, memory)
+        if serving:
+            manifest["spec"]["serving"] = serving
+        self.apply(manifest)
 
     def models(self, uris: dict[str, str], service: str = "models", memory: str = "16Mi") -> None:
         """Apply TrainedModels by name."""

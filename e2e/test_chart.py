@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo import install, kubernetes, settings
+from demo import kubernetes, settings
 from demo.failure import DemoError
-from e2e.installation import Installation
+from e2e.installation import Installation, install_chart
 from e2e.space import READY_SECONDS, Space, space
 
 NAMESPACE = settings.SYSTEM_NAMESPACE
@@ -67,7 +67,7 @@ def serving(installation: Installation, request: pytest.FixtureRequest) -> Itera
         for release in installed_releases():
             if release != settings.RELEASE:
                 uninstall(release)
-        install.chart()
+        install_chart()
 
 
 def test_upgrade_keeps_models_loaded_and_leaves_nothing_of_the_job(serving: Space) -> None:
