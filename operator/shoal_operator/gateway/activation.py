@@ -200,7 +200,7 @@ class Activator:
             return choices[self._turn % len(choices)] if choices else None
         if view.unavailable is Unavailable.COLD:
             return None
-        reason = view.unavailable or Unavailable.PENDING
+        reason = view.unavailable or Unavailable.SERVICE_NOT_READY
         return Refused(503, reason.value, view.message or UNAVAILABLE[reason], view.retry_after or RETRY_AFTER_SECONDS)
 
     async def _recovered(self) -> bool:

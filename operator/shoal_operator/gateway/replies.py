@@ -12,8 +12,6 @@ RETRY_AFTER_SECONDS = 5
 _LOOK_AT_MODEL = "kubectl describe trainedmodel shows the cause"
 UNAVAILABLE: dict[Unavailable, str] = {
     Unavailable.COLD: "the model is not loaded now, and is being loaded on demand; try again",
-    Unavailable.PENDING: f"the model is known but not placed on a pod yet; {_LOOK_AT_MODEL}",
-    Unavailable.LOADING: f"the model is being loaded; try again, or see how far it is: {_LOOK_AT_MODEL}",
     Unavailable.NO_MEMORY: "no pod of the InferenceService has memory left for the model; raise maxReplicas or"
     f" limits.memory, or delete models; {_LOOK_AT_MODEL} and how many bytes are missing",
     Unavailable.STORAGE_FAILED: f"the model's artifact could not be fetched from its storageUri; {_LOOK_AT_MODEL}",

@@ -10,8 +10,6 @@ class Unavailable(StrEnum):
     """Why a known model has no route: a small bounded family, each with its own Envoy route and 503 body."""
 
     COLD = "Cold"  # not a 503: the gateway holds the request while the activator has the model loaded
-    PENDING = "Pending"  # known, not yet placed or not yet loaded
-    LOADING = "Loading"
     NO_MEMORY = "InsufficientMemory"
     STORAGE_FAILED = "StorageFailed"
     LOAD_FAILED = "LoadFailed"

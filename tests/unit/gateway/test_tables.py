@@ -68,7 +68,7 @@ def test_two_tables_told_the_same_in_another_order_are_the_same() -> None:
     routes: list[Effect] = [
         route("m1", 1, "a"),
         route("m2", 2, "a", "c"),
-        route("m3", 3, unavailable=Unavailable.LOADING),
+        route("m3", 3, unavailable=Unavailable.LOAD_FAILED),
         ServiceRouteChanged(SERVICE, True, 4, frozenset("abc")),
     ]
     one, other = GatewayTables(), GatewayTables()
