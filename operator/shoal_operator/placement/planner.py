@@ -287,7 +287,10 @@ def _with_copy(need: ModelNeed, pod_uid: str) -> ModelNeed:
     return replace(need, copies=(*need.copies, copy))
 
 
-def _urgency(need: ModelNeed) -> tuple[float, int, ModelKey]:
-    """First who may evict most; then large models: what is left fits small ones. The name decides ties, so that a
-    plan is reproducible."""
-    return (need.evict_idle if need.evict_idle is not None else math.inf, -need.memory_bytes, need.key)
+def _urgency(need: ModelNeed) -> tuple[float, float, int, ModelKey]:
+    """First who may evict most, of these who was asked for first; then large models: what is left fits small ones.
+
+    The name decides ties, so that a plan is reproducible.
+    """
+    evict_idle = need.evict_idle if need.evict_idle is not None else math.inf
+    return evict_idle, need.asked_at, -need.memory_bytes, need.key

@@ -7,6 +7,9 @@ from itertools import count
 
 from .values import ModelKey
 
+LEFT_OVER = 1024
+"""Entries that do not count any more, which may lie about."""
+
 
 class Topic(StrEnum):
     """Why a model is looked at."""
@@ -39,6 +42,14 @@ class Agenda:
                 del self._entered[key, topic]
                 found.append((key, topic))
         return found
+
+    def forget(self, key: ModelKey) -> None:
+        """The model is gone. What is left of it is swept out once it is more than half of all."""
+        for topic in Topic:
+            self._entered.pop((key, topic), None)
+        if len(self._heap) > 2 * len(self._entered) + LEFT_OVER:
+            self._heap = [entry for entry in self._heap if self._entered.get(entry[2:]) == entry[0]]
+            heapq.heapify(self._heap)
 
     @property
     def next(self) -> float | None:

@@ -11,7 +11,7 @@ from . import copies, failures, policy, probes, victims
 from .agenda import Topic
 from .context import Context
 from .routes import refresh
-from .world import Model, Pod, Service
+from .world import Copy, Model, Pod, Service
 
 WARM_BATCH = 64
 RESERVED = 1 / 16
@@ -132,20 +132,24 @@ def look_again(ctx: Context) -> None:
 def watch_idle(ctx: Context, model: Model) -> None:
     """Look at the model again when it may have been idle for long enough."""
     if model.spec.idle_unload is not None and model.copies:
-        since = max([model.last_used, *(c.loaded_at or ctx.now for c in model.copies.values())])
+        since = max(model.last_used, *(_loaded_at(ctx, copy) for copy in model.copies.values()))
         ctx.world.agenda.put(since + model.spec.idle_unload, model.spec.key, Topic.IDLE)
 
 
 def _idle(ctx: Context, service: Service, model: Model) -> None:
     idle, answering = model.spec.idle_unload, [c for c in model.copies.values() if c.answers]
     if idle is None or not answering or not policy.may_be_cold(service, model):
-        return
-    since = max([model.last_used, *(copy.loaded_at or ctx.now for copy in answering)])
+        return  # looked at again once it is loaded, or may be cold
+    since = max(model.last_used, *(_loaded_at(ctx, copy) for copy in answering))
     busy = any(copy.in_flight for copy in answering)
     if busy or ctx.now < since + idle or policy.demanded(model, ctx.now):
-        ctx.world.agenda.put(max(since + idle, ctx.now + 1.0), model.spec.key, Topic.IDLE)
+        ctx.world.agenda.put(max(since + idle, ctx.now + AGAIN), model.spec.key, Topic.IDLE)
         return
     service.stats.idle_unloads += 1
     model.decide(ctx.now, "", "Unloaded", f"unused for {idle:.0f} s (spec.serving.idleUnload)")
     go(ctx, service, model, used=True)
     del service.cold[model.spec.key]  # what is idle stays out until it is asked for
+
+
+def _loaded_at(ctx: Context, copy: Copy) -> float:
+    return copy.loaded_at if copy.loaded_at is not None else ctx.now

@@ -44,6 +44,12 @@ class Context:
             service.retry_at = at
             self.world.retrying.add(service.spec.key)
 
+    def review(self, service: Service) -> None:
+        """Look at the service's hot models and replicas regularly, as long as something happens."""
+        self.world.reviewing.add(service.spec.key)
+        if self.world.review_at is None:
+            self.world.review_at = self.now + self.world.timing.review
+
     def model(self, key: ModelKey, uid: str) -> Model | None:
         """The live model of that name, if it is still the one with that UID."""
         model = self.world.models.get(key)

@@ -11,7 +11,7 @@ from . import memory as memories
 from . import probes
 from .context import Context
 from .effects import CopyForgotten, CopyStored, DesiredChanged
-from .policy import wanted
+from .policy import on_its_way, wanted
 from .routes import refresh
 from .values import ModelKey
 from .world import Copy, Model, Pod, Stage, Waiting
@@ -212,7 +212,7 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
     if model is not None:
         model.copies.pop(pod.spec.uid, None)
         refresh(ctx, model)
-        if service is not None and not model.copies and wanted(service, model):
+        if service is not None and sum(on_its_way(other) for other in model.copies.values()) < wanted(service, model):
             ctx.plan_model(model)
     release_held(ctx, pod)
     if service is not None:

@@ -2,7 +2,7 @@
 
 from . import policy
 from .context import Context
-from .routes import refresh
+from .routes import failing, refresh
 from .values import ModelKey, ServiceKey
 from .world import NEVER, Model, Service
 
@@ -21,11 +21,12 @@ def requested(ctx: Context, key: ServiceKey, name: str) -> None:
     own = model.routes.get(key)
     if world.recovering or (own is not None and own.pods) or key != model.spec.service_key:
         return
-    if model.failure is not None and model.retry_at > ctx.now:
+    if failing(model, ctx.now) is not None:
         return  # its cause is what the request is answered with
     waits = service.spec.activation_timeout * GIVE_UP_FACTOR
     if not policy.demanded(model, ctx.now):
         service.stats.activations += 1
+        model.asked_at = ctx.now
         world.asking.add(model.spec.key)
         if world.review_at is None:
             world.review_at = ctx.now + world.timing.review

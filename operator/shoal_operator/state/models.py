@@ -40,7 +40,7 @@ def seen(ctx: Context, spec: ModelSpec, *, vouched: bool = False) -> None:
         model.target = max(1, model.target)
     if spec.memory_bytes != before.memory_bytes:
         _resize(ctx, model)
-    if spec.idle_unload != before.idle_unload:
+    if (spec.idle_unload, spec.min_copies) != (before.idle_unload, before.min_copies):
         cold.watch_idle(ctx, model)
     _take_in(ctx, model)
 
@@ -62,6 +62,7 @@ def gone(ctx: Context, key: ModelKey, uid: str) -> None:
     routes.forget(ctx, model)
     probes.end(ctx, model)
     demand.settled(ctx, model)
+    world.agenda.forget(key)
     del world.models[key]
     world.models_of[model.spec.service_key].discard(key)
     service = world.services.get(model.spec.service_key)

@@ -132,10 +132,18 @@ def _answer(ctx: Context, service: Service, model: Model, refusal: Refusal | Non
         service.waiting.discard(key)
     elif _must(ctx, service, model):
         service.waiting.add(key)
-    elif any(policy.on_its_way(copy) and not ctx.world.pods[copy.pod_uid].leaving for copy in model.copies.values()):
+        service.cold.pop(key, None)
+        if service.spec.autoscaled:
+            ctx.review(service)
+        if policy.may_be_cold(service, model) and policy.in_motion(ctx.world, service):
+            refusal = None  # a request waits with it for what is on its way: it is not refused yet
+    elif policy.staying(ctx.world, model):
         # One more copy, or an update, finds no room: what serves goes on.
         outdated = any((copy.want, copy.memory) != (model.want, model.memory) for copy in model.copies.values())
-        model.target = min(model.target, max(1, len(model.copies)))
+        held = max(1, len(model.copies))
+        if model.target > held:
+            service.stats.copies_added -= model.target - held
+            model.target, model.crowded_until = held, ctx.now + ctx.world.timing.hot_idle
         if outdated:
             service.waiting.add(key)
         else:
@@ -150,9 +158,7 @@ def _answer(ctx: Context, service: Service, model: Model, refusal: Refusal | Non
 
 def _must(ctx: Context, service: Service, model: Model) -> bool:
     """Copies are kept, or a request waits."""
-    staying = sum(
-        policy.on_its_way(copy) and not ctx.world.pods[copy.pod_uid].leaving for copy in model.copies.values()
-    )
+    staying = len(policy.staying(ctx.world, model))
     return staying < policy.floor(service, model) or policy.demanded(model, ctx.now)
 
 
@@ -205,6 +211,7 @@ def _need(world: World, service: Service, model: Model, pods: list[Pod], now: fl
         copies=tuple(_copy_at(world, model, copy) for copy in model.copies.values() if policy.on_its_way(copy)),
         occupied=frozenset(pod.spec.uid for pod in pods if spec.name in pod.occupied) if pods else _NOWHERE,
         evict_idle=policy.right_to_evict(world, service, model, now),
+        asked_at=model.asked_at if policy.demanded(model, now) else math.inf,
         rate=use.rate(model, now),
     )
 
@@ -218,8 +225,7 @@ def _copy_at(world: World, model: Model, copy: Copy) -> CopyAt:
         answers=copy.answers and pod.serves,
         current=copy.want == model.want and sized,
         loaded=copy.serving == model.want and sized and pod.serves,
-        # A lost agent goes on serving what is loaded, and loads nothing.
-        leaving=pod.leaving or pod.spec.service_key != model.spec.service_key or (pod.lost and not copy.answers),
+        leaving=policy.leaving(world, model, copy),
         failed=copy.report is not None and copy.report.failure is not None,
         growth=0 if sized and not taken_back else copies.growth(model, copy),
     )

@@ -38,16 +38,16 @@ def right_to_evict(world: World, service: Service, model: Model, now: float) -> 
     Everybody may have the place of a copy that failed to load (its idle time is infinite), but those that failed
     themselves: they would chase each other.
     """
-    staying = [copy for copy in model.copies.values() if on_its_way(copy) and not _leaving(world, service, copy)]
+    here = staying(world, model)
     if demanded(model, now):
         return 0.0
     if model.failure is not None:
         return None
-    if len(staying) < floor(service, model):
+    if len(here) < floor(service, model):
         return 0.0
-    if any(copy.want != model.want and copy.answers for copy in staying):
+    if any(copy.want != model.want and copy.answers for copy in here):
         return 0.0  # an update: the old content cannot serve for ever
-    if staying:
+    if here:
         return world.timing.hot_idle
     if any(copy.answers for copy in model.copies.values()):
         return max(0.0, now - model.last_used)  # its pod goes: who is less in use makes way
@@ -67,10 +67,25 @@ def evictable(world: World, pod: Pod, copy: Copy, now: float) -> bool:
         return False
     if copy.replacing or model.spec.service_key != pod.spec.service_key or demanded(model, now):
         return False
-    answering = sum(other.stage is Stage.PLACED and other.answers for other in model.copies.values())
-    return answering - copy.answers >= floor(service, model)
+    least = floor(service, model)
+    if not least:
+        return True
+    others = [other for other in staying(world, model) if other is not copy]
+    return sum(other.stage is Stage.PLACED and other.answers for other in others) >= least
 
 
-def _leaving(world: World, service: Service, copy: Copy) -> bool:
+def staying(world: World, model: Model) -> list[Copy]:
+    """Its copies that are there, or on their way, to stay."""
+    return [copy for copy in model.copies.values() if on_its_way(copy) and not leaving(world, model, copy)]
+
+
+def leaving(world: World, model: Model, copy: Copy) -> bool:
+    """Its pod goes, or is another InferenceService's. A lost agent lets what is loaded serve, and loads nothing."""
     pod = world.pods[copy.pod_uid]
-    return pod.leaving or pod.spec.service_key != service.spec.key or (pod.lost and not copy.answers)
+    return pod.leaving or pod.spec.service_key != model.spec.service_key or (pod.lost and not copy.answers)
+
+
+def in_motion(world: World, service: Service) -> bool:
+    """Something is being loaded or unloaded, after which memory may be free, or somebody may make way; O(pods)."""
+    pods = (world.pods[uid] for uid in world.pods_of.get(service.spec.key, ()))
+    return any(pod.placeable and len(pod.copies) > len(pod.lru) + len(pod.failing) for pod in pods)

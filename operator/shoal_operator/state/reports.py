@@ -229,5 +229,6 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     if copy.answers:
         memory.count(pod, copy, model)
         use.loaded(ctx, pod, copy, model)
+        copy.loaded_at = ctx.now - ctx.world.timing.residency  # or longer ago: it was there before this operator
         copy.requests = None  # what it counted before, somebody else was told
     return True

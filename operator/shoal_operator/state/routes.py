@@ -114,6 +114,8 @@ def unavailable(world: World, model: Model, now: float) -> Unavailable:
         return Unavailable.STORAGE_FAILED if failure.stage is FailureStage.STORAGE else Unavailable.LOAD_FAILED
     if model.refusal is not None and model.refusal.missing_bytes:
         return Unavailable.NO_MEMORY
+    if model.memory is not None and not policy.fits_a_pod(service, model):
+        return Unavailable.NO_MEMORY  # nor will there ever be
     return Unavailable.COLD if service.usable else Unavailable.SERVICE_NOT_READY
 
 

@@ -6,6 +6,7 @@ load. Who goes first is told to Kubernetes by deletion costs: the pod with the f
 
 import math
 
+from . import policy
 from .context import Context
 from .effects import DeletionCost, ReplicasWanted, ServiceStatusChanged
 from .values import ModelKey, ScaleMetric
@@ -25,6 +26,7 @@ def begin(ctx: Context, service: Service) -> None:
     if not spec.autoscaled:
         scale.replicas = None
         return
+    ctx.review(service)  # also when nobody ever asks for its models: there may be too many
     there = scale.replicas or sum(not ctx.world.pods[uid].leaving for uid in ctx.world.pods_of.get(spec.key, ()))
     _set(ctx, service, there, scale.reason or "as many as there were")
 
@@ -54,7 +56,8 @@ def review(ctx: Context, service: Service) -> bool:
             _set(ctx, service, now_wanted - 1, reason)
     else:
         scale.up_since = scale.down_since = None
-    return scale.replicas != spec.min_replicas or service.rate.at(ctx.now) > IDLE_RATE
+    idle = scale.replicas == spec.min_replicas and scale.up_since is None
+    return not idle or service.rate.at(ctx.now) > IDLE_RATE
 
 
 def wanted_pods(service: Service) -> int:
@@ -98,26 +101,39 @@ def _by_load(ctx: Context, service: Service) -> tuple[int, str]:
 
 
 def _by_memory(ctx: Context, service: Service, replicas: int) -> tuple[int, str]:
-    misses = service.misses.at(ctx.now)
+    misses, lacking = service.misses.at(ctx.now), _lacking_bytes(ctx, service)
+    if lacking:
+        more = math.ceil(lacking / max(1, service.spec.capacity_bytes))
+        return replicas + more, f"models that are to be kept in memory lack {math.ceil(lacking / (1 << 20))}Mi"
     if misses > MISSES_PER_SECOND * replicas:
         return replicas + 1, f"{misses:.2f} models in use a second had to make way for others"
     if replicas <= service.spec.min_replicas or ctx.now < service.evicted_at + ctx.world.timing.scale_down:
         return replicas, "memory is in use"
     pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(service.spec.key, ())]
-    used = sum(_used_bytes(ctx, pod) for pod in pods)
+    used = sum(_used_bytes(ctx, service, pod) for pod in pods)
     if used <= FILL * service.spec.capacity_bytes * (replicas - 1):
         return replicas - 1, f"models in use take {used >> 20}Mi, which fits fewer pods"
     return replicas, f"models in use take {used >> 20}Mi"
 
 
-def _used_bytes(ctx: Context, pod: Pod) -> int:
-    """What was used lately, or must be kept; O(that)."""
+def _used_bytes(ctx: Context, service: Service, pod: Pod) -> int:
+    """What was used lately, or must be kept; O(copies on the pod)."""
+    total, since = 0, ctx.now - ctx.world.timing.working_set
+    for name, copy in pod.copies.items():
+        model = ctx.model(ModelKey(pod.spec.namespace, name), copy.uid)
+        if model is not None and (model.last_used >= since or not policy.may_be_cold(service, model)):
+            total += max(copy.charged, copy.memory)
+    return total
+
+
+def _lacking_bytes(ctx: Context, service: Service) -> int:
+    """Of models that are to be kept in memory, and that wait for a pod that can hold them."""
     total = 0
-    for name in reversed(pod.lru):
-        model = ctx.model(ModelKey(pod.spec.namespace, name), pod.copies[name].uid)
-        if model is None or ctx.now - model.last_used > ctx.world.timing.working_set:
-            break
-        total += pod.copies[name].charged
+    for key in service.waiting:
+        model = ctx.world.models[key]
+        if policy.fits_a_pod(service, model):
+            copies = policy.floor(service, model) - len(policy.staying(ctx.world, model))
+            total += max(0, copies) * (model.memory or 0)
     return total
 
 
@@ -127,10 +143,10 @@ def _all_there(ctx: Context, service: Service, replicas: int) -> bool:
 
 
 def _mark(ctx: Context, service: Service) -> None:
-    """Tell Kubernetes which pod to take: the one with the fewest requests, then with the least in it."""
+    """Tell Kubernetes which pod to take: one that holds nothing up, else with the fewest requests, or least in it."""
     pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(service.spec.key, ())]
     staying = [pod for pod in pods if not pod.leaving]
-    ordered = sorted(staying, key=lambda pod: (not pod.placeable, pod.rate.at(ctx.now), pod.committed, pod.spec.name))
+    ordered = sorted(staying, key=lambda pod: (pod.placeable, pod.rate.at(ctx.now), pod.committed, pod.spec.name))
     for cost, pod in enumerate(ordered):
         if pod.deletion_cost != cost:
             pod.deletion_cost = cost

@@ -2,7 +2,7 @@
 
 from operator import attrgetter
 
-from . import probes, scaling
+from . import cold, probes, scaling
 from .context import Context
 from .effects import ServiceRouteChanged, ServiceStatusChanged
 from .pods import release
@@ -45,6 +45,7 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
         for key in world.models_of.get(spec.key, ()):
             service.dirty.add(key)
             world.models[key].target = max(1, world.models[key].target)
+            cold.watch_idle(ctx, world.models[key])
             refresh(ctx, world.models[key])
     release(ctx, spec.key)
     if service.dirty:
@@ -61,6 +62,7 @@ def _begin(ctx: Context, service: Service) -> None:
     for key in ctx.world.models_of.get(service.spec.key, ()):
         model = ctx.world.models[key]
         model.target = max(1, model.target)
+        cold.watch_idle(ctx, model)
         if model.memory is None:
             probes.want(ctx, service, model)
     if not ctx.world.recovering:

@@ -58,16 +58,8 @@ def _count(ctx: Context, pod: Pod, service: Service | None, copy: Copy, use: Mod
     if service is not None and (begun or busy > 0):
         service.rate.add(begun, ctx.now)
         service.concurrency.add(max(0.0, busy), ctx.now)
-        watch(ctx, service)
+        ctx.review(service)
     return begun
-
-
-def watch(ctx: Context, service: Service) -> None:
-    """Look at the service's hot models and replicas regularly, as long as something happens."""
-    world = ctx.world
-    world.reviewing.add(service.spec.key)
-    if world.review_at is None:
-        world.review_at = ctx.now + world.timing.review
 
 
 def rate(model: Model, now: float) -> float:
@@ -77,20 +69,23 @@ def rate(model: Model, now: float) -> float:
 
 def consider(ctx: Context, service: Service, model: Model) -> None:
     """More copies for a model that draws too much of its pods' share, fewer for one that no longer does."""
-    world, least = ctx.world, max(1, policy.floor(service, model))
+    world, now, least = ctx.world, ctx.now, max(1, policy.floor(service, model))
+    mine, all_of_it = rate(model, now), service.rate.at(now)
+    if mine < world.timing.hot_rate and model.target <= least:
+        return  # as most are: nothing more to be done for them
     held = sum(policy.on_its_way(copy) for copy in model.copies.values())
     if not any(copy.current for copy in model.copies.values()):
         return
     pods = sum(world.pods[uid].placeable for uid in world.pods_of.get(service.spec.key, ()))
-    now = ctx.now
-    mine, all_of_it = rate(model, now), service.rate.at(now)
     share = FAIR_PART * all_of_it / pods if pods else 0.0
     due = mine / share if share and mine >= world.timing.hot_rate else 0.0
     most = min(pods, model.spec.max_copies or pods)
     target = model.target
     if due > held * GROW and held < most:
+        if now < model.crowded_until:
+            return  # there was no room for one more
         target = min(most, math.ceil(due))
-        service.stats.copies_added += target - held
+        service.stats.copies_added += max(0, target - max(held, model.target))
         model.decide(now, "", "Copied", f"{mine:.0f} of the {all_of_it:.0f} requests a second: {target} copies")
     elif target > least and due < (target - 1) * SHRINK:
         target = max(least, math.ceil(due / SHRINK), 1)
@@ -119,7 +114,7 @@ def review(ctx: Context, service: Service) -> bool:
 def loaded(ctx: Context, pod: Pod, copy: Copy, model: Model) -> None:
     """The copy answers from now on. It was loaded for a request, or waits to be used."""
     copy.loaded_at = ctx.now
-    copy.requests = 0
+    copy.requests = copy.in_flight = 0
     pod.lru[copy.name] = None
     if model.last_used < ctx.now - ctx.world.timing.residency:
         pod.lru.move_to_end(copy.name, last=False)

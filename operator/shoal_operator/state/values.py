@@ -252,7 +252,8 @@ class ModelNeed:
     """One model to plan. ``occupied``: pods where another model of that name is still being unloaded.
 
     ``evict_idle``: copies whose models were not used for so many seconds may be evicted for it; None: none may.
-    ``rate``: requests a second, of all its copies together.
+    ``rate``: requests a second, of all its copies together. ``asked_at``: since when a request waits for it; infinite:
+    none does.
     """
 
     key: ModelKey
@@ -262,6 +263,7 @@ class ModelNeed:
     occupied: frozenset[str] = frozenset()
     evict_idle: float | None = None
     rate: float = 0.0
+    asked_at: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

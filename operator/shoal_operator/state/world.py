@@ -147,7 +147,9 @@ class Model:
     estimate: int | None = None  # of memory, where none is declared
     vouched: str = ""  # content digest that a request can count on: seen or loaded, and not failed since
     target: int = 1  # copies wanted by use; at least its minimum are wanted anyway
-    asked_until: float = NEVER  # a request waits, or has waited, for it
+    crowded_until: float = NEVER  # one more copy found no room; not tried again before
+    asked_at: float = NEVER  # since when a request waits, or has waited, for it,
+    asked_until: float = NEVER  # and until when that counts
     last_used: float = NEVER
     probe: str | None = None  # pod whose agent looks its artifact up
     failure: CopyFailure | None = None  # of the last attempt to load the wanted content
