@@ -7,7 +7,7 @@ import pytest
 
 from demo import kubernetes
 from e2e import load
-from e2e.cold import create, explained, loaded, pods_of, small, versions
+from e2e.cold import create, decided, explained, loaded, pods_of, small, versions
 from e2e.installation import Installation
 from e2e.load import Question
 from e2e.space import READY_SECONDS, ROW, Space, space
@@ -57,6 +57,7 @@ def test_a_hot_model_gets_copies_up_to_its_maximum_and_loses_them_when_it_cools(
         assert len(pods_of(copies, "capped")) == 1
     running.result.check(at_least=100)
     copies.wait(lambda: len(pods_of(copies, "hot")) == 1, "one copy again", COOLING_SECONDS)
+    assert decided(copies, "hot", "Copied") == decided(copies, "hot", "Reduced") == 1, explained(copies, "hot")
     assert copies.answer("hot") == 3.0
 
 

@@ -11,6 +11,8 @@ MEBIBYTE = 1024 * 1024
 
 
 def test_no_room_says_how_much_is_missing(shared: Space) -> None:
+    """Where no model may be cold, as in KServe."""
+    shared.service(annotations={"shoal.dev/placement": "strict"})
     shared.model("large", shared.put("large", 1.0), memory="300Mi")
     shared.wait_ready("large")
     shared.model("larger", shared.put("larger", 2.0), memory="300Mi")
@@ -24,6 +26,7 @@ def test_no_room_says_how_much_is_missing(shared: Space) -> None:
     shared.wait_ready("larger")
     assert shared.answer("larger") == 2.0
     shared.delete("trainedmodel", "larger")
+    shared.service()
 
 
 def test_a_users_edit_of_an_owned_object_is_put_right(shared: Space) -> None:
