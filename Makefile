@@ -66,6 +66,7 @@ MODELS ?= 10000
 PODS ?= 6
 bench-plan: venv ## Placement up to a million models, the gateway at a hundred thousand
 	$(VENV)/bin/python -m benchmarks.plan
+	$(VENV)/bin/python -m benchmarks.engine
 	$(VENV)/bin/python -m benchmarks.gateway_scale
 
 bench-density: venv ## 10,000 models on six pods beside six bare servers (MODELS=500 PODS=2: a quick try)

@@ -3,7 +3,9 @@
 One run on the local cluster, through the chart: the same artifacts loaded by bare MLServers with a plain boto3 script;
 then as many TrainedModels for one InferenceService, from the last object created until all are Ready and all answer
 with their own index; what that cost the API server, etcd, operator, agents and Envoys; then vegeta over all models,
-beside one model on one pod; then the operator restarted among them, and all of them deleted at once.
+beside one model on one pod; then the operator restarted among them, and all of them deleted at once. Before, the same
+number of objects is found by an operator that starts: that alone compares with bare servers, since kubectl takes longer
+to create so many than they take to load.
 
 Stages can be run one by one (``--stages``): what a stage found is kept under .local/bench until the report is written.
 """
@@ -77,11 +79,33 @@ def without(run: Run) -> common.Json:
     return asyncio.run(bare.measure(run.bench.s3, ARTIFACTS, run.models, run.pods, run.work / "bare"))
 
 
+def start(run: Run) -> common.Json:
+    """All objects are there, nothing is loaded, and the operator starts: until all are Ready. Neither kubectl nor the
+    API server's part in creating objects is in this time, so it is what compares with bare servers' loading."""
+    file = _objects(run)
+    _scale_operator(0)
+    with Watch(run.bench) as watch:
+        kubernetes.kubectl("create", "-f", str(file), timeout=READY_SECONDS)
+        watch.wait("created", run.models, READY_SECONDS)
+        with _Costs(run) as costs:
+            started = time.monotonic()
+            _scale_operator(1)
+            up = time.monotonic()
+            ready = watch.wait("ready", run.models, READY_SECONDS)
+            costs.until_now()
+    ordered = sorted(watch.times.ready[name] - started for name in run.names)
+    return {
+        "seconds": round(ready - started, 2),
+        "operator_up_seconds": round(up - started, 2),
+        "half_seconds": round(ordered[len(ordered) // 2], 2),
+        "sweep": asyncio.run(sweep({artifacts.name(n): (run.endpoint(SERVICE), float(n)) for n in range(run.models)})),
+        **costs.found,
+    }
+
+
 def apply(run: Run) -> common.Json:
     """kubectl creates all; from the last one created until all are Ready, and until all have answered."""
-    file = run.work / "trained-models.yaml"
-    uris = {artifacts.name(n): run.bench.uri(artifacts.key(ARTIFACTS, n)) for n in range(run.models)}
-    file.write_text(cluster.trained_models(uris, NAMESPACE, SERVICE, MODEL_MEMORY))
+    file = _objects(run)
     with Watch(run.bench) as watch, _Costs(run) as costs:
         started = time.monotonic()
         kubernetes.kubectl("create", "-f", str(file), timeout=READY_SECONDS)
@@ -164,6 +188,7 @@ def delete(run: Run) -> common.Json:
             time.sleep(0.5)
         unloaded = time.monotonic()
         costs.until_now()
+    kubernetes.kubectl("delete", "isvc", "--all", "-n", NAMESPACE, "--timeout=120s")  # their pods keep artifacts
     return {
         "gone_seconds": round(gone - started, 2),
         "unloaded_seconds": round(unloaded - started, 2),
@@ -174,11 +199,16 @@ def delete(run: Run) -> common.Json:
 STAGES: Final[dict[str, Callable[[Run], common.Json]]] = {
     "prepare": prepare,
     "bare": without,
+    "start": start,
     "apply": apply,
     "attack": attack,
     "restart": restart,
     "delete": delete,
 }
+
+
+# What is loaded twice comes to new pods: the agents of the old ones keep what they pulled.
+ORDER: Final = ("prepare", "bare", "start", "delete", "prepare", "apply", "attack", "restart", "delete")
 
 
 class _Costs:
@@ -260,6 +290,19 @@ def _wrong(results: Path, right: dict[str, float]) -> int:
     return wrong
 
 
+def _objects(run: Run) -> Path:
+    file = run.work / "trained-models.yaml"
+    uris = {artifacts.name(n): run.bench.uri(artifacts.key(ARTIFACTS, n)) for n in range(run.models)}
+    file.write_text(cluster.trained_models(uris, NAMESPACE, SERVICE, MODEL_MEMORY))
+    return file
+
+
+def _scale_operator(replicas: int) -> None:
+    deployment = f"deployment/{cluster.OPERATOR}"
+    kubernetes.kubectl("scale", deployment, "-n", SYSTEM_NAMESPACE, f"--replicas={replicas}")
+    kubernetes.kubectl("rollout", "status", deployment, "-n", SYSTEM_NAMESPACE, "--timeout=300s", timeout=330)
+
+
 def _loads(run: Run) -> float:
     return _agents(run, "shoal_agent_load_seconds_count")
 
@@ -273,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", type=int, default=10_000)
     parser.add_argument("--pods", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each attack")
-    parser.add_argument("--stages", default=",".join(STAGES), help="some of " + ",".join(STAGES))
+    parser.add_argument("--stages", default=",".join(ORDER), help="some of " + ",".join(STAGES))
     parser.add_argument("--keep", action="store_true", help="leave namespaces and findings for the next stages")
     parser.add_argument("--as-is", action="store_true", help="neither build images nor upgrade the chart")
     options = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from . import common, density_report, gateway, gateway_scale, overcommit, plan, plots, traffic
+from . import common, density_report, engine, gateway, gateway_scale, overcommit, plan, plots, traffic
 
 DOCS: Final = common.REPOSITORY / "docs"
 PLOTS: Final = DOCS / "benchmarks"
@@ -52,6 +52,9 @@ class Benchmark:
 def _density(result: common.Json) -> Iterator[Aim]:
     ratio = result["apply"]["created_to_ready_seconds"] / result["bare"]["seconds"]
     yield Aim("10,000 models, last object to all Ready, to bare servers' loading", ratio, density_report.AIM_LOADING)
+    if "start" in result:
+        ratio = result["start"]["seconds"] / result["bare"]["seconds"]
+        yield Aim("10,000 models, operator's start to all Ready, to bare servers' loading", ratio, 1.1)
     yield Aim("status writes of the operator a model", result["apply"]["status_writes_per_model"], 1.05)
     for row in result.get("attack", {}).get("rates", []):
         worse = row["many"]["p99"] / row["single"]["p99"]
@@ -105,6 +108,7 @@ BENCHMARKS: Final = (
     Benchmark("overcommit", "make bench-overcommit", overcommit.text, _overcommit, plots.overcommit),
     Benchmark("traffic", "make bench-traffic", traffic.text, _traffic, plots.traffic),
     Benchmark("plan", "make bench-plan", plan.text, _plan, _no_plots),
+    Benchmark("engine", "make bench-plan", engine.text, _none, _no_plots),
     Benchmark("gateway-scale", "make bench-plan", gateway_scale.text, _none, _no_plots),
     Benchmark("gateway", "make bench-gateway", gateway.text, _gateway, _no_plots),
 )
