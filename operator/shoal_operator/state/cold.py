@@ -49,6 +49,8 @@ def evict(ctx: Context, service: Service, pod: Pod, model: Model, why: str, *, e
         service.pressed_at = ctx.now
     if ctx.now - model.last_used < world.timing.working_set:
         service.misses.add(1, ctx.now)
+        if service.spec.autoscaled:
+            ctx.review(service)
     model.decide(ctx.now, pod.spec.name, "Evicted", why)
     failed = copy.report.failure if copy.report is not None and not copy.answers else None
     if failed is not None:

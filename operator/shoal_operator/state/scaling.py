@@ -16,6 +16,8 @@ MISSES_PER_SECOND = 0.05
 """Evictions of models in use, per second and pod, above which memory is too small: one in 20 s."""
 IDLE_RATE = 0.01
 """Requests a second below which nothing is in use."""
+TOLERANCE = 0.1
+"""Of a pod: load that is so little above the target asks for no further one."""
 FILL = 0.8
 """With a pod less, what is in use may take this part of the memory that is left."""
 
@@ -97,7 +99,7 @@ def _by_load(ctx: Context, service: Service) -> tuple[int, str]:
         value, what = service.rate.at(ctx.now), "requests a second"
     else:
         value, what = service.concurrency.at(ctx.now), "requests in flight"
-    return math.ceil(value / spec.scale_target - 0.05), f"{value:.1f} {what}, {spec.scale_target:g} wanted per pod"
+    return math.ceil(value / spec.scale_target - TOLERANCE), f"{value:.1f} {what}, {spec.scale_target:g} wanted per pod"
 
 
 def _by_memory(ctx: Context, service: Service, replicas: int) -> tuple[int, str]:

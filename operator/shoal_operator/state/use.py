@@ -75,6 +75,8 @@ def consider(ctx: Context, service: Service, model: Model) -> None:
         return  # as most are: nothing more to be done for them
     held = sum(policy.on_its_way(copy) for copy in model.copies.values())
     if not any(copy.current for copy in model.copies.values()):
+        service.hot.discard(model.spec.key)  # it is what it was before once it answers again
+        model.target = min(model.target, least)
         return
     pods = sum(world.pods[uid].placeable for uid in world.pods_of.get(service.spec.key, ()))
     share = FAIR_PART * all_of_it / pods if pods else 0.0
