@@ -117,6 +117,7 @@ def _announce(ctx: Context) -> None:
             world.held.add(key)
         for model_key in world.models_of.get(key, ()):
             _place_or_probe(ctx, service, world.models[model_key])
+        probes.assign(ctx, service)  # what was seen before now waits since
         scaling.begin(ctx, service)
         scaling.announce(ctx, service)
         release(ctx, key)

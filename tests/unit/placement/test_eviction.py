@@ -60,18 +60,36 @@ EVENTS = [
         {"c", "d"},
         "q",
     ),
-    ("fewer of equals", [pod("p", victim("a", 9), victim("b", 9)), pod("q", victim("c", 9, 20))], need(memory=20), {"c"}, "q"),
+    (
+        "fewer of equals",
+        [pod("p", victim("a", 9), victim("b", 9)), pod("q", victim("c", 9, 20))],
+        need(memory=20),
+        {"c"},
+        "q",
+    ),
     ("beside what is free", [pod("p", victim("a", 9), victim("b", 8), free=10)], need(memory=20), {"a"}, "p"),
-    ("an old one rather than a young", [pod("p", victim("y", 50, young=True)), pod("q", victim("o", 2))], need(), {"o"}, "q"),
+    (
+        "an old one rather than a young",
+        [pod("p", victim("y", 50, young=True)), pod("q", victim("o", 2))],
+        need(),
+        {"o"},
+        "q",
+    ),
     ("a young one if there is no other", [pod("p", victim("y", 50, young=True))], need(), {"y"}, "p"),
     ("nobody who is in use, for a copy more", [pod("p", victim("a", 59))], need(evict_idle=60.0), set(), None),
     ("who is unused, for a copy more", [pod("p", victim("a", 61))], need(evict_idle=60.0), {"a"}, "p"),
-    ("only who failed, for one that nobody asked for", [pod("p", victim("f", math.inf), victim("a", 9))], need(evict_idle=math.inf), {"f"}, "p"),
+    (
+        "only who failed, for one that nobody asked for",
+        [pod("p", victim("f", math.inf), victim("a", 9))],
+        need(evict_idle=math.inf),
+        {"f"},
+        "p",
+    ),
     ("nobody, for one that failed itself", [pod("p", victim("f", math.inf))], need(evict_idle=None), set(), None),
     ("nobody where it is not enough", [pod("p", victim("a", 9))], need(memory=20), set(), None),
     ("nobody on a pod that leaves", [pod("p", victim("a", 9), leaving=True)], need(), set(), None),
     ("nobody on a pod that does not answer", [pod("p", victim("a", 9), ready=False)], need(), set(), None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("pods", "wanted", "evicted", "where"), [e[1:] for e in EVENTS], ids=[e[0] for e in EVENTS])

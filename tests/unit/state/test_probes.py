@@ -155,3 +155,13 @@ def test_a_model_that_goes_away_is_not_looked_up_any_more() -> None:
     assert probed(hand) == set()
     hand.report("pod-1", SlotReport(name="m", target="uid-m.x", phase=CopyPhase.SEEN, action=Action.STAT))
     assert not hand.world.pods["pod-1"].copies
+
+
+def test_models_seen_before_the_recovery_has_ended_are_looked_up_after_it() -> None:
+    hand = Hand(recovered=False)
+    hand.do(events.ServiceSeen(service_spec(strict=False)))
+    hand.do(events.ModelSeen(model_spec(memory_bytes=None)))
+    hand.do(events.PodSeen(pod_spec("pod-1")))
+    hand.report("pod-1")
+    hand.recover()
+    assert probed(hand) == {"m"}
