@@ -102,8 +102,12 @@ def cpu_seconds(pid: int) -> float:
 
 def vegeta_version() -> str:
     """As pinned in cluster/tools; the binary was built without a version of its own."""
-    module = (REPOSITORY / "cluster" / "tools" / "vegeta" / "go.mod").read_text()
-    found = re.search(r"tsenart/vegeta\S* v(\S+)", module)
+    return module_version("vegeta", r"github\.com/tsenart/vegeta\S*")
+
+
+def module_version(tool: str, module: str) -> str:
+    """The version of a Go module that cluster/tools pins for a program; ``module``: a pattern of its name."""
+    found = re.search(rf"{module} v(\S+)", (REPOSITORY / "cluster" / "tools" / tool / "go.mod").read_text())
     return found.group(1) if found else "?"
 
 
@@ -115,8 +119,9 @@ def spread(values: list[float]) -> Json:
     }
 
 
-def context(**versions: str) -> Json:
-    """Command, commit and machine: what someone needs to judge the figures, or to repeat them."""
+def context(installed: str | None = None, **versions: str) -> Json:
+    """Command, commit and machine: what someone needs to judge the figures, or to repeat them. ``installed``: the
+    commit that the cluster runs, when it was not built from this checkout just now."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -130,7 +135,7 @@ def context(**versions: str) -> Json:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": "python -m " + " ".join(["benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD") + (" with uncommitted changes" if changed else ""),
+        "commit": installed or _git("rev-parse", "HEAD") + (" with uncommitted changes" if changed else ""),
         "machine": {
             "cpu": cpu,
             "cores": os.cpu_count(),

@@ -40,6 +40,10 @@ RATES: Final = (25, 50, 100, 150, 200, 250, 500)
 WORK: Final = LOCAL / "bench"
 POD_MEMORY: Final = "512Mi"  # for models; the runtime adds the server's own
 MODEL_MEMORY: Final = "128Ki"
+VERSIONS: Final = {
+    "vegeta": common.vegeta_version(),
+    "kubernetes": common.module_version("kubernetes", "k8s.io/kubernetes"),
+}
 READY_SECONDS: Final = 1500.0
 
 
@@ -318,14 +322,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each attack")
     parser.add_argument("--stages", default=",".join(ORDER), help="some of " + ",".join(STAGES))
     parser.add_argument("--keep", action="store_true", help="leave namespaces and findings for the next stages")
-    parser.add_argument("--as-is", action="store_true", help="neither build images nor upgrade the chart")
+    parser.add_argument("--as-is", metavar="COMMIT", help="measure what is installed, whose commit this is")
     options = parser.parse_args(arguments)
     WORK.mkdir(parents=True, exist_ok=True)
     kept = WORK / f"density-{options.models}-{options.pods}.json"
     result: common.Json = json.loads(kept.read_text()) if kept.exists() else {}
     result |= {"models": options.models, "pods": options.pods}
-    result.setdefault("context", common.context())
-    with cluster.bench(NAMESPACE, as_is=options.as_is) as found:
+    result.setdefault("context", common.context(options.as_is, **VERSIONS))
+    with cluster.bench(NAMESPACE, as_is=bool(options.as_is)) as found:
         run = Run(options.models, options.pods, options.seconds, found, WORK)
         for stage in options.stages.split(","):
             print(f"{time.strftime('%H:%M:%S')} {stage}", flush=True)

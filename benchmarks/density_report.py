@@ -74,15 +74,15 @@ def _costs(result: common.Json) -> str:
     accounted += ours.get("kubectl_and_client_cpu_seconds", 0.0)
     if "machine_cpu_seconds" in ours:
         lines.append(
-            f"\nkubectl and this client took {ours['kubectl_and_client_cpu_seconds']:g} s of CPU. Everything else on"
-            f" the machine took {ours['machine_cpu_seconds'] - accounted:.0f} s of the"
+            f"\nkubectl and this client took {ours['kubectl_and_client_cpu_seconds']:g} s of CPU. Everything else"
+            f" (kubelet, containerd, other work) took {ours['machine_cpu_seconds'] - accounted:.0f} s of the"
             f" {ours['machine_cpu_seconds']:g} s that were used in {ours['cost_seconds']:g} s.\n"
         )
     etcd = ours["etcd_per_model"]
     lines.append(
         f"\nPer model: {ours['status_writes_per_model']:.3f} status writes by the operator,"
         f" {ours['writes_per_model']:.3f} writes in all with the user's own; etcd grew by"
-        f" {etcd.get('database_bytes', 0) / 1e3:.2f} kB (with its history and indices), received"
+        f" {etcd.get('database_in_use_bytes', 0) / 1e3:.2f} kB (with its history and indices), received"
         f" {etcd.get('received_bytes', 0) / 1e3:.2f} kB in {etcd.get('puts', 0):.2f} puts. {KSERVE}\n"
     )
     return "".join(lines)

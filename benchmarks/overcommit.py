@@ -199,7 +199,7 @@ def traffic(over: Overcommit, requests: Sequence[int], rate: float) -> common.Js
 
 
 def run(bench: Bench, options: argparse.Namespace, folder: Path) -> common.Json:
-    result: common.Json = {"context": common.context(vegeta=common.vegeta_version())}
+    result: common.Json = {"context": common.context(options.as_is)}
     over = prepare(bench, options)
     result |= {"models": over.models, "pods": options.pods, "room": over.room, "rate": options.rate}
     steps: list[tuple[str, Callable[[], common.Json]]] = [
@@ -265,11 +265,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--requests", type=int, default=4_000, help="of the Zipf traffic; uniform: half")
     parser.add_argument("--keep", action="store_true", help="leave the namespaces")
-    parser.add_argument("--as-is", action="store_true", help="neither build images nor upgrade the chart")
+    parser.add_argument("--as-is", metavar="COMMIT", help="measure what is installed, whose commit this is")
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="shoal-bench-") as folder,
-        cluster.bench(NAMESPACE, as_is=options.as_is) as bench,
+        cluster.bench(NAMESPACE, as_is=bool(options.as_is)) as bench,
     ):
         result = run(bench, options, Path(folder))
     if not options.keep:

