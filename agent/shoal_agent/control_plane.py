@@ -75,6 +75,7 @@ class ControlPlane:
         self._later: asyncio.TimerHandle | None = None
         self._pace = Pace(REQUESTS_PER_SECOND, REQUESTS_BURST)
         self._given_up: list[asyncio.Task[SyncResponse]] = []
+        self._use_now = False  # the operator waits for it
         self.connected = False
 
     def changed(self, news: News = News.NOW) -> None:
@@ -120,10 +121,13 @@ class ControlPlane:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        use_now, self._use_now = self._use_now, False
+        if use_now:
+            await self._use.look()
         told = self._use.pending
         # The operator should take news and answer, not hold them: the next ones start from what it has taken.
-        wait = 0.0 if self._exchange.pending or told.models else LONG_POLL_SECONDS
-        request = self._exchange.request(self._server(), self._draining(), wait, told.models)
+        wait = 0.0 if self._exchange.pending or told.models or use_now else LONG_POLL_SECONDS
+        request = self._exchange.request(self._server(), self._draining(), wait, told.models, use_now=use_now)
         post = asyncio.create_task(self._post(request))
         interrupt = asyncio.create_task(self._changed.wait())
         try:
@@ -143,6 +147,7 @@ class ControlPlane:
         if isinstance(outcome, Refused):
             return _Outcome(problem=outcome.reason)
         self._use.answered(told, response.use_seconds)
+        self._use_now = response.use_now
         if response.epoch != epoch or response.observed_acknowledged == 0:
             self._use.forget()  # this operator knows nothing of what another one was told
         self._metrics.epoch.set(self._exchange.epoch)

@@ -138,7 +138,13 @@ class Exchange:
         return self._acknowledged != self.observed.version
 
     def request(
-        self, server: ServerReport, draining: bool, wait_seconds: float, use: Sequence[ModelUse] = ()
+        self,
+        server: ServerReport,
+        draining: bool,
+        wait_seconds: float,
+        use: Sequence[ModelUse] = (),
+        *,
+        use_now: bool = False,
     ) -> SyncRequest:
         """The next request; a delta where the operator can take one."""
         base = self._acknowledged
@@ -159,6 +165,7 @@ class Exchange:
             observed=observed,
             observed_gone=gone,
             use=list(use),
+            use_now=use_now,
             desired_version=self.desired_version,
             wait_seconds=wait_seconds,
         )

@@ -132,6 +132,7 @@ class SyncRequest(Message):
     observed_gone: list[str] = []
     # Models used since the last request that was answered; a model that was not used is not named.
     use: list[ModelUse] = []
+    use_now: bool = False  # read for this request, as the operator had asked
     # Desired: the version held, 0 when none in this session.
     desired_version: int = 0
     wait_seconds: float = LONG_POLL_SECONDS
@@ -146,4 +147,5 @@ class SyncResponse(Message):
     desired: list[CopyIntent] = []
     desired_gone: list[str] = []
     use_seconds: float = 10.0  # how often, in seconds, `use` is wanted from now on
+    use_now: bool = False  # tell it at once, also if nothing was used: something is about to be evicted
     drained: bool = False  # no model is left to move; preStop may return

@@ -13,7 +13,7 @@ from typing import Protocol
 from shoal_api.messages import SyncRequest
 
 from shoal_operator.engine import Engine
-from shoal_operator.state import use
+from shoal_operator.state import freshness, use
 from shoal_operator.state.desired import DesiredList
 from shoal_operator.state.effects import (
     ClaimEpoch,
@@ -131,6 +131,10 @@ class Core:
     def use_seconds(self, pod_uid: str) -> float:
         """How often the pod's agent should tell what was used."""
         return use.report_seconds(self.world, pod_uid)
+
+    def use_now(self, pod_uid: str) -> bool:
+        """The pod's agent should tell what was used at once."""
+        return freshness.wanted(self.world, pod_uid)
 
     def lost(self, pod_uid: str, session: str) -> None:
         """The agent hung up and did not come back in time."""

@@ -206,6 +206,9 @@ class Operator:
     def use_seconds(self, pod_uid: str) -> float:
         return self.core.use_seconds(pod_uid)
 
+    def use_now(self, pod_uid: str) -> bool:
+        return self.core.use_now(pod_uid)
+
     def lost(self, pod_uid: str, session: str) -> None:
         self.core.lost(pod_uid, session)
 

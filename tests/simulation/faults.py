@@ -42,6 +42,8 @@ class Faults:
             self.delete_service,
             self.switch_runtime,
         )
+        if simulation.options.varied:
+            self.actions += (self.change_bounds, self.change_bounds, self.change_bounds, self.switch_strict)
 
     def strike(self) -> None:
         if self.simulation.faults:
@@ -128,12 +130,18 @@ class Faults:
     def resize_model(self) -> None:
         model = self._model()
         if model is not None:
-            self._change(model, memory_bytes=self.rng.choice((5, 10, 20, 40)))
+            self._change(model, memory_bytes=self.rng.choice((5, 10, 20, 40)) * self.simulation.options.unit)
 
     def change_copies(self) -> None:
         model = self._model()
         if model is not None:
             self._change(model, min_copies=self.rng.choice((1, 1, 2)))
+
+    def change_bounds(self) -> None:
+        model = self._model()
+        if model is not None:
+            idle, most = self.rng.choice((None, 3.0)), self.rng.choice((None, 1, 2))
+            self._change(model, idle_unload=idle, max_copies=most, min_copies=self.rng.choice((None, 0, 1)))
 
     def delete_model(self) -> None:
         model = self._model()
@@ -188,7 +196,10 @@ class Faults:
     def scale(self) -> None:
         service = self._service()
         if service is not None:
-            self._change_service(service, min_replicas=self.rng.randint(1, 4))
+            count = self.rng.randint(1, 4)
+            self._change_service(
+                service, min_replicas=count, max_replicas=max(count, self.simulation.options.most_pods)
+            )
             self.simulation.at(self.rng.uniform(0, 1), lambda: self.simulation.reconcile(service.name))
 
     def delete_service(self) -> None:
@@ -200,6 +211,11 @@ class Faults:
         self.simulation.notify(events.ServiceGone(service.key, service.uid))
         self.simulation.at(self.rng.uniform(0, 4), lambda: self.simulation.reconcile(service.name))
         self.simulation.at(self.rng.uniform(0.1, 6), lambda: self.simulation.add_service(service.name))
+
+    def switch_strict(self) -> None:
+        service = self._service()
+        if service is not None:
+            self._change_service(service, strict=not service.strict)
 
     def switch_runtime(self) -> None:
         """The runtime that is chosen now loads something else, until someone corrects it."""

@@ -50,6 +50,8 @@ class SimPod:
     history: dict[int, dict[str, SlotReport]] = field(default_factory=dict)
     drained: bool = False
     loads: int = 0
+    artifact_bytes: int = 5
+    use_now: bool = False  # the operator has asked
     used: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> requests since loaded, the last one
 
     def restart_agent(self) -> None:
@@ -101,6 +103,7 @@ class SimPod:
             observed=observed,
             observed_gone=gone,
             desired_version=self.desired_version,
+            use_now=self.use_now,
             use=[
                 ModelUse(name=name, requests=count, idle_seconds=now - last)
                 for name, (count, last) in self.used.items()
@@ -113,6 +116,7 @@ class SimPod:
         if session != self.session or response.epoch < self.epoch:
             return
         self.epoch = response.epoch
+        self.use_now = response.use_now
         self.acknowledged = response.observed_acknowledged
         self.drained = response.drained
         if response.desired_version is None or response.desired_version <= self.desired_version:
@@ -185,7 +189,7 @@ class SimPod:
             return
         if intent.action is not Action.LOAD:
             phase = CopyPhase.SEEN if intent.action is Action.STAT else CopyPhase.PULLED
-            self._report(name, target=intent.copy_id, phase=phase, failure=None, artifact_bytes=5)
+            self._report(name, target=intent.copy_id, phase=phase, failure=None, artifact_bytes=self.artifact_bytes)
             return
         if self.broken(intent):
             failure = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="broken")
@@ -203,7 +207,7 @@ class SimPod:
             target=intent.copy_id,
             phase=CopyPhase.LOADED,
             failure=None,
-            artifact_bytes=5,
+            artifact_bytes=self.artifact_bytes,
         )
 
     def _report(self, name: str, **changes: object) -> None:

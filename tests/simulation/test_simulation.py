@@ -11,7 +11,8 @@ import pytest
 
 from .simulation import Options, Simulation
 
-SEEDS = int(os.environ.get("SHOAL_SIMULATION_SEEDS", "150"))
+MI = 1 << 20
+SEEDS = int(os.environ.get("SHOAL_SIMULATION_SEEDS", "50"))
 FIRST = int(os.environ.get("SHOAL_SIMULATION_FIRST_SEED", "0"))
 
 
@@ -32,7 +33,19 @@ def test_without_faults_every_model_is_loaded_once(seed: int) -> None:
     assert sum(pod.loads for pod in simulation.pods.values()) == 30
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 2))
 def test_more_models_than_memory(seed: int) -> None:
     """Overcommit, requests, faults: every request is answered in the end, and what may be cold is what is unused."""
     Simulation(seed, Options(models=40, capacity=60, strict=False, requests=2.0)).run()
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 2))
+def test_all_that_users_may_write(seed: int) -> None:
+    """Memory left out, bounds of copies, idle unloads, services that turn strict and back."""
+    given = Options(models=30, capacity=60, strict=False, requests=4.0, unit=MI, undeclared=0.5, varied=True)
+    Simulation(seed, given).run()
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 5))
+def test_pods_that_scale(seed: int) -> None:
+    Simulation(seed, Options(pods=1, most_pods=4, models=30, capacity=60, strict=False, requests=4.0)).run()

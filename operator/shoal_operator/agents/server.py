@@ -74,6 +74,9 @@ class Backend(Protocol):
     def use_seconds(self, pod_uid: str) -> float:
         """How often the pod's agent should tell which models were used."""
 
+    def use_now(self, pod_uid: str) -> bool:
+        """The pod's agent should tell use at once."""
+
     def lost(self, pod_uid: str, session: str) -> None:
         """The agent hung up and did not come back in time."""
 
@@ -161,6 +164,7 @@ class AgentsServer:
             desired=list(change.intents) if change else [],
             desired_gone=list(change.gone) if change else [],
             use_seconds=self._backend.use_seconds(message.pod_uid),
+            use_now=self._backend.use_now(message.pod_uid),
             drained=drained,
         )
         return web.Response(
@@ -181,7 +185,8 @@ class AgentsServer:
                 # Said at once, then about once a second: the agent may have missed it, and must not spin.
                 deadline = min(deadline, started + DRAINED_AGAIN_SECONDS if poll.told_drained else started)
             left = deadline - loop.time()
-            if change is not None or poll.superseded or left <= 0 or self._stopping:
+            asks = self._backend.use_now(message.pod_uid)
+            if change is not None or asks or poll.superseded or left <= 0 or self._stopping:
                 poll.told_drained = drained
                 return (None if poll.superseded else change), drained
             # Being drained follows from what Envoys and other pods do: it is looked at, not only waited for.

@@ -93,7 +93,7 @@ class Planner:
             pod = self.pods.get(copy.pod_uid)
             if pod is None:
                 continue
-            room = copy.growth or need.memory_bytes
+            room = max(0, copy.growth) or need.memory_bytes
             if room <= pod.free:
                 pod.grow(room)
                 self._refusals.clear()

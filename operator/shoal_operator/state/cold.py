@@ -7,7 +7,7 @@ from itertools import islice
 
 from shoal_api.messages import FailureStage
 
-from . import copies, failures, policy, probes, victims
+from . import copies, failures, freshness, policy, probes, victims
 from .agenda import Topic
 from .context import Context
 from .routes import refresh
@@ -75,6 +75,9 @@ def keep_room(ctx: Context, service: Service, pod: Pod) -> None:
     """Evict ahead of the next request what is least in use; nothing that was just loaded."""
     lacking = reserve(service, pod) - pod.room - max(0, pod.outgoing - pod.promised)
     if lacking <= 0:
+        return
+    if freshness.ask(ctx, pod):
+        pod.wants_room = True  # once its agent has answered
         return
     for victim in victims.in_order(ctx.world, pod, lacking, ctx.now):
         if lacking > 0 and not victim.young:

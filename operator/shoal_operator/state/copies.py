@@ -50,6 +50,13 @@ def growth(model: Model, copy: Copy) -> int:
     return _memory(model) * _contents(copy) - copy.charged
 
 
+def growth_of_update(model: Model, copy: Copy) -> int:
+    """Bytes that the copy takes beyond its charge once it loads another content beside what it holds."""
+    if copy.stage is Stage.HELD:
+        return _memory(model) - copy.memory
+    return 2 * _memory(model) - copy.charged
+
+
 def _contents(copy: Copy) -> int:
     """How many contents of the slot may be in memory."""
     outdated = copy.serving is not None and copy.serving != copy.want

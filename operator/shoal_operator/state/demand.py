@@ -1,6 +1,6 @@
 """Requests for models that are not loaded, as the activator tells of them. One load for any number of requests."""
 
-from . import policy
+from . import freshness, policy
 from .context import Context
 from .routes import failing, refresh
 from .values import ModelKey, ServiceKey
@@ -34,7 +34,9 @@ def requested(ctx: Context, key: ServiceKey, name: str) -> None:
     service.cold.pop(model.spec.key, None)
     model.target = max(1, model.target)
     if not any(policy.on_its_way(copy) for copy in model.copies.values()):
-        ctx.plan_model(model)
+        service.dirty.add(model.spec.key)
+        if freshness.known(ctx, service, model.memory or 0):
+            ctx.plan(service)
 
 
 def touch(ctx: Context, model: Model) -> None:

@@ -1,6 +1,6 @@
 """``step(world, event, now) -> effects``: the only code that changes the world, one event at a time."""
 
-from . import cold, copies, demand, models, plans, pods, recovery, reports, scaling, services, use
+from . import cold, copies, demand, freshness, models, plans, pods, recovery, reports, scaling, services, use
 from .context import Context
 from .effects import DesiredChanged, Effect, WakeAt
 from .events import (
@@ -105,6 +105,7 @@ def _pass_time(ctx: Context) -> None:
         pods.release(ctx, key)
     models.end_moves(ctx)
     cold.look_again(ctx)
+    freshness.end_waits(ctx)
     _review(ctx)
     plans.retry(ctx)
 
@@ -143,6 +144,7 @@ def _next_wake(world: World, now: float) -> float | None:
         retry_at = world.services[service_key].retry_at if service_key in world.services else None
         if retry_at is not None:
             times.append(retry_at)
+    times += world.freshening.values()
     times += [at for at in (world.gate_at, world.review_at, world.agenda.next) if at is not None]
     # What is due was tried in this step; if it must wait for something else, that event brings the next try.
     return min((at for at in times if at > now), default=None)

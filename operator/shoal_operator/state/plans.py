@@ -216,6 +216,13 @@ def _need(world: World, service: Service, model: Model, pods: list[Pod], now: fl
     )
 
 
+def _growth(model: Model, copy: Copy, *, sized: bool, taken_back: bool) -> int:
+    """``CopyAt.growth``: for another content that and the former one, with the memory that the model declares now."""
+    if copy.want != model.want and not taken_back:
+        return copies.growth_of_update(model, copy)
+    return 0 if sized and not taken_back else copies.growth(model, copy)
+
+
 def _copy_at(world: World, model: Model, copy: Copy) -> CopyAt:
     pod = world.pods[copy.pod_uid]
     sized = copy.want != model.want or copy.memory == model.memory
@@ -227,5 +234,5 @@ def _copy_at(world: World, model: Model, copy: Copy) -> CopyAt:
         loaded=copy.serving == model.want and sized and pod.serves,
         leaving=policy.leaving(world, model, copy),
         failed=copy.report is not None and copy.report.failure is not None,
-        growth=0 if sized and not taken_back else copies.growth(model, copy),
+        growth=_growth(model, copy, sized=sized, taken_back=taken_back),
     )

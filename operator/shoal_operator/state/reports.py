@@ -43,7 +43,7 @@ def apply(ctx: Context, request: SyncRequest) -> None:
     service = world.services.get(pod.spec.service_key)
     if service is not None:
         memory.measured(service, pod, before, request.server)
-    if request.use:
+    if request.use or request.use_now:
         use.apply(ctx, pod, request)
     if pod.observed_version:  # else `slots` is not what the agent holds, which it is asked for
         copies.confirm(ctx, pod, request.desired_version)
@@ -226,6 +226,8 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     if service is not None:
         service.cold.pop(model.spec.key, None)
     model.target = max(1, model.target)
+    if report.failure is not None and not copy.answers and report.target == model.want:
+        _failed(ctx, None, pod, model, copy)  # counted already, by whom it was told to first
     if copy.answers:
         memory.count(pod, copy, model)
         use.loaded(ctx, pod, copy, model)

@@ -113,6 +113,8 @@ def _by_memory(ctx: Context, service: Service, replicas: int) -> tuple[int, str]
         return replicas, "memory is in use"
     pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(service.spec.key, ())]
     used = sum(_used_bytes(ctx, service, pod) for pod in pods)
+    if replicas <= _most_copies(ctx, service, pods):
+        return replicas, "copies that are to be kept need a pod each"
     if used <= FILL * service.spec.capacity_bytes * (replicas - 1):
         return replicas - 1, f"models in use take {used >> 20}Mi, which fits fewer pods"
     return replicas, f"models in use take {used >> 20}Mi"
@@ -126,6 +128,13 @@ def _used_bytes(ctx: Context, service: Service, pod: Pod) -> int:
         if model is not None and (model.last_used >= since or not policy.may_be_cold(service, model)):
             total += max(copy.charged, copy.memory)
     return total
+
+
+def _most_copies(ctx: Context, service: Service, pods: list[Pod]) -> int:
+    """Of one model, that are to be kept; O(copies)."""
+    names = {(name, copy.uid) for pod in pods for name, copy in pod.copies.items()}
+    models = (ctx.model(ModelKey(service.spec.namespace, name), uid) for name, uid in names)
+    return max((policy.floor(service, model) for model in models if model is not None), default=0)
 
 
 def _lacking_bytes(ctx: Context, service: Service) -> int:

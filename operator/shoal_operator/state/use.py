@@ -4,7 +4,7 @@ import math
 
 from shoal_api.messages import ModelUse, SyncRequest
 
-from . import cold, policy
+from . import cold, freshness, policy
 from .context import Context
 from .values import ModelKey
 from .world import Copy, Model, Pod, Service, World
@@ -44,6 +44,10 @@ def apply(ctx: Context, pod: Pod, request: SyncRequest) -> None:
                 pod.lru.move_to_end(use.name)
         if begun and service is not None:
             consider(ctx, service, model)
+    freshness.told(ctx, pod)
+    if pod.wants_room and service is not None:
+        pod.wants_room = False
+        cold.keep_room(ctx, service, pod)
 
 
 def _count(ctx: Context, pod: Pod, service: Service | None, copy: Copy, use: ModelUse) -> int:

@@ -234,8 +234,8 @@ class CopyAt:
 
     ``answers``: requests can go there. ``current``: it wants the model's present content. ``loaded``: that content
     answers. ``leaving``: its pod is going, or belongs to the service that the model moves away from. ``failed``: the
-    last attempt to load it did. ``growth``: the bytes that it would take more where it is, when the content is
-    right and only its declared memory is not, or when it still serves the content that it is to go back to; else 0.
+    last attempt to load it did. ``growth``: the bytes that it would take more where it is, once it is current: with
+    another content beside the former one, with more memory declared, or back to the content that it still serves.
     """
 
     pod_uid: str

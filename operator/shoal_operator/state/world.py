@@ -35,6 +35,7 @@ class Timing:
     retry_refused: float = 0.5  # freed memory is offered to waiting models in batches
     gate: float = 300.0  # a new pod turns Ready at the latest after this, loaded or not
     residency: float = 30.0  # a copy that was loaded goes only after this while older ones can
+    use_wait: float = 0.1  # for agents to say what is used now, before anyone is evicted; 0: they are not asked
     pressure: float = 60.0  # after an eviction, free memory is left to requests, and not filled with cold models
     failure_first: float = 10.0  # a failed model whose copy made way is tried again after this, then twice as long,
     failure_last: float = 300.0  # up to this
@@ -256,6 +257,9 @@ class Pod:
     rate: Decayed = field(default_factory=Decayed)
     tallies: dict[str, Tally] = field(default_factory=dict)  # of what answers, by format
     first_measured: Measured | None = None  # of this process of its server, with something loaded
+    use_at: float = NEVER  # as of when its agent has told what is used
+    use_wanted: bool = False  # it is asked to, at once
+    wants_room: bool = False  # something is evicted ahead of the next request once use is known
     deletion_cost: int | None = None  # as last asked for
     server: ServerReport | None = None
     draining: bool = False  # its preStop asked
@@ -323,6 +327,7 @@ class World:
     moving: deque[tuple[float, ModelKey]] = field(default_factory=deque)  # deadlines of models with a former service
     asking: set[ModelKey] = field(default_factory=set)  # models that a request waits for
     agenda: Agenda = field(default_factory=Agenda)  # what is to be looked at later, model by model
+    freshening: dict[ServiceKey, float] = field(default_factory=dict)  # planned once use is known, or at that time
     review_at: float | None = None  # when hot models and replicas are looked at
     reviewing: set[ServiceKey] = field(default_factory=set)
     gating: set[str] = field(default_factory=set)  # pods whose gate is still closed

@@ -220,3 +220,14 @@ def _counters(path: Path, requests: dict[str, int]) -> None:
     header = struct.pack("<8sQQQ32sQQ48x", b"SHOALCT2", 64, len(requests), len(requests), b"boot", 0, 0)
     path.with_suffix(".new").write_bytes(header + records + names)
     path.with_suffix(".new").replace(path)
+
+
+async def test_use_that_is_wanted_now_is_told_now_also_when_there_is_none(talk: Talk) -> None:
+    talk.backend.asked_for_use.add("uid-pod-1")
+    talk.server.wake("uid-pod-1")
+    async with asyncio.timeout(5):
+        while not talk.backend.reports[-1].use_now:
+            await asyncio.sleep(0.002)
+    talk.backend.asked_for_use.clear()
+    await talk.until_held()
+    assert not talk.backend.reports[-1].use_now  # asked once, told once

@@ -59,6 +59,7 @@ class DictionaryBackend:
     reports: list[SyncRequest] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     drained_pods: set[str] = field(default_factory=set)
+    asked_for_use: set[str] = field(default_factory=set)
     gone: list[tuple[str, str]] = field(default_factory=list)
     claimed: int = 1
     acknowledge_nothing: bool = False
@@ -82,6 +83,9 @@ class DictionaryBackend:
 
     def use_seconds(self, pod_uid: str) -> float:
         return 3.0
+
+    def use_now(self, pod_uid: str) -> bool:
+        return pod_uid in self.asked_for_use
 
     def epoch(self) -> int:
         return self.claimed

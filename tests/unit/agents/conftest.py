@@ -18,7 +18,7 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 async def running(registry: CollectorRegistry) -> AsyncIterator[Running]:
     backend, reviews = DictionaryBackend(), ScriptedReviews()
-    server = AgentsServer(backend, reviews, registry, hung_up_seconds=0.3, silent_seconds=1.0, max_agents=20)
+    server = AgentsServer(backend, reviews, registry, hung_up_seconds=0.6, silent_seconds=1.5, max_agents=20)
     port = await server.start("127.0.0.1", 0, None)
     async with aiohttp.ClientSession() as session:
         yield Running(backend, reviews, server, Client(f"http://127.0.0.1:{port}", session))

@@ -167,6 +167,16 @@ class TestMemory:
         assert hand.world.models[spec.key].refusal is None
         assert hand.route("a") == {"pod-1"}
 
+    def test_raised_together_with_another_update_both_contents_are_counted_with_it(self) -> None:
+        hand = Hand().with_pods("pod-1").with_loaded(model_spec("a"), model_spec("b", memory_bytes=30 * MI))
+        hand.do(events.ModelSeen(model_spec("a", storage_uri="s3://models/a2", generation=2)))
+        assert hand.world.pods["pod-1"].committed == 50 * MI
+        spec = model_spec("a", storage_uri="s3://models/a3", memory_bytes=40 * MI, generation=3)
+        hand.do(events.ModelSeen(spec))
+        assert hand.world.pods["pod-1"].committed <= 100 * MI
+        assert hand.route("a") == {"pod-1"}
+        assert hand.world.models[spec.key].refusal is not None
+
     def test_lowered_it_makes_room_for_those_who_wait(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec("big", memory_bytes=95 * MI))
         hand.do(events.ModelSeen(model_spec()))

@@ -67,7 +67,7 @@ class Hand:
 
     def __init__(self, *, recovered: bool = True, **timing: float) -> None:
         self.now = 0.0
-        self.world = World(timing=Timing(**{"drain_grace": 1.0, **timing}))
+        self.world = World(timing=Timing(**{"drain_grace": 1.0, "use_wait": 0.0, **timing}))
         self.engine = Engine(self.world)
         self.effects: list[Effect] = []
         self.routes: dict[tuple[str, str], RouteChanged] = {}
