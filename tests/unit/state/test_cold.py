@@ -11,7 +11,7 @@ from shoal_operator.state.values import ModelKey
 from shoal_operator.state.world import Stage
 
 from .overcommitted import SERVICE, Cold
-from .world_in_hand import MI, Hand, model_spec, pod_spec, service_spec, slot
+from .world_in_hand import MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 
 
 def full(*pods: str, room: int = 2, **timing: Any) -> Cold:
@@ -440,3 +440,17 @@ def test_a_model_that_moves_to_a_full_service_waits_there_or_is_cold_there(stric
     hand.pass_time(3)
     assert hand.route("m") == {"pod-1"}
     assert hand.route("m", "old") is None
+
+
+def test_after_a_restart_a_failing_copy_makes_way_at_once() -> None:
+    hand = Cold.__new__(Cold)
+    Hand.__init__(hand, recovered=False)
+    hand.room, hand.broken, hand.spec = 1, {"bad"}, service_spec(strict=False, capacity_bytes=10 * MI)
+    hand.do(events.ServiceSeen(hand.spec))
+    hand.do(events.PodSeen(pod_spec("pod-1", capacity_bytes=10 * MI)))
+    hand.do(events.ModelSeen(model_spec("bad")))
+    failing = slot("bad", None, target=hand.want("bad"), phase=CopyPhase.WAITING, failure=failure())
+    hand.report("pod-1", failing)
+    hand.recover()
+    hand.add("a")
+    assert hand.route("a") == {"pod-1"}

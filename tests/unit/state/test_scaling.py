@@ -177,3 +177,13 @@ def test_bounds_hold_when_they_change() -> None:
     assert wanted(hand)[-1] == 3
     hand.do(events.ServiceSeen(service_spec(strict=False, autoscaled=True, min_replicas=1, max_replicas=1)))
     assert wanted(hand)[-1] == 1
+
+
+def test_copies_that_need_a_pod_each_do_not_have_pods_come_and_go() -> None:
+    hand = scaled(room=4)
+    hand.add("a", min_copies=2)
+    hand.pass_time(60, step=5)
+    assert wanted(hand) == [1, 2]
+    hand.join("pod-2")
+    hand.pass_time(1000, step=10)
+    assert wanted(hand) == [1, 2]
