@@ -12,7 +12,7 @@ import pytest
 from .simulation import Options, Simulation
 
 MI = 1 << 20
-SEEDS = int(os.environ.get("SHOAL_SIMULATION_SEEDS", "50"))
+SEEDS = int(os.environ.get("SHOAL_SIMULATION_SEEDS", "40"))
 FIRST = int(os.environ.get("SHOAL_SIMULATION_FIRST_SEED", "0"))
 
 
