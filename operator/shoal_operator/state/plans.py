@@ -121,7 +121,8 @@ def _add(ctx: Context, service: Service, placement: Placement) -> Pod | None:
     copy = copies.place(ctx, model, pod)
     if not policy.demanded(model, ctx.now):
         return None
-    service.asked_bytes = max(service.asked_bytes, copy.memory)
+    # Of the largest model lately: one that was asked for once is forgotten after some dozen others.
+    service.asked_bytes = max(copy.memory, int(service.asked_bytes * 0.95))
     return pod
 
 

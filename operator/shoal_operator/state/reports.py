@@ -5,7 +5,7 @@ from shoal_api.messages import Action, CopyFailure, CopyPhase, SlotReport, SyncR
 from . import copies, demand, memory, probes, use
 from .context import Context
 from .pods import joined, note_health, start_leaving
-from .policy import on_its_way, wanted
+from .policy import floor, on_its_way, wanted
 from .routes import refresh, refresh_pod
 from .values import ModelKey
 from .world import Copy, Model, Pod, Service
@@ -225,7 +225,11 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     service = ctx.world.services.get(pod.spec.service_key)
     if service is not None:
         service.cold.pop(model.spec.key, None)
-    model.target = max(1, model.target)
+    # Copies of a hot model, until its rate is known again; one too many after a move goes soon.
+    model.target = max(model.target, sum(on_its_way(held) for held in model.copies.values()))
+    if service is not None and model.target > max(1, floor(service, model)):
+        service.hot.add(model.spec.key)
+        ctx.review(service)
     if report.failure is not None and not copy.answers and report.target == model.want:
         _failed(ctx, None, pod, model, copy)  # counted already, by whom it was told to first
     if copy.answers:

@@ -76,6 +76,7 @@ def consider(ctx: Context, service: Service, model: Model) -> None:
     world, now, least = ctx.world, ctx.now, max(1, policy.floor(service, model))
     mine, all_of_it = rate(model, now), service.rate.at(now)
     if mine < world.timing.hot_rate and model.target <= least:
+        service.hot.discard(model.spec.key)
         return  # as most are: nothing more to be done for them
     held = sum(policy.on_its_way(copy) for copy in model.copies.values())
     if not any(copy.current for copy in model.copies.values()):
