@@ -227,7 +227,8 @@ async def test_use_that_is_wanted_now_is_told_now_also_when_there_is_none(talk: 
     talk.server.wake("uid-pod-1")
     async with asyncio.timeout(5):
         while not talk.backend.reports[-1].use_now:
-            await asyncio.sleep(0.002)
+            talk.backend.told.clear()
+            await talk.backend.told.wait()
     talk.backend.asked_for_use.clear()
     await talk.until_held()
     assert not talk.backend.reports[-1].use_now  # asked once, told once
