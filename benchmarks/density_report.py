@@ -92,7 +92,8 @@ def _attack(found: common.Json) -> str:
     columns = ("mean", "p50", "p90", "p95", "p99", "max")
     lines = [
         "## Latency\n\nVegeta through the gateway, over all models in turn and over one model alone on one pod, in turn"
-        f" at each rate for {found['seconds']:g} s; every answer checked.\n\n"
+        f" {found.get('attacks', 1)} times at each rate for {found['seconds']:g} s: the median of each quantile. Every"
+        " answer was checked.\n\n"
         "| requests/s | | "
         + " | ".join(f"{name} ms" for name in columns)
         + " | failed or wrong | p99 to one model's |\n",
