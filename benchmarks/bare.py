@@ -9,6 +9,8 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
@@ -18,10 +20,10 @@ from demo.predictions import v2_body, v2_path
 from demo.s3_server import S3Server
 from tests.component.agent.parts import PLUGINS, Server
 
-from . import artifacts, cluster, usage
+from . import artifacts, cluster, common, usage
 from .bare_loader import pull
 from .cluster import BUCKET
-from .common import REPOSITORY, Json
+from .common import REPOSITORY, Json, Target
 from .sweep import Endpoint, sweep
 
 PULLS = 8  # at once, as SHOAL_CONCURRENT_PULLS
@@ -29,8 +31,11 @@ LOADS = 4  # as SHOAL_CONCURRENT_LOADS
 START_SECONDS = 120.0
 
 
-async def measure(s3: S3Server, folder: str, count: int, servers: int, work: Path) -> Json:
-    """Start the servers, load ``count`` artifacts spread over them, ask each model, end the servers."""
+async def measure(
+    s3: S3Server, folder: str, count: int, servers: int, work: Path, *, rates: Sequence[int], seconds: float
+) -> Json:
+    """Start the servers, load ``count`` artifacts spread over them, ask each model, then all of them at ``rates`` for
+    ``seconds`` each without anything in between, end the servers."""
     running: list[Server] = []
     try:
         running += await asyncio.gather(*(start(work / f"server-{number}") for number in range(servers)))
@@ -73,6 +78,7 @@ async def measure(s3: S3Server, folder: str, count: int, servers: int, work: Pat
             "server_memory_mib": round(sum(each.memory for each in after), 1),
             "server_memory_growth_mib": round(sum(a.memory - b.memory for a, b in zip(after, before, strict=True)), 1),
             "sweep": right,
+            "attacks": [await _attack(running, count, work, rate, seconds) for rate in rates],
         }
     finally:
         await asyncio.gather(*(server.process.end() for server in running))
@@ -100,6 +106,16 @@ async def start(folder: Path) -> Server:
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.2)
+
+
+async def _attack(running: list[Server], count: int, work: Path, rate: int, seconds: float) -> Json:
+    """Over all models in turn, each at the server that has it."""
+    body = work / "body.json"
+    body.write_text(json.dumps(v2_body(list(artifacts.ROW))))
+    urls = [running[n % len(running)].url + v2_path(artifacts.name(n)) for n in range(count)]
+    found = asdict(await common.attack([Target(url, "bare", body) for url in urls], work, seconds=seconds, rate=rate))
+    del found["results"]
+    return {"offered": rate} | found
 
 
 async def one_by_one(server: Server, s3: S3Server, keys: dict[str, str], folder: Path) -> list[float]:

@@ -81,8 +81,11 @@ def prepare(run: Run) -> common.Json:
 
 
 def without(run: Run) -> common.Json:
-    """The bare servers."""
-    return asyncio.run(bare.measure(run.bench.s3, ARTIFACTS, run.models, run.pods, run.work / "bare"))
+    """The bare servers, and what they answer at the higher rates without agents and gateway."""
+    work, seconds = run.work / "bare", ATTACKS * run.seconds
+    return asyncio.run(
+        bare.measure(run.bench.s3, ARTIFACTS, run.models, run.pods, work, rates=RATES[-2:], seconds=seconds)
+    )
 
 
 def start(run: Run) -> common.Json:

@@ -14,7 +14,7 @@ def text(result: common.Json) -> str:
         _costs(result),
     ]
     if "attack" in result:
-        parts.append(_attack(result["attack"]))
+        parts.append(_attack(result["attack"], result["bare"].get("attacks", [])))
     if "restart" in result:
         parts.append(_restart(result["restart"], result["models"]))
     if "delete" in result:
@@ -88,7 +88,7 @@ def _costs(result: common.Json) -> str:
     return "".join(lines)
 
 
-def _attack(found: common.Json) -> str:
+def _attack(found: common.Json, bare: list[common.Json]) -> str:
     columns = ("mean", "p50", "p90", "p95", "p99", "max")
     lines = [
         "## Latency\n\nVegeta through the gateway, over all models in turn and over one model alone on one pod, in turn"
@@ -99,12 +99,22 @@ def _attack(found: common.Json) -> str:
         + " | failed or wrong | p99 to one model's |\n",
         "|---" * (len(columns) + 4) + "|\n",
     ]
+    plain = {one["offered"]: one for one in bare}
     for row in found["rates"]:
         for way, title in (("many", "all models"), ("single", "one model")):
             one = row[way]
             ratio = f"{one['p99'] / row['single']['p99']:.2f}" if way == "many" else ""
             cells = " | ".join(f"{one[name]:.2f}" for name in columns)
             lines.append(f"| {row['rate']} | {title} | {cells} | {max(one['failed'], one['wrong'])} | {ratio} |\n")
+        if row["rate"] in plain:
+            one = plain[row["rate"]]
+            cells = " | ".join(f"{one[name]:.2f}" for name in columns)
+            lines.append(f"| {row['rate']} | all models, bare servers directly | {cells} | {one['failed']} | |\n")
+    if plain:
+        lines.append(
+            "\n*Bare servers directly*: the same models on as many MLServers without agents, gateway and cluster, asked"
+            " by the same vegeta: what so many model servers and models cost on these cores by themselves.\n"
+        )
     lines.append(f"\nAim: p99 over all models at most {AIM_P99} times that of one.\n")
     return "".join(lines)
 
