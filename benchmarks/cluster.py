@@ -1,6 +1,8 @@
 """What benchmarks on a cluster share: the chart installed, an S3 server of their own, a namespace, clean-up."""
 
 import fcntl
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +97,8 @@ def bench(namespace: str, *, as_is: bool = False) -> Iterator[Bench]:
 
     ``as_is``: cluster, images and chart are left as they are, for measuring another state than this checkout's.
     """
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _alone():
         if not as_is:
             install.make("cluster")
