@@ -118,6 +118,7 @@ def _add(ctx: Context, service: Service, placement: Placement) -> Pod | None:
         service.stats.moves += 1
     probes.end(ctx, model)
     service.cold.pop(model.spec.key, None)
+    model.target = max(1, model.target)  # the same plan may have evicted the copy that this one was to replace
     copy = copies.place(ctx, model, pod)
     if not policy.demanded(model, ctx.now):
         return None

@@ -7,7 +7,7 @@ import pytest
 from shoal_api.messages import CopyPhase
 from shoal_operator.state import events
 from shoal_operator.state.project import activation_view
-from shoal_operator.state.values import ModelKey
+from shoal_operator.state.values import Eviction, ModelKey, Placement, Plan
 from shoal_operator.state.world import Stage
 
 from .overcommitted import SERVICE, Cold
@@ -454,3 +454,18 @@ def test_after_a_restart_a_failing_copy_makes_way_at_once() -> None:
     hand.recover()
     hand.add("a")
     assert hand.route("a") == {"pod-1"}
+
+
+def test_one_plan_that_evicts_a_copy_and_places_another_keeps_the_model_loaded() -> None:
+    """As when a pod's copy was about to move, and its place is wanted at once."""
+    hand = Cold("pod-1", "pod-2")
+    hand.add("a")
+    (here,) = hand.route("a")
+    there = {"pod-1": "pod-2", "pod-2": "pod-1"}[here]
+    key = hand.model("a").spec.key
+    evict = (Eviction(key, here, hand.model("a").spec.key),)
+    hand.do(events.Planned(Plan(hand.spec.key, considered=(key,), evict=evict, add=(Placement(key, there),))))
+    hand.agents()
+    hand.pass_time(5)
+    hand.agents()
+    assert hand.route("a") == {there}
