@@ -10,7 +10,7 @@ from demo import kubernetes
 from demo.readiness import condition
 from e2e import load
 from e2e.cold import FIT, create, pods_of, ready_pods, small
-from e2e.installation import SCALE_DOWN_SECONDS, Installation
+from e2e.installation import SCALE_DOWN_SECONDS, Installation, install_chart
 from e2e.space import Space, space
 
 BUSY = {f"busy-{index}": 10.0 + index for index in range(3)}
@@ -39,6 +39,7 @@ AUTOSCALER_MANIFEST = {
 def scaled(installation: Installation) -> Iterator[Space]:
     """`busy` follows its requests, `crowded` the memory that its models need, `brought` a user's autoscaler; each has
     one pod or two."""
+    install_chart()  # the demo may have run since, which installs it with the chart's own times
     with space(installation, "scaling") as fresh:
         fresh.service("busy", maxReplicas=2, scaleMetric="rps", scaleTarget=5, **small())
         fresh.service("crowded", maxReplicas=2, **small())
