@@ -346,7 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
         run = Run(options.models, options.pods, options.seconds, found, WORK)
         for stage in options.stages.split(","):
             print(f"{time.strftime('%H:%M:%S')} {stage}", flush=True)
-            result[stage] = STAGES[stage](run)
+            result[stage] = STAGES[stage](run) | {"context": common.context(options.as_is)}
             kept.write_text(json.dumps(result, indent=1))
             print(json.dumps(result[stage], indent=1), flush=True)
     if not options.keep:

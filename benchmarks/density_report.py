@@ -91,7 +91,8 @@ def _costs(result: common.Json) -> str:
 def _attack(found: common.Json, bare: list[common.Json]) -> str:
     columns = ("mean", "p50", "p90", "p95", "p99", "max")
     lines = [
-        "## Latency\n\nVegeta through the gateway, over all models in turn and over one model alone on one pod, in turn"
+        "## Latency\n\n",
+        "Vegeta through the gateway, over all models in turn and over one model alone on one pod, in turn"
         f" {found.get('attacks', 1)} times at each rate for {found['seconds']:g} s: the median of each quantile. Every"
         " answer was checked.\n\n"
         "| requests/s | | "
@@ -99,6 +100,9 @@ def _attack(found: common.Json, bare: list[common.Json]) -> str:
         + " | failed or wrong | p99 to one model's |\n",
         "|---" * (len(columns) + 4) + "|\n",
     ]
+    about = found.get("context")
+    if about is not None:
+        lines.insert(1, f"Measured at {about['date']}, commit {about['commit']}.\n\n")
     plain = {one["offered"]: one for one in bare}
     for row in found["rates"]:
         for way, title in (("many", "all models"), ("single", "one model")):

@@ -233,7 +233,7 @@ def text(result: common.Json) -> str:
         + ", ".join(f"{part} {value:g} ms" for part, value in found["mean_ms"].items() if value is not None)
         + ".\n\n",
         f"{many['requests']} requests at once for one cold model: {many['right']} right after"
-        f" {many['seconds']:g} s, {many['loads']:g} load.\n\n",
+        f" {many['seconds']:g} s, {many['loads']:g} load.{' ' + many['note'] if 'note' in many else ''}\n\n",
         "## Traffic\n\n| | requests/s | hit rate | ideal LRU | failed | loads | p50 ms | p95 ms | p99 ms |\n",
         "|---|---|---|---|---|---|---|---|---|\n",
     ]
