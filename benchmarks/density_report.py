@@ -48,6 +48,12 @@ def _loading(result: common.Json) -> str:
         "Every artifact is another linear regression that answers its own index; nothing was on any disk before. The"
         " bare servers have Shoal's repository plug-in: the stock one reads every model's settings at each load.\n"
     )
+    about = ours.get("context")
+    if about is not None and about["commit"] != result["context"]["commit"]:
+        lines.append(
+            f"\nApplied by kubectl at {about['date']}, commit {about['commit']}; the bare servers and the operator's start"
+            " as said at the top.\n"
+        )
     return "".join(lines)
 
 
