@@ -51,8 +51,8 @@ def _loading(result: common.Json) -> str:
     about = ours.get("context")
     if about is not None and about["commit"] != result["context"]["commit"]:
         lines.append(
-            f"\nApplied by kubectl at {about['date']}, commit {about['commit']}; the bare servers and the operator's start"
-            " as said at the top.\n"
+            f"\nApplied by kubectl at {about['date']}, commit {about['commit']}; the bare servers and the operator's"
+            " start as said at the top.\n"
         )
     return "".join(lines)
 
