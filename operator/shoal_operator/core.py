@@ -1,7 +1,7 @@
 """The one writer of the world: every event of every room passes here, and every effect leaves from here.
 
-Runs on the event loop and never awaits, so events are applied one at a time in the order they come. Plans are made
-once per turn of the loop, however many events asked for them.
+Runs on the event loop and never awaits, so events are applied one at a time in the order they come. A plan is made
+for all events that asked for it meanwhile, and a large one in pieces, with everything else in between.
 """
 
 import asyncio

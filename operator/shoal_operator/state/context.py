@@ -47,6 +47,10 @@ class Context:
     def review(self, service: Service) -> None:
         """Look at the service's hot models and replicas regularly, as long as something happens."""
         self.world.reviewing.add(service.spec.key)
+        self.review_soon()
+
+    def review_soon(self) -> None:
+        """Have the next regular look, if none is due."""
         if self.world.review_at is None:
             self.world.review_at = self.now + self.world.timing.review
 

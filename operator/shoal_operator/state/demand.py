@@ -28,8 +28,7 @@ def requested(ctx: Context, key: ServiceKey, name: str) -> None:
         service.stats.activations += 1
         model.asked_at = ctx.now
         world.asking.add(model.spec.key)
-        if world.review_at is None:
-            world.review_at = ctx.now + world.timing.review
+        ctx.review_soon()
     model.asked_until = ctx.now + waits
     service.cold.pop(model.spec.key, None)
     model.target = max(1, model.target)
