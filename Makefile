@@ -10,6 +10,7 @@ VENV := .venv
 VENV_READY := $(VENV)/.ready
 CLUSTER := $(PYTHON) -m cluster
 
+export KUBECACHEDIR := $(CURDIR)/.local/kubectl-cache
 export KUBECONFIG := $(or $(SHOAL_KUBECONFIG),$(CURDIR)/.local/kubeconfig)
 export PATH := $(CURDIR)/.local/bin:$(PATH)
 
@@ -28,16 +29,18 @@ tools: ## Build only the programs (kubectl, helm, vegeta, etcdctl, versitygw) in
 	@$(CLUSTER) tools
 
 ##@ Images
-.PHONY: images image-operator image-agent image-mlserver image-envoy image-versitygw
-images: ## Build all images; import them into the local cluster when it runs
+.PHONY: images
+images: ## Build all images that the demo uses; import them into the local cluster when it runs
 	@$(CLUSTER) images
 
-image-operator: ## Build and import one image; the same for image-agent, -mlserver, -envoy, -versitygw
-image-operator image-agent image-mlserver image-envoy image-versitygw: image-%:
+image-%: FORCE ## Build and import one: operator, agent, mlserver, envoy, versitygw, or a server that the demo does without (triton, torchserve, djl, mms, kserve, mlserver-openvino)
 	@$(CLUSTER) images $*
 
+.PHONY: FORCE
+FORCE:
+
 ##@ Development
-.PHONY: venv constraints crds test lint demo bench-gateway
+.PHONY: venv constraints crds test mutants lint demo bench-gateway
 venv: $(VENV_READY) ## Make .venv with every extra, exactly as constraints.txt pins it
 
 $(VENV_READY): pyproject.toml constraints.txt cluster/venv.sh
@@ -48,15 +51,21 @@ constraints: ## Pin and hash anew what pyproject.toml and runtimes/mlserver ask 
 	PYTHON=$(PYTHON) bash cluster/constraints.sh $(if $(UPGRADE),--upgrade)
 
 crds: venv ## Generate crds/ from the types in api/
-	$(VENV)/bin/python -m shoal_api.generate crds/
+	$(VENV)/bin/python -m shoal_api.generate crds/ --plugin runtimes/mlserver/plugin/shoal_mlserver/grammar.py
 
 test: venv ## Run the tests
 	bash tests/run.sh
 
+N ?= 200
+SEED ?= 1
+mutants: venv ## Are the tests able to fail? N=200 SEED=1 small changes of the pure parts (ONLY=path, MINUTES=n, RESULTS=file)
+	nice -n 10 $(VENV)/bin/python -m tests.mutants -n $(N) --seed $(SEED) $(if $(ONLY),--only $(ONLY)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RESULTS),--results $(RESULTS))
+
 lint: venv ## Check style, types and import contracts
 	bash tests/lint.sh
 
-demo: venv ## From a fresh machine to models that answer through the gateway
+demo: ## From a fresh machine to models that answer through the gateway
+	@$(MAKE) --no-print-directory -j 2 cluster venv
 	$(VENV)/bin/python -m demo
 
 bench-gateway: venv ## What the gateway adds to a request
@@ -83,4 +92,4 @@ bench-docs: venv ## docs/benchmarks.md from the newest results
 
 .PHONY: help bench-docs bench-plan bench-density bench-overcommit bench-traffic
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z%-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

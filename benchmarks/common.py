@@ -102,12 +102,12 @@ def cpu_seconds(pid: int) -> float:
 
 def vegeta_version() -> str:
     """As pinned in cluster/tools; the binary was built without a version of its own."""
-    return module_version("vegeta", r"github\.com/tsenart/vegeta\S*")
+    return module_version(r"github\.com/tsenart/vegeta\S*")
 
 
-def module_version(tool: str, module: str) -> str:
-    """The version of a Go module that cluster/tools pins for a program; ``module``: a pattern of its name."""
-    found = re.search(rf"{module} v(\S+)", (REPOSITORY / "cluster" / "tools" / tool / "go.mod").read_text())
+def module_version(module: str) -> str:
+    """The version of a Go module that cluster/tools pins; ``module``: a pattern of its name."""
+    found = re.search(rf"{module} v(\S+)", (REPOSITORY / "cluster" / "tools" / "go.mod").read_text())
     return found.group(1) if found else "?"
 
 

@@ -44,7 +44,7 @@ POD_MEMORY: Final = "512Mi"  # for models; the runtime adds the server's own
 MODEL_MEMORY: Final = "128Ki"
 VERSIONS: Final = {
     "vegeta": common.vegeta_version(),
-    "kubernetes": common.module_version("kubernetes", "k8s.io/kubernetes"),
+    "kubernetes": common.module_version("k8s.io/kubernetes"),
 }
 READY_SECONDS: Final = 1500.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from . import common, density_report, engine, gateway, gateway_scale, overcommit, plan, plots, traffic
+from . import common, density_report, engine, gateway, gateway_change, gateway_scale, overcommit, plan, plots, traffic
 
 DOCS: Final = common.REPOSITORY / "docs"
 PLOTS: Final = DOCS / "benchmarks"
@@ -107,6 +107,7 @@ BENCHMARKS: Final = (
     Benchmark("engine", "make bench-plan", engine.text, _none, _no_plots),
     Benchmark("gateway-scale", "make bench-plan", gateway_scale.text, _none, _no_plots),
     Benchmark("gateway", "make bench-gateway", gateway.text, _none, _no_plots),
+    Benchmark("gateway-change", "python -m benchmarks.gateway_change BEFORE", gateway_change.text, _none, _no_plots),
 )
 
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
-from shoal_operator.state.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged
+from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged
 
 from tests.component.gateway.world import SERVICE, Envoy, World
 

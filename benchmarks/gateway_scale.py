@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-from shoal_operator.state.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged
+from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged
 
 from tests.component.gateway.world import SERVICE, Envoy, World
 

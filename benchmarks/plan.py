@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from shoal_operator.placement.planner import plan
-from shoal_operator.state.values import (
+from shoal_operator.state.world.values import (
     CopyAt,
     ModelKey,
     ModelNeed,

@@ -3,12 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping
 
-from cluster import binaries, external, images, lifecycle, ownership, packages, processes
-from cluster.image_list import BY_NAME, PROJECT, RUNTIMES, Image
+from cluster import binaries, external, jobs, lifecycle, ownership, plan, processes
+from cluster.image_list import BY_NAME, PROJECT, RUNTIMES
 from cluster.layout import KUBECONFIG
-from cluster.progress import Background, ClusterError, say, warn
+from cluster.progress import ClusterError, say, warn
 
 
 def main() -> int:
@@ -40,17 +39,8 @@ def _up(_: argparse.Namespace) -> None:
         return
     takeover = _takeover()
     ownership.must_not_be_another(takeover)
-    packages.ensure()
-    wanted = [*RUNTIMES, *PROJECT]
-    building = Background(lambda: _build(wanted))
-    for tool in binaries.FOR_THE_CLUSTER:
-        binaries.ensure(tool)
-    others = Background(lambda: _ensure_all(binaries.FOR_THE_USER))
-    lifecycle.up(takeover)
-    say(f"the cluster is up: export KUBECONFIG={KUBECONFIG}")
-    others.wait()
-    _import(*building.wait())
-    say("the cluster is ready and has all images")
+    jobs.run(plan.whole_cluster(takeover))
+    say(f"the cluster is ready and has all images: export KUBECONFIG={KUBECONFIG}")
 
 
 def _down(_: argparse.Namespace) -> None:
@@ -74,49 +64,20 @@ def _status(_: argparse.Namespace) -> None:
 
 
 def _tools(_: argparse.Namespace) -> None:
-    _ensure_all((*binaries.FOR_THE_CLUSTER, *binaries.FOR_THE_USER))
+    binaries.ensure_all((*binaries.FOR_THE_CLUSTER, *binaries.FOR_THE_USER))
 
 
 def _images(arguments: argparse.Namespace) -> None:
-    packages.ensure()
-    built, failed = _build([BY_NAME[name] for name in arguments.names] or list(BY_NAME.values()))
-    if external.kubeconfig() is not None:
-        external.explain_loading(built)
-    elif lifecycle.healthy():
-        _import(built, failed)
-        say("the cluster has them: " + ", ".join(image.tag() for image in built))
+    wanted = [BY_NAME[name] for name in arguments.names] or [*PROJECT, *RUNTIMES]
+    local = external.kubeconfig() is None
+    imported = local and lifecycle.healthy()
+    jobs.run(plan.images(wanted, imported=imported))
+    if not local:
+        external.explain_loading(wanted)
+    elif imported:
+        say("the cluster has them: " + ", ".join(image.tag() for image in wanted))
     else:
         say("no cluster of this checkout runs, so nothing was imported")
-    _fail_for(failed)
-
-
-def _build(wanted: Iterable[Image]) -> tuple[dict[Image, str], list[str]]:
-    """Build every image; what was built (with its hash), and why others were not."""
-    built: dict[Image, str] = {}
-    failed = []
-    for image in wanted:
-        try:
-            built[image] = images.build(image)
-        except ClusterError as failure:
-            failed.append(f"image {image.name}: {failure}")
-    return built, failed
-
-
-def _import(built: Mapping[Image, str], failed: list[str]) -> None:
-    """Import what was built, and only then fail for what was not."""
-    for image, digest in built.items():
-        images.import_into_cluster(image, digest)
-    _fail_for(failed)
-
-
-def _fail_for(failed: list[str]) -> None:
-    if failed:
-        raise ClusterError("\n".join(failed))
-
-
-def _ensure_all(tools: Iterable[binaries.Tool]) -> None:
-    for tool in tools:
-        binaries.ensure(tool)
 
 
 def _takeover() -> bool:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cluster.progress import ClusterError
@@ -41,6 +42,29 @@ def run(
         tail = "\n".join((result.stdout + result.stderr).strip().splitlines()[-_TAIL:])
         raise ClusterError(f"{' '.join(words)} failed ({result.returncode}):\n{tail}")
     return result
+
+
+def follow(
+    command: Sequence[str | Path], is_progress: Callable[[str], bool], *, cwd: Path, env: Mapping[str, str]
+) -> None:
+    """Run a program and hand on each line while it runs; on failure raise with the last that were not progress."""
+    words = [str(word) for word in command]
+    last: deque[str] = deque(maxlen=_TAIL)
+    with subprocess.Popen(
+        words,
+        cwd=cwd,
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            if not is_progress(line.rstrip()):
+                last.append(line.rstrip())
+    if process.returncode != 0:
+        raise ClusterError(f"{' '.join(words)} failed ({process.returncode}):\n" + "\n".join(last))
 
 
 def output(command: Sequence[str | Path], **options: object) -> str:

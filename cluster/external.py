@@ -1,7 +1,7 @@
 """A cluster that the user brings (kind, cloud): checked, never changed."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster import binaries, images
@@ -34,10 +34,10 @@ def verify(config: Path) -> None:
     say(f"the cluster of {config} answers ({server.strip()})")
 
 
-def explain_loading(built: Mapping[Image, str]) -> None:
+def explain_loading(built: Sequence[Image]) -> None:
     """Say how images reach a cluster that is not ours."""
     say("images are built; bring them into your cluster in one of these ways:")
-    for image, digest in built.items():
+    for image in built:
         tag = image.tag()
-        print(f"  kind load image-archive {images.archive(image, digest)}")
+        print(f"  kind load image-archive {images.archive(image, image.digest())}")
         print(f"  buildah push {tag} docker://REGISTRY/{tag.partition('/')[2]}")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cluster import base_image, binaries
+from cluster.commands import output
 from cluster.layout import CHECKOUT
 
 _OURS = Path(__file__).resolve().parent / "images"
@@ -25,7 +26,7 @@ class Image:
     context: Callable[[], Path]
     inputs: tuple[str, ...]
     bases: tuple["Image", ...] = ()
-    into_cluster: bool = True
+    holds_program: bool = False  # one of the Go programs
 
     def digest(self) -> str:
         """A hash of everything that decides what the image holds."""
@@ -89,7 +90,20 @@ def _project_image(part: str, *more: str) -> Image:
             f"{part}/{_package(part)}",
             *more,
         ),
-        bases=(PYTHON,),
+        bases=(PYTHON, UV),
+    )
+
+
+def _runtime_image(name: str, tag: str, *inputs: str, bases: tuple[Image, ...]) -> Image:
+    """What runtimes/<name> describes; ``inputs``: files there, beside the Dockerfile."""
+    folder = CHECKOUT / "runtimes" / name
+    return Image(
+        name=name,
+        tag=_fixed(tag),
+        dockerfile=folder / "Dockerfile",
+        context=lambda: folder,
+        inputs=inputs,
+        bases=bases,
     )
 
 
@@ -103,7 +117,6 @@ DEBIAN = Image(
     dockerfile=_OURS / "debian" / "Dockerfile",
     context=base_image.ensure,
     inputs=("rootfs.tar",),
-    into_cluster=False,
 )
 PYTHON = Image(
     name="python",
@@ -112,34 +125,70 @@ PYTHON = Image(
     context=lambda: _OURS / "python",
     inputs=(),
     bases=(DEBIAN,),
-    into_cluster=False,
+)
+UV = Image(
+    name="uv",
+    tag=_fixed("ghcr.io/astral-sh/uv:0.13.8"),
+    dockerfile=_OURS / "uv" / "Dockerfile",
+    context=lambda: Path(output(["bash", Path(__file__).resolve().parent / "uv.sh"])).parent,
+    inputs=("uv",),
 )
 OPERATOR = _project_image("operator")
-AGENT = _project_image("agent", "runtimes/mlserver/plugin")
-MLSERVER = Image(
-    name="mlserver",
-    tag=_fixed("docker.io/seldonio/mlserver:1.7.1"),
-    dockerfile=CHECKOUT / "runtimes" / "mlserver" / "Dockerfile",
-    context=lambda: CHECKOUT / "runtimes" / "mlserver",
-    inputs=("requirements.txt",),
-    bases=(PYTHON,),
-)
-ENVOY = Image(
-    name="envoy",
-    tag=_fixed("docker.io/envoyproxy/envoy:v1.40.0"),
-    dockerfile=CHECKOUT / "runtimes" / "envoy" / "Dockerfile",
-    context=lambda: CHECKOUT / "runtimes" / "envoy",
-    inputs=(),
-    bases=(DEBIAN, PYTHON),
-)
+_PLUGINS = sorted(str(folder.relative_to(CHECKOUT)) for folder in (CHECKOUT / "runtimes").glob("*/plugin"))
+AGENT = _project_image("agent", *_PLUGINS)
+MLSERVER = _runtime_image("mlserver", "docker.io/seldonio/mlserver:1.7.1", "requirements.txt", bases=(PYTHON, UV))
+ENVOY = _runtime_image("envoy", "docker.io/envoyproxy/envoy:v1.40.0", bases=(DEBIAN, PYTHON, UV))
 VERSITYGW = Image(
     name="versitygw",
     tag=_fixed("docker.io/versity/versitygw:v1.8.0"),
     dockerfile=_OURS / "versitygw" / "Dockerfile",
     context=lambda: binaries.ensure(binaries.VERSITYGW),
     inputs=("versitygw",),
+    holds_program=True,
+)
+
+TRITON = _runtime_image(
+    "triton",
+    "nvcr.io/nvidia/tritonserver:24.10-py3",
+    "requirements.txt",
+    "arrange.sh",
+    bases=(DEBIAN, PYTHON, UV),
+)
+TORCHSERVE = _runtime_image(
+    "torchserve",
+    "docker.io/pytorch/torchserve:0.12.0-cpu",
+    "requirements.txt",
+    "torch.sh",
+    bases=(DEBIAN, PYTHON, UV),
+)
+DJL = Image(
+    name="djl",
+    tag=_fixed("docker.io/deepjavalibrary/djl-serving:0.36.0-cpu-full"),
+    dockerfile=CHECKOUT / "runtimes" / "djl" / "Dockerfile",
+    context=lambda: Path(output(["bash", CHECKOUT / "runtimes" / "djl" / "collect.sh"])),
+    inputs=("serving", "jars", "entry-point.sh"),
+    bases=(DEBIAN, PYTHON),
+)
+MMS = _runtime_image(
+    "mms",
+    "docker.io/awsdeeplearningteam/multi-model-server:1.1.11-mxnet-cpu",
+    "requirements.txt",
+    bases=(DEBIAN, PYTHON, UV),
+)
+KSERVE = _runtime_image(
+    "kserve", "ghcr.io/shoal-serving/kserve-sample:0.21.0", "requirements.txt", "server.py", bases=(PYTHON, UV)
+)
+MLSERVER_OPENVINO = Image(
+    name="mlserver-openvino",
+    tag=_fixed("ghcr.io/shoal-serving/mlserver-openvino:1.7.1"),
+    dockerfile=CHECKOUT / "runtimes" / "mlserver" / "Dockerfile.openvino",
+    context=lambda: CHECKOUT / "runtimes" / "mlserver",
+    inputs=("requirements-openvino.txt",),
+    bases=(MLSERVER, UV),
 )
 
 PROJECT = (OPERATOR, AGENT)
 RUNTIMES = (ENVOY, MLSERVER, VERSITYGW)
-BY_NAME = {image.name: image for image in (*PROJECT, *RUNTIMES)}
+SERVERS = (TRITON, TORCHSERVE, DJL, MMS, KSERVE, MLSERVER_OPENVINO)
+"""Model servers that a cluster does without until somebody asks for them by name."""
+BY_NAME = {image.name: image for image in (*PROJECT, *RUNTIMES, *SERVERS)}

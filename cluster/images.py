@@ -5,6 +5,7 @@ unchanged is neither built nor imported again.
 """
 
 import fcntl
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,17 +20,14 @@ from cluster.progress import ClusterError, step
 _LABEL = "dev.shoal.inputs"
 _TIMESTAMP = "1735689600"
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "timeout", "default-timeout", "retries", "proxy")
 
 
 def build(image: Image) -> str:
-    """Build an image and its bases unless they are unchanged; the hash of its inputs."""
-    for base in image.bases:
-        build(base)
+    """Build an image, whose bases are built, unless it is unchanged; the hash of its inputs."""
     with _alone(image):
         digest = image.digest()
         if _built(image.tag()) != digest:
-            with step(f"building image {image.tag()}"):
+            with step(f"image {image.tag()}"):
                 _bud(image, digest)
     return digest
 
@@ -57,7 +55,7 @@ def import_into_cluster(image: Image, digest: str) -> None:
     """Bring a built image into the local cluster unless it is there."""
     if _imported(image.tag()) == digest:
         return
-    with step(f"importing {image.tag()}"):
+    with step(f"import {image.tag()}"):
         run([*_ctr(), "import", archive(image, digest)])
         run([*_ctr(), "label", image.tag(), f"{_LABEL}={digest}"])
 
@@ -73,45 +71,45 @@ def _alone(image: Image) -> Iterator[None]:
 
 
 def _bud(image: Image, digest: str) -> None:
-    command: list[str | Path] = [_buildah(), "bud", "--isolation", "chroot", "--pull=never", "--layers"]
+    command: list[str | Path] = [_buildah(), "bud", "--isolation", "chroot", "--pull=never", "--layers", "--force-rm"]
     command += ["--format", "docker", "--timestamp", _TIMESTAMP, "--label", f"{_LABEL}={digest}"]
     command += ["--tag", image.tag(), "--file", image.dockerfile]
     with tempfile.TemporaryDirectory(prefix="shoal-image-") as scratch:
         for source, target in _host_settings(Path(scratch)):
             command += ["--volume", f"{source}:{target}:ro"]
-        command += ["--volume", f"{_pip_cache()}:/root/.cache/pip"]
+        command += ["--volume", f"{_uv_cache()}:/root/.cache/uv"]
         run([*command, image.context()])
 
 
 def _host_settings(scratch: Path) -> Sequence[tuple[Path, str]]:
     """What makes this host's way to the package registries work inside a build, without a trace in the image."""
     found: list[tuple[Path, str]] = []
-    pip = _pip_configuration()
+    uv = ["system-certs = true"]
+    index = _pip_setting("index-url")
+    if index:
+        uv += ["[[index]]", f"url = {json.dumps(index)}", "default = true"]
     if _CA_BUNDLE.exists():
         found.append((_CA_BUNDLE, str(_CA_BUNDLE)))
-        pip.append(f"cert = {_CA_BUNDLE}")
-    configuration = scratch / "pip.conf"
-    configuration.write_text("\n".join(["[global]", "root-user-action = ignore", *pip]) + "\n")
-    found.append((configuration, "/etc/pip.conf"))
+    configuration = scratch / "uv.toml"
+    configuration.write_text("\n".join(uv) + "\n")
+    found.append((configuration, "/etc/uv/uv.toml"))
     return found
 
 
-def _pip_cache() -> Path:
-    """Downloads outlive a build, so that a changed list of dependencies costs only what is new in it."""
-    folder = CACHE / "pip"
+def _uv_cache() -> Path:
+    """Downloads are those of the virtual environment too, and outlive a build: what is in it already costs nothing."""
+    folder = CACHE.parent / "uv"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _pip_configuration() -> list[str]:
-    """The host's own pip settings, from its files and its environment."""
-    lines: dict[str, str] = {}
+def _pip_setting(wanted: str) -> str:
+    """One of the host's own pip settings, from its files and its environment; empty where it has none."""
     for line in output(["python3", "-m", "pip", "config", "list"]).splitlines():
         name, _, value = line.partition("=")
-        setting = name.rpartition(".")[2]
-        if setting in _PIP_SETTINGS:
-            lines[setting.removeprefix("default-")] = value.strip("'\"")
-    return [f"{name} = {value}" for name, value in lines.items()]
+        if name.rpartition(".")[2] == wanted:
+            return value.strip("'\"")
+    return ""
 
 
 def _built(tag: str) -> str:

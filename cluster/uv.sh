@@ -9,6 +9,6 @@ if [[ ! -x $home/bin/uv ]]; then
   part=$home.$$
   "${PYTHON:-python3}" -m venv "$part"
   "$part/bin/pip" install --quiet "uv==$version" >&2
-  mv "$part" "$home" 2>/dev/null || rm -rf "$part"
+  mv -T "$part" "$home" 2>/dev/null || rm -rf "$part"
 fi
 echo "$home/bin/uv"

@@ -26,8 +26,9 @@ def program(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The environment in which kubectl and helm use the cluster of the settings."""
-    return {**os.environ, "KUBECONFIG": str(settings.kubeconfig())}
+    """The environment in which kubectl and helm use the cluster of the settings, and keep what they cache in .local."""
+    cache = os.environ.get("KUBECACHEDIR") or str(settings.LOCAL / "kubectl-cache")
+    return {**os.environ, "KUBECONFIG": str(settings.kubeconfig()), "KUBECACHEDIR": cache}
 
 
 def run(*command: str, stdin: str | None = None, timeout: float = _COMMAND_TIMEOUT_SECONDS) -> str:

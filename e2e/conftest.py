@@ -9,8 +9,10 @@ import pytest
 from demo.training import DemoModel, train
 from e2e.installation import Installation, installed
 from e2e.space import Space, space
+from tests.component.servers.kits import djl
 
 _TEST_SECONDS = 600
+collect_ignore = ["test_djl_sample.py"] if djl.KIT.absent else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,6 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_TEST_SECONDS))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Nothing is shown of a server that was not there, and it is not passed over in silence."""
+    if collect_ignore:
+        why = f"{djl.KIT.absent}; name its folder in SHOAL_DJL_SERVING"
+        terminalreporter.write_line(f"NOT TRIED on the cluster: docs/samples/djl ({why})", yellow=True)
 
 
 @pytest.fixture(scope="session")

@@ -79,9 +79,18 @@ class Space:
         manifest["metadata"]["annotations"] = annotations or {}
         self.apply(manifest)
 
-    def model(self, name: str, uri: str, service: str = "models", memory: str = "16Mi", **serving: Any) -> None:
-        """Apply a TrainedModel; keywords are its ``spec.serving``."""
+    def model(
+        self,
+        name: str,
+        uri: str,
+        service: str = "models",
+        memory: str = "16Mi",
+        framework: str = "sklearn",
+        **serving: Any,
+    ) -> None:
+        """Apply a TrainedModel; other keywords are its ``spec.serving``."""
         manifest = manifests.trained_model(name, self.name, service, uri, memory)
+        manifest["spec"]["model"]["framework"] = framework
         if serving:
             manifest["spec"]["serving"] = serving
         self.apply(manifest)

@@ -78,7 +78,8 @@ def test_nothing_is_written_while_idle(installation: Installation, demo: float) 
     time.sleep(IDLE_SECONDS)
     after = _resource_versions(installation)
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    assert not changed
+    # An event that is an hour old is dropped by etcd: nobody writes that.
+    assert not [key for key in changed if key in after or "/events/" not in key]
 
 
 def test_operator_restarted_and_its_store_lost_under_load(installation: Installation, models: list[DemoModel]) -> None:
@@ -145,7 +146,7 @@ def _wait_until_quiet(installation: Installation) -> None:
         time.sleep(5)
         after = _resource_versions(installation)
         namespaces = installation.api.get("/api/v1/namespaces").json()["items"]
-        if after == before and all(entry["status"]["phase"] == "Active" for entry in namespaces):
+        if before.items() >= after.items() and all(entry["status"]["phase"] == "Active" for entry in namespaces):
             return
         before = after
     pytest.fail("the cluster did not come to rest after earlier tests")

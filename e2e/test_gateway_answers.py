@@ -120,9 +120,8 @@ def test_tritonclient_http(serving: Space) -> None:
     try:
         assert client.is_server_live()
         for name, right in ANSWERS.items():
-            # MLServer has no binary tensor extension, so the tensor goes as JSON.
             row = tritonclient.http.InferInput("row", [1, len(ROW)], "FP64")
-            row.set_data_from_numpy(np.array([ROW]), binary_data=False)
+            row.set_data_from_numpy(np.array([ROW]))
             result = client.infer(name, [row])
             assert result.as_numpy(result.get_response()["outputs"][0]["name"]).ravel()[0] == right
     finally:

@@ -26,7 +26,7 @@ ASKED_EVERY = 8
 BYSTANDER = Question("bystander", ROW, (1.0,))
 BYSTANDER_RATE = 10.0
 APPLIED_SECONDS = 180.0
-STALL_SECONDS = 3.0
+STALL_SECONDS = 10.0
 """No request to another model takes so long; the machine's two cores are busy."""
 WRITES_PER_MODEL = 1.5
 """One is what it takes, for those that are seen before they are loaded."""

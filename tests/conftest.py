@@ -1,5 +1,6 @@
 """Rules for all tests: the folder names the marker, hypothesis is reproducible, and a skipped test is a failure."""
 
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 from hypothesis import settings
 
 _HERE = Path(__file__).parent
+
+# Plug-ins are no packages of ours: the agent delivers them as folders on the servers' PYTHONPATH; so they are here.
+for plugin in ("mlserver", "torchserve"):
+    sys.path.insert(0, str(_HERE.parent / "runtimes" / plugin / "plugin"))
 
 settings.register_profile("shoal", derandomize=True, deadline=None)
 settings.load_profile("shoal")

@@ -63,9 +63,11 @@ check "mypy --strict" mypy $packages
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check "import contract" lint-imports --no-cache
-check "generated CRDs" python -m shoal_api.generate --check crds/
+check "generated CRDs and grammar" python -m shoal_api.generate --check crds/ \
+  --plugin runtimes/mlserver/plugin/shoal_mlserver/grammar.py
 check "generated Envoy bootstrap" python -m shoal_operator.gateway.bootstrap --check charts/shoal/files/envoy.yaml
 check "generated reference of metrics" python -m tests.metrics_reference --check docs/metrics.md
+check "generated reference of model servers" python -m tests.servers_reference --check docs/servers.md
 check "helm lint" helm lint --quiet charts/shoal
 check "rendered chart" chart_renders
 check "no registry or mirror host" no_registry_hosts

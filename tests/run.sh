@@ -4,9 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.local/bin:$PATH"
-# A seed of the simulation runs the same every time, so that what fails here can be repeated (PYTHONHASHSEED=random finds
-# more).
-export PYTHONHASHSEED=${PYTHONHASHSEED:-0}
 python=.venv/bin/python
 NO_TESTS_COLLECTED=5
 

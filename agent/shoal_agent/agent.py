@@ -5,25 +5,27 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from shoal_api.messages import ServerReport
+from shoal_api.messages import MAX_COUNT, MAX_LABEL_LENGTH, MAX_MESSAGE_LENGTH, ServerReport
 from shoal_api.storage_secrets import STORAGE_FILE
 
 from . import logs
 from .cache import Cache
 from .control_plane import ControlPlane
-from .counters import COUNTERS_FILE, Counters, totals
 from .exchange import Accepted, Exchange, Identity
 from .files import Files
 from .http import application
 from .metrics import Metrics
+from .model_server import ModelCopy, ModelServer, Place, ServerState, Totals
+from .model_server.shared import EXECUTE, READ, allow
 from .server_watch import ServerWatch
-from .servers import ModelServer, ServerState
-from .servers.mlserver import MLServer
+from .servers import UnknownServer, adapter
 from .settings import Settings, SettingsError
+from .slots import Staged
 from .staging import Found, Staging
 from .storage import Limits
 from .storage.credentials import fingerprint
@@ -54,15 +56,14 @@ class Agent:
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             settings.max_disk_bytes,
         )
-        self._staging = Staging(settings.models_dir)
+        self._staging = Staging(settings.models_dir, self._server.layout)
         self._epoch_file = settings.models_dir / "epoch"
         self._exchange = Exchange(
             Identity(settings.namespace, settings.pod, settings.pod_uid, session=_session(settings.models_dir)),
             _read_number(self._epoch_file),
         )
         self._epoch_saved = self._exchange.epoch
-        self._counters = Counters(settings.shared_dir / COUNTERS_FILE)
-        self._use = Use(self._counters)
+        self._use = Use(self._server.usage)
         self._control_plane = ControlPlane(
             url=settings.operator_url,
             credentials=settings.credentials_dir,
@@ -75,7 +76,7 @@ class Agent:
         )
         self._use.changed = self._control_plane.changed
         self._worker = Worker(
-            files=Files(self._cache, self._staging, self._server.prepare),
+            files=Files(self._cache, self._staging, self._prepare),
             server=self._server,
             observed=self._exchange.observed,
             metrics=self._metrics,
@@ -84,7 +85,6 @@ class Agent:
             concurrent_pulls=settings.concurrent_pulls,
             concurrent_loads=settings.concurrent_loads,
             concurrent_stats=settings.concurrent_stats,
-            in_flight=self._counters.in_flight,
             unload_wait=settings.unload_wait,
         )
         self._metrics.collect_cache(lambda: self._cache.counts)
@@ -122,13 +122,15 @@ class Agent:
 
     def _lay_out(self) -> list[Found]:
         shared = self._settings.shared_dir
-        counters = (shared / COUNTERS_FILE).parent
-        counters.mkdir(parents=True, exist_ok=True)
-        # The server writes here as another user; the volume belongs to this pod alone.
-        _allow(counters, 0o777)
+        self._server.lay_out()
+        _write_files(shared / "config", self._settings.server_files)
         _copy_plugin(self._settings.plugins_dir, shared / "plugins", self._settings.server_type)
         self._cache.open()
         return self._staging.open()
+
+    def _prepare(self, name: str, copy: Staged, folder: Path) -> None:
+        tuning = copy.tuning.only(self._server.traits.tuning)
+        self._server.prepare(ModelCopy(name, copy.folder, folder, copy.framework, tuning, copy.memory))
 
     # ServerWatch tells these; a new process also ends a drain that a dead one asked for.
 
@@ -153,8 +155,8 @@ class Agent:
         return ServerReport(
             type=self._settings.server_type,
             ready=self._watch.ready,
-            boot=self._watch.boot,
-            message=self._watch.message,
+            boot=self._watch.boot[:MAX_LABEL_LENGTH],
+            message=self._watch.message[:MAX_MESSAGE_LENGTH],
             memory_bytes=memory,
             base_memory_bytes=base,
         )
@@ -182,7 +184,8 @@ class Agent:
         return True
 
     async def _metrics_text(self) -> bytes:
-        return self._metrics.text(await asyncio.to_thread(lambda: totals(self._counters.read())))
+        reading = await self._server.usage.read()
+        return self._metrics.text(await asyncio.to_thread(reading.totals) if reading is not None else Totals())
 
     async def _watch_secrets(self) -> None:
         files = (self._settings.credentials_dir / STORAGE_FILE, self._settings.storage_secrets_dir)
@@ -197,23 +200,42 @@ class Agent:
 
 
 def _model_server(settings: Settings) -> ModelServer:
-    if settings.server_type == "mlserver":
-        return MLServer(settings.server_url, settings.model_loading_timeout)
-    raise SettingsError(f"SHOAL_SERVER_TYPE={settings.server_type!r} is not supported; supported: mlserver")
+    try:
+        connect = adapter(settings.server_type)
+    except UnknownServer as error:
+        raise SettingsError(f"SHOAL_SERVER_TYPE: {error}") from error
+    return connect(
+        Place(
+            settings.server_host,
+            settings.server_ports,
+            settings.models_dir,
+            settings.shared_dir,
+            settings.model_loading_timeout,
+        )
+    )
+
+
+def _write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """The server's configuration as the operator renders it, before the server starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        temporary = folder / f".{name}"
+        temporary.write_text(text)
+        allow(temporary, READ)
+        os.replace(temporary, folder / name)
 
 
 def _copy_plugin(source: Path, target: Path, server_type: str) -> None:
     """Put the server's plug-in where its container finds it; by renames, an old server may be reading it."""
     if not (source / server_type).is_dir():
-        logs.warning("no plug-in for the server", folder=str(source / server_type))
-        return
+        return  # this type needs none
     target.mkdir(parents=True, exist_ok=True)
     fresh = target / f".{server_type}-{uuid.uuid4().hex}"
     shutil.copytree(source / server_type, fresh, ignore=shutil.ignore_patterns("__pycache__"))
     for folder, _, files in os.walk(fresh):
-        _allow(Path(folder), 0o755)
+        allow(Path(folder), EXECUTE)
         for file in files:
-            _allow(Path(folder) / file, 0o644)
+            allow(Path(folder) / file, READ)
     old = target / f".{server_type}-{uuid.uuid4().hex}"
     if (target / server_type).exists():
         os.rename(target / server_type, old)
@@ -222,18 +244,12 @@ def _copy_plugin(source: Path, target: Path, server_type: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _allow(path: Path, mode: int) -> None:
-    try:
-        path.chmod(mode)
-    except PermissionError as error:  # the volume may belong to another user who already allows it
-        logs.warning("cannot set mode", path=str(path), error=str(error))
-
-
 def _read_number(file: Path) -> int:
     try:
-        return int(file.read_text())
+        number = int(file.read_text())
     except (OSError, ValueError):
         return 0
+    return number if 0 <= number < MAX_COUNT else 0
 
 
 def _write_number(file: Path, number: int) -> None:

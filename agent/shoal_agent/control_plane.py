@@ -8,6 +8,7 @@ knocks again, less and less often.
 """
 
 import asyncio
+import json
 import random
 import ssl
 from collections.abc import Callable
@@ -17,7 +18,14 @@ from typing import Final
 
 import aiohttp
 from pydantic import ValidationError
-from shoal_api.messages import LONG_POLL_SECONDS, ServerReport, SyncRequest, SyncResponse
+from shoal_api.messages import (
+    LONG_POLL_SECONDS,
+    MAX_RESPONSE_BYTES,
+    PROTOCOL_UNSUPPORTED,
+    ServerReport,
+    SyncRequest,
+    SyncResponse,
+)
 
 from . import logs
 from .exchange import Accepted, Exchange, News, Refused
@@ -27,7 +35,6 @@ from .use import Use
 
 LATER_SECONDS: Final = 0.2
 MARGIN_SECONDS: Final = 15.0
-MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 REQUESTS_PER_SECOND: Final = 25.0
 """The operator refuses more than 40 a second, and more than 100 at once."""
 REQUESTS_BURST: Final = 50.0
@@ -92,7 +99,8 @@ class ControlPlane:
             while True:
                 try:
                     outcome = await self._exchange_once()
-                except (aiohttp.ClientError, OSError, ValueError) as error:
+                except Exception as error:
+                    # Whatever the operator says, or does to its answer: the pod serves on, and the agent knocks again.
                     outcome = _Outcome(problem=_describe(error))
                 if not outcome.answered:
                     continue
@@ -151,7 +159,11 @@ class ControlPlane:
         if response.epoch != epoch or response.observed_acknowledged == 0:
             self._use.forget()  # this operator knows nothing of what another one was told
         self._metrics.epoch.set(self._exchange.epoch)
-        self._accept(outcome)
+        try:
+            self._accept(outcome)
+        except BaseException:
+            self._exchange.forget_operator()  # what it wants was not taken in: it is to say it again
+            raise
         return _Outcome()
 
     def _give_up(self, post: "asyncio.Task[SyncResponse]") -> None:
@@ -180,6 +192,8 @@ class ControlPlane:
         ) as answer:
             if answer.status != 200:
                 said = (await answer.content.read(1024)).decode("utf-8", "replace")
+                if answer.status == 400 and _reason(said) == PROTOCOL_UNSUPPORTED:
+                    self._exchange.protocol_refused()
                 raise ValueError(f"the operator answered {answer.status}: {said[:300]}")
             body = bytearray()
             async for chunk in answer.content.iter_any():
@@ -218,7 +232,16 @@ class ControlPlane:
             self._session = None
 
 
+def _reason(said: str) -> str:
+    try:
+        return str(json.loads(said)["reason"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
 def _describe(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return f"the operator's answer is not understood: {error.error_count()} errors, {error.errors()[0]['msg']}"
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        return f"a message is not understood: {error.error_count()} errors, {where}: {first['msg'][:200]}"
     return f"{type(error).__name__}: {error}"[:500]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from shoal_api.messages import (
+    PROTOCOL_VERSION,
     CopyIntent,
     CopyPhase,
     ModelUse,
@@ -130,6 +131,8 @@ class Exchange:
         self.epoch = epoch
         self.observed = Observed()
         self.desired_version = 0
+        self._newest = 0  # desired version that was ever obeyed: what is older is late, whatever is held now
+        self.protocol = PROTOCOL_VERSION
         self._acknowledged: int | None = None
 
     @property
@@ -153,6 +156,7 @@ class Exchange:
         else:
             base, observed, gone = None, self.observed.everything(), []
         return SyncRequest(
+            protocol=self.protocol,
             namespace=self.identity.namespace,
             pod=self.identity.pod,
             pod_uid=self.identity.pod_uid,
@@ -175,20 +179,25 @@ class Exchange:
         if response.epoch < self.epoch:
             return Refused(f"epoch {response.epoch} is older than {self.epoch}, which this agent obeyed")
         self.epoch = response.epoch
+        self.protocol = max(PROTOCOL_VERSION - 1, min(PROTOCOL_VERSION, response.protocol))
         acknowledged = response.observed_acknowledged
         # Anything but a version that we sent is another session's, or "send everything".
         self._acknowledged = acknowledged if 0 < acknowledged <= request.observed_version else None
         drained = request.draining and response.drained
-        if response.desired_version is None:
+        if response.desired_version is None or response.desired_version < self._newest:
             return Accepted(drained=drained)
         if response.desired_base is None:
-            self.desired_version = response.desired_version
+            self.desired_version = self._newest = response.desired_version
             return Accepted(wanted=tuple(response.desired), whole=True, drained=drained)
         if response.desired_base != self.desired_version:
             held, self.desired_version = self.desired_version, 0
             return Refused(f"desired delta starts at {response.desired_base}, but {held} is held")
-        self.desired_version = response.desired_version
+        self.desired_version = self._newest = response.desired_version
         return Accepted(tuple(response.desired), tuple(response.desired_gone), drained=drained)
+
+    def protocol_refused(self) -> None:
+        """The operator does not speak this protocol: try the neighbour's, and ours again after that."""
+        self.protocol = PROTOCOL_VERSION - 1 if self.protocol == PROTOCOL_VERSION else PROTOCOL_VERSION
 
     def forget_operator(self) -> None:
         """Ask for everything, and send everything, next time."""

@@ -18,8 +18,8 @@ from .staging import Found, Staging
 
 DELETING_THREADS: Final = 2
 
-Prepare = Callable[[Path, str, str], None]
-"""Writes the server's own settings into a copy's folder: (folder, model's name, framework)."""
+Prepare = Callable[[str, Staged, Path], None]
+"""Writes the server's own settings into a copy's folder: (slot's name, copy, folder)."""
 
 
 class Files:
@@ -63,7 +63,7 @@ class Files:
                 self._cache.release(key)  # it has its own hold
                 return held, 0
             copy = self.staging.stage(
-                intent, pulled.artifact, lambda folder: self._prepare(folder, intent.name, intent.framework)
+                intent, pulled.artifact, lambda copy, folder: self._prepare(intent.name, copy, folder)
             )
         except BaseException:
             self._cache.release(key)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from . import logs
-from .servers import HeldConnection, ModelServer, ServerError, ServerGone, ServerState
+from .model_server import HeldConnection, ModelServer, ServerError, ServerGone, ServerState
 
 RETRY_SECONDS: Final = 0.1
 RETRY_MAX_SECONDS: Final = 1.0
@@ -19,7 +19,7 @@ RECONCILE_SECONDS: Final = 60.0
 MISSES: Final = 2
 """So many health checks in a row may fail (one, on a busy machine) before the server counts as frozen."""
 PATIENCE: Final = 10
-"""How many health checks in a row may fail while something loads; a load may stop MLServer's one thread."""
+"""How many health checks in a row may fail while something loads; a load may stop a server's one thread."""
 
 
 class Watcher(Protocol):

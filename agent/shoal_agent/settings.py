@@ -1,5 +1,6 @@
 """The agent's settings: what the operator renders into its container's environment. Read once, at start."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ class Settings:
     pod_uid: str
     inference_service: str
     server_type: str
-    server_url: str
+    server_host: str
+    server_ports: Mapping[str, int]
+    server_files: Mapping[str, str]
     models_dir: Path
     shared_dir: Path
     credentials_dir: Path
@@ -55,8 +58,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         pod=reader.text("SHOAL_POD"),
         pod_uid=reader.text("SHOAL_POD_UID"),
         inference_service=reader.text("SHOAL_INFERENCE_SERVICE", ""),
-        server_type=reader.text("SHOAL_SERVER_TYPE", "mlserver"),
-        server_url=reader.text("SHOAL_SERVER_URL", "http://127.0.0.1:8080").rstrip("/"),
+        server_type=reader.text("SHOAL_SERVER_TYPE"),
+        server_host=reader.text("SHOAL_SERVER_HOST", "127.0.0.1"),
+        server_ports=reader.ports("SHOAL_SERVER_PORTS"),
+        server_files=reader.files("SHOAL_SERVER_FILES"),
         models_dir=Path(reader.text("SHOAL_MODELS_DIR", names.MODELS_DIR)),
         shared_dir=Path(reader.text("SHOAL_SHARED_DIR", names.SHARED_DIR)),
         credentials_dir=Path(reader.text("SHOAL_CREDENTIALS_DIR", names.AGENT_CREDENTIALS_DIR)),
@@ -99,6 +104,28 @@ class _Reader:
         if number < least:
             raise SettingsError(f"{name}={value} is below {least}")
         return number
+
+    def ports(self, name: str) -> Mapping[str, int]:
+        """Such as ``http=8080,grpc=8081``."""
+        ports = {}
+        for item in self.text(name).split(","):
+            port, _, number = item.partition("=")
+            if not number.isascii() or not number.isdigit() or not 0 < int(number) < 65536:
+                raise SettingsError(f"{name}={self.text(name)!r} is not a list such as http=8080,grpc=8081")
+            ports[port.strip()] = int(number)
+        return ports
+
+    def files(self, name: str) -> Mapping[str, str]:
+        """JSON: contents by name."""
+        try:
+            files = json.loads(self.text(name, "{}"))
+            plain = all(Path(file).name == file and isinstance(text, str) for file, text in files.items())
+        except (ValueError, AttributeError):
+            plain = False
+        if not plain:
+            raise SettingsError(f"{name} is not a JSON object of files' contents by their names")
+        contents: Mapping[str, str] = files
+        return contents
 
     def number(self, name: str, default: float) -> float:
         value = self.text(name, str(default))

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from shoal_api.messages import (
+    MAX_COPY_ID_LENGTH,
+    MAX_COUNT,
     MAX_MESSAGE_LENGTH,
+    MAX_REASON_LENGTH,
     Action,
     CopyFailure,
     CopyIntent,
@@ -17,6 +20,7 @@ from shoal_api.messages import (
     FailureStage,
     SlotReport,
 )
+from shoal_api.tuning import UNTUNED, Tuning
 
 from .retries import Backoff
 
@@ -43,12 +47,19 @@ class Doing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A copy on disk that the server can load. ``folder`` names it to the server; ``artifact`` is its content."""
+    """A copy on disk that the server can load. ``folder`` names it to the server; ``artifact`` is its content.
+
+    ``size`` in bytes on disk; ``memory`` in bytes as its intent counts them once it is loaded; ``framework`` and
+    ``tuning`` likewise.
+    """
 
     copy_id: str
     folder: str
     artifact: str
     size: int
+    memory: int = 0
+    framework: str = ""
+    tuning: Tuning = UNTUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,16 @@ def loaded(slot: Slot, copy: Staged) -> Slot:
     )
 
 
+def making_way(slot: Slot) -> Slot:
+    """What serves is about to be unloaded so that the copy that is loading can take its name: no more requests."""
+    return replace(slot, live=False, foreign="")
+
+
+def retuned(slot: Slot, copy: Staged) -> Slot:
+    """What the server holds is ``copy`` from now on: the same content, run otherwise."""
+    return loaded(replace(slot, upcoming=None), copy)
+
+
 def seen(slot: Slot, folder: str) -> Slot:
     """The server's list has this staged folder under the slot's name."""
     if slot.current is not None and slot.current.folder == folder:
@@ -233,6 +254,8 @@ def failed(
             not_before=until,
             failure=_failure(stage, reason, message, attempts, until),
         )
+    if copy is not None and (slot.intent is None or copy.copy_id != slot.intent.copy_id):
+        return slot  # another copy is wanted by now, and this one's failure says nothing about it
     return replace(
         slot,
         checked=False,
@@ -290,12 +313,14 @@ def condemn_again(slot: Slot, now: float, backoff: Backoff, chance: float) -> Sl
 def _failure(stage: FailureStage, reason: str, message: str, attempts: int, retry_at: float | None) -> CopyFailure:
     if len(message) > MAX_MESSAGE_LENGTH:
         message = f"{message[: MAX_MESSAGE_LENGTH - 1]}…"
-    return CopyFailure(stage=stage, reason=reason, message=message, attempts=attempts, retry_at=retry_at)
+    return CopyFailure(
+        stage=stage, reason=reason[:MAX_REASON_LENGTH], message=message, attempts=attempts, retry_at=retry_at
+    )
 
 
 def report(slot: Slot) -> SlotReport:
     """What the operator is told."""
-    target = slot.intent.copy_id if slot.intent is not None else None
+    target = _target(slot)
     size = next((copy.size for copy in reversed(slot.copies()) if copy.copy_id == target), slot.listed)
     return SlotReport(
         name=slot.name,
@@ -305,13 +330,32 @@ def report(slot: Slot) -> SlotReport:
         action=slot.intent.action if slot.intent is not None else Action.LOAD,
         failure=None if slot.satisfied else slot.failure,
         artifact_bytes=size,
+        held_bytes=_held_bytes(slot),
     )
+
+
+def _target(slot: Slot) -> str | None:
+    """What the server is loading comes before what is to be loaded next: it may be in memory until that is over."""
+    if slot.intent is None:
+        return None
+    return slot.loading.copy_id if slot.doing is Doing.LOADING and slot.loading is not None else slot.intent.copy_id
+
+
+def _held_bytes(slot: Slot) -> int | None:
+    """Of memory, for what the server answers with, is loading, is to restore or to load; None: not known."""
+    if slot.foreign:
+        return None
+    loading = slot.loading if slot.doing is Doing.LOADING else None
+    held = {copy.copy_id: copy.memory for copy in (slot.current, loading) if copy is not None}
+    if slot.intent is not None and (slot.intent.action is Action.LOAD or slot.intent.copy_id in held):
+        held[slot.intent.copy_id] = slot.intent.memory_bytes
+    return min(sum(held.values()), MAX_COUNT)
 
 
 def _serving(slot: Slot) -> str | None:
     if slot.live and slot.current is not None:
         return slot.current.copy_id
-    return f"unknown.{slot.foreign}" if slot.foreign else None
+    return f"unknown.{slot.foreign}"[:MAX_COPY_ID_LENGTH] if slot.foreign else None
 
 
 def _phase(slot: Slot) -> CopyPhase:

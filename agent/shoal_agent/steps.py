@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, Protocol
 
 from shoal_api.messages import Action, CopyIntent, FailureStage
@@ -16,9 +17,10 @@ from shoal_api.storage_uri import StorageUriError
 from . import logs, slots, sync
 from .files import Files
 from .metrics import Metrics
-from .servers import (
+from .model_server import (
     MODEL_LOAD_FAILED,
     MODEL_UNLOAD_FAILED,
+    ModelCopy,
     ModelServer,
     ServerError,
     ServerGone,
@@ -31,6 +33,9 @@ SETTLE_SECONDS: Final = 10.0
 CONCURRENT_UNLOADS: Final = 4
 IN_FLIGHT_SECONDS: Final = 0.02
 """How often the requests in flight are counted while an unload waits for them."""
+ROUTES_SECONDS: Final = 1.5
+"""How long after the operator was told that a model does not answer requests may still come for it: its routes follow
+at once, and requests are on the wire. Where a server can hold but one copy of a name, that comes before the change."""
 
 
 class Owner(Protocol):
@@ -44,8 +49,8 @@ class Owner(Protocol):
 
 
 class Steps:
-    """``in_flight`` blocks: the requests of one model that the server is answering now. An unload waits until there
-    are none, at most ``unload_wait`` seconds. How many steps run at once is the worker's to bound."""
+    """An unload waits until none of the model's requests is in flight, at most ``unload_wait`` seconds. How many steps
+    run at once is the worker's to bound."""
 
     def __init__(
         self,
@@ -57,12 +62,12 @@ class Steps:
         clock: Callable[[], float],
         concurrent_pulls: int,
         concurrent_stats: int,
-        in_flight: Callable[[str], int],
         unload_wait: float,
+        routes_seconds: float = ROUTES_SECONDS,
     ) -> None:
         self._owner = owner
         self._files, self._server, self._metrics, self._clock = files, server, metrics, clock
-        self._in_flight, self._unload_wait = in_flight, unload_wait
+        self._unload_wait, self._routes_seconds = unload_wait, routes_seconds
         self._pulling = ThreadPoolExecutor(concurrent_pulls, thread_name_prefix="pull")
         self._looking = ThreadPoolExecutor(concurrent_stats, thread_name_prefix="look")
         self._unloading = asyncio.Semaphore(CONCURRENT_UNLOADS)
@@ -145,13 +150,23 @@ class Steps:
             self._owner.discard(copy)
         self._owner.put(slot)
 
+    def _for_server(self, name: str, copy: Staged) -> ModelCopy:
+        """The copy as the adapter gets it, with what of its tuning it can honour."""
+        tuning = copy.tuning.only(self._server.traits.tuning)
+        folder = self._files.staging.folder(copy)
+        return ModelCopy(name, copy.folder, folder, copy.framework, tuning, copy.memory)
+
     async def _load(self, name: str, copy: Staged, trial: bool) -> None:
         started = time.monotonic()
+        if await self._retune(name, copy):
+            return
+        if not await self._make_way(name):
+            return
         await asyncio.to_thread(self._files.staging.begin_loading, name, copy, self._owner.slot(name).crashes)
         reason, message = MODEL_LOAD_FAILED, "The model server took the load and does not list the model as ready."
         done = False
         try:
-            await self._server.load(name)
+            await self._server.load(self._for_server(name, copy))
         except ServerError as error:
             reason, message = error.reason, error.message
         except ServerGone as error:
@@ -173,11 +188,56 @@ class Steps:
         await asyncio.to_thread(self._files.staging.load_failed, name, copy, current)
         self._owner.fail(name, FailureStage.LOAD, reason, message)
 
+    async def _retune(self, name: str, copy: Staged) -> bool:
+        """Have what is loaded be this copy, where it only differs by tuning that changes while the model answers, or
+        that the server does not honour at all."""
+        current, traits = self._owner.slot(name).current, self._server.traits
+        if current is None or not self._owner.slot(name).live or current.folder == copy.folder:
+            return False
+        if (current.artifact, current.framework) != (copy.artifact, copy.framework):
+            return False
+        fixed = traits.tuning - traits.retunes
+        if current.tuning.only(fixed) != copy.tuning.only(fixed):
+            return False
+        intent = self._owner.slot(name).intent
+        if intent is None or intent.copy_id != copy.copy_id:
+            return False
+        if current.tuning.only(traits.retunes) != copy.tuning.only(traits.retunes):
+            try:
+                await self._server.retune(self._for_server(name, replace(copy, folder=current.folder)))
+            except (ServerError, ServerGone) as error:
+                logs.warning("tuning is changed by another load", model=name, cause=str(error))
+                return False
+        taken = await asyncio.to_thread(self._files.staging.take_place, current, copy, intent)
+        logs.info("model retuned", model=name, copy=copy.copy_id)
+        self._owner.put(slots.retuned(self._owner.slot(name), taken))
+        return True
+
+    async def _make_way(self, name: str) -> bool:
+        """Where the server holds but one copy of a name, unload what is there. False: that failed, and is told."""
+        slot = self._owner.slot(name)
+        if self._server.traits.replaces or not (slot.live or slot.foreign):
+            return True
+        self._owner.put(slots.making_way(slot))
+        await asyncio.sleep(self._routes_seconds)
+        await self._until_idle(name, lambda: False)
+        done = await self._have_unloaded(name)
+        if not done:
+            self._owner.put(replace(self._owner.slot(name), live=slot.live, foreign=slot.foreign))  # it answers on
+        return done
+
     async def _unload(self, name: str) -> None:
         started = time.monotonic()
-        if not await self._quiet(name):
+        if not await self._until_idle(name, lambda: _stays(self._owner.slot(name))):
             self._owner.put(slots.end(self._owner.slot(name)))  # it is wanted again, and still there
             return
+        if await self._have_unloaded(name):
+            self._metrics.unload_seconds.observe(time.monotonic() - started)
+            logs.info("model unloaded", model=name)
+            self._owner.put(slots.unloaded(self._owner.slot(name)))
+
+    async def _have_unloaded(self, name: str) -> bool:
+        """False: it failed, and is told."""
         reason, message = MODEL_UNLOAD_FAILED, "The model server still lists the model after its unload."
         try:
             async with self._unloading:
@@ -191,24 +251,21 @@ class Steps:
             gone = await self._server.find(name) is None
         except (ServerError, ServerGone) as error:
             gone, message = False, f"{message} Afterwards: {error}"
-        if gone:
-            self._metrics.unload_seconds.observe(time.monotonic() - started)
-            logs.info("model unloaded", model=name)
-            self._owner.put(slots.unloaded(self._owner.slot(name)))
-        else:
+        if not gone:
             self._owner.fail(name, FailureStage.LOAD, reason, message)
+        return gone
 
-    async def _quiet(self, name: str) -> bool:
+    async def _until_idle(self, name: str, stays: Callable[[], bool]) -> bool:
         """Wait until no request of the model is in flight, or the time for that is over. False: it is to stay."""
         end = time.monotonic() + self._unload_wait
-        while (count := await asyncio.to_thread(self._in_flight, name)) > 0:
-            if _stays(self._owner.slot(name)):
+        while (count := await self._server.usage.in_flight(name)) > 0:
+            if stays():
                 return False
             if time.monotonic() > end:
                 logs.warning("unloading while requests are in flight", model=name, requests=count)
                 break
             await asyncio.sleep(IN_FLIGHT_SECONDS)
-        return not _stays(self._owner.slot(name))
+        return not stays()
 
     async def _remove(self, name: str) -> None:
         copies = self._owner.slot(name).copies()

@@ -12,7 +12,7 @@ from typing import Final
 
 from shoal_api.messages import ModelUse
 
-from .counters import Counters, Reading
+from .model_server import Reading, Usage
 
 FIRST_SECONDS: Final = 10.0
 LEAST_SECONDS, MOST_SECONDS = 0.2, 60.0
@@ -29,8 +29,8 @@ class Told:
 class Use:
     """``changed``, to be set by its owner, is called when there is use to tell."""
 
-    def __init__(self, counters: Counters, clock: Callable[[], float] = time.time) -> None:
-        self._counters = counters
+    def __init__(self, usage: Usage, clock: Callable[[], float] = time.time) -> None:
+        self._usage = usage
         self.changed: Callable[[], None] = lambda: None
         self._clock = clock
         self._seconds = FIRST_SECONDS
@@ -53,17 +53,13 @@ class Use:
     async def look(self) -> None:
         """Read the counters now."""
         before = self._before
-        told, reading = await asyncio.to_thread(self._look, before)
-        self._latest = reading
+        self._latest = reading = await self._usage.read()
+        told = Told([])
+        if reading is not None:
+            told = Told(await asyncio.to_thread(reading.changes, before, self._clock()), reading)
         if self._before is before and told.models:  # else an answer came meanwhile; the next look starts from it
             self._pending = told
             self.changed()
-
-    def _look(self, before: Reading | None) -> tuple[Told, Reading | None]:
-        reading = self._counters.read()
-        if reading is None:
-            return Told([]), None
-        return Told(self._counters.changes(reading, before, self._clock()), reading), reading
 
     def memory(self, boot: str) -> tuple[int | None, int | None]:
         """Resident bytes of that server process as last read, and the same before any model was loaded."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
+from shoal_api.grammar import MODEL_NAME
 from shoal_api.messages import Action, CopyIntent, FailureStage
 
 from . import logs, slots, sync
@@ -18,11 +19,11 @@ from .exchange import Accepted, News, Observed
 from .files import Files, take_up
 from .lanes import Lane, Lanes
 from .metrics import Metrics
+from .model_server import ModelServer, ServerState
 from .retries import Backoff
-from .servers import ModelServer, ServerState
 from .slots import Doing, Slot, Staged
 from .staging import Found
-from .steps import Steps
+from .steps import ROUTES_SECONDS, Steps
 
 AGENT_ERROR: Final = "AgentError"
 CONCURRENT_CLEANING: Final = 4
@@ -31,8 +32,8 @@ MAX_UNLOADING: Final = 256
 
 
 class Worker:
-    """``changed`` is called when there is something new to tell the operator, with how soon. ``in_flight`` and
-    ``unload_wait`` are for ``Steps``."""
+    """``changed`` is called when there is something new to tell the operator, with how soon. ``unload_wait`` and
+    ``routes_seconds`` are for ``Steps``."""
 
     def __init__(
         self,
@@ -46,8 +47,8 @@ class Worker:
         concurrent_pulls: int,
         concurrent_loads: int,
         concurrent_stats: int,
-        in_flight: Callable[[str], int],
         unload_wait: float,
+        routes_seconds: float = ROUTES_SECONDS,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -63,13 +64,14 @@ class Worker:
             clock=clock,
             concurrent_pulls=concurrent_pulls,
             concurrent_stats=concurrent_stats,
-            in_flight=in_flight,
             unload_wait=unload_wait,
+            routes_seconds=routes_seconds,
         )
+        most = server.traits.concurrent_loads
         self._lanes = Lanes(
             {
                 Lane.PULL: concurrent_pulls,
-                Lane.LOAD: concurrent_loads,
+                Lane.LOAD: concurrent_loads if most is None else min(concurrent_loads, most),
                 Lane.TRIAL: 1,
                 Lane.UNLOAD: MAX_UNLOADING,
                 Lane.CLEAN: CONCURRENT_CLEANING,
@@ -134,7 +136,8 @@ class Worker:
 
     def server_state(self, state: ServerState, mark: int) -> None:
         """Believe the server's own list, but for slots that something is, or was since, under way for."""
-        listed = {model.name: model.copy for model in state.models if model.ready}
+        # What the operator could not have named is none of its slots: a model that came with the image.
+        listed = {model.name: model.copy for model in state.models if model.ready and MODEL_NAME.matches(model.name)}
         for name, copy in listed.items():
             slot = self.slots.get(name)
             if slot is None:
@@ -147,7 +150,10 @@ class Worker:
                 self.put(replace(slot, live=False, foreign=""))
 
     def _at_rest(self, slot: Slot, mark: int) -> bool:
-        # Neither looking nor pulling changes anything about the server.
+        # Neither looking nor pulling changes anything about the server. A step that has said its last word, but whose
+        # task is not yet seen to have ended, is not counted yet: the list may be from before it.
+        if slot.doing is Doing.NOTHING and slot.name in self._tasks:
+            return False
         return slot.doing in (Doing.NOTHING, Doing.LOOKING, Doing.PULLING) and self._touched.get(slot.name, 0) <= mark
 
     def retry_storage(self) -> None:
@@ -242,7 +248,8 @@ class Worker:
                 self._tell(self._observed.drop(name))
             case step:
                 if (lane := _lane(step)) is not None:
-                    self._lanes.put(name, lane)
+                    urgent = slot.intent is not None and slot.intent.urgent
+                    self._lanes.put(name, lane, urgent=urgent)
                     self._pump()
 
     def _pump(self) -> None:

@@ -12,8 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic.alias_generators import to_camel
 
 from .errors import SpecError
+from .names import KNOWN_ANNOTATIONS
 
 MAX_ERRORS_SHOWN = 3
+MAX_UNREAD = 20
+MAX_NAME_SHOWN = 100
+_OUR_ANNOTATIONS = "shoal.dev/"
 
 BareQuantity = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True})]
 """Amount of any resource, as the user wrote it."""
@@ -157,6 +161,26 @@ class Resource(ApiModel):
             ) from None
 
 
+def unread_fields(part: ApiModel, path: str) -> list[str]:
+    """Paths of the fields of a part that nobody reads, misspelt ones say, at most MAX_UNREAD of them."""
+    found = [f"{path}.{_cut(key)}" for key in list(part.model_extra or ())[:MAX_UNREAD]]
+    for name in part.model_fields_set & type(part).model_fields.keys():
+        value, alias = getattr(part, name), type(part).model_fields[name].alias or name
+        if isinstance(value, ApiModel):
+            found += unread_fields(value, f"{path}.{alias}")
+    return sorted(found)[:MAX_UNREAD]
+
+
+def unread_annotations(metadata: ObjectMeta) -> list[str]:
+    """Annotations that are ours by their prefix and that nobody reads."""
+    ours = (key for key in metadata.annotations if key.startswith(_OUR_ANNOTATIONS) and key not in KNOWN_ANNOTATIONS)
+    return sorted(f"metadata.annotations[{_cut(key)}]" for key in ours)[:MAX_UNREAD]
+
+
+def _cut(key: str) -> str:
+    return key if len(key) <= MAX_NAME_SHOWN else f"{key[: MAX_NAME_SHOWN - 1]}…"
+
+
 S = TypeVar("S", bound=CommonStatus)
 
 
@@ -176,7 +200,7 @@ def describe(error: ValidationError) -> str:
     Values are left out: they may be long.
     """
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    shown = [f"{_path(problem['loc'])}: {problem['msg']}" for problem in problems[:MAX_ERRORS_SHOWN]]
+    shown = [": ".join(filter(None, (_path(each["loc"]), each["msg"]))) for each in problems[:MAX_ERRORS_SHOWN]]
     if len(problems) > MAX_ERRORS_SHOWN:
         shown.append(f"and {len(problems) - MAX_ERRORS_SHOWN} more")
     return "; ".join(shown) + "."

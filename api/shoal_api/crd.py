@@ -8,8 +8,10 @@ Strings and lists that rules look at are bounded, or the API server's estimate o
 from typing import Any, Final
 
 from .common import Resource
+from .grammar import MODEL_NAME, SERVICE_NAME, Grammar
 from .inference_service import CONTAINERS_KEY, FRAMEWORKS, MODEL_KEY, InferenceService
 from .names import GROUP, LABEL_MANAGED_BY, MANAGED_BY, SERVER_CONTAINER
+from .quantity import whole_number
 from .schema import PRESERVE, VALIDATIONS, Schema, structural
 from .serving_runtime import ClusterServingRuntime, ServingRuntime
 from .trained_model import STORAGE_SCHEMES, TrainedModel
@@ -17,11 +19,8 @@ from .trained_model import STORAGE_SCHEMES, TrainedModel
 MINIMUM_KUBERNETES: Final = "1.29"
 
 ANNOTATION_SCHEMA_REVISION: Final = "shoal.dev/schema-revision"
-SCHEMA_REVISION: Final = 2
+SCHEMA_REVISION: Final = 4
 """Grows when a schema changes; an older installer never replaces the schemas of a newer one."""
-
-MAX_SERVICE_NAME_LENGTH: Final = 53
-"""`<name>-predictor` is a Service, whose name has at most 63 characters."""
 
 SHORT_NAMES: Final = {"TrainedModel": ["tm"], "InferenceService": ["isvc"]}
 
@@ -46,7 +45,7 @@ def revision(definition: dict[str, Any]) -> int:
     """The schema revision written on a definition of ours; 0 where there is none."""
     annotations = definition.get("metadata", {}).get("annotations") or {}
     text = str(annotations.get(ANNOTATION_SCHEMA_REVISION, ""))
-    return int(text) if text.isdecimal() else 0
+    return whole_number(text) or 0
 
 
 def _definition(resource: type[Resource], schema: Schema, columns: list[dict[str, Any]]) -> dict[str, Any]:
@@ -99,11 +98,15 @@ def _rule(rule: str, message: str, **more: str) -> dict[str, str]:
     return {"rule": rule, "message": message, **more}
 
 
+def _named(field: str, grammar: Grammar) -> str:
+    return f"{field}.matches('{grammar.anchored}') && size({field}) <= {grammar.longest}"
+
+
 def _trained_model_schema() -> Schema:
     schema = _root(TrainedModel)
     schema[VALIDATIONS] = [
         _rule(
-            "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            _named("self.metadata.name", MODEL_NAME),
             "metadata.name is part of the model's URL: use lower-case letters, digits and '-', without dots, "
             "such as my-model-1",
         )
@@ -111,7 +114,7 @@ def _trained_model_schema() -> Schema:
     spec = schema["properties"]["spec"]
     spec["properties"]["inferenceService"][VALIDATIONS] = [
         _rule(
-            "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            _named("self", SERVICE_NAME),
             "name an InferenceService of the same namespace, such as sklearn-iris (not namespace/name)",
         )
     ]
@@ -145,10 +148,8 @@ def _inference_service_schema() -> Schema:
     schema = _root(InferenceService)
     schema[VALIDATIONS] = [
         _rule(
-            f"self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && "
-            f"size(self.metadata.name) <= {MAX_SERVICE_NAME_LENGTH}",
-            "metadata.name becomes a Service and a host name: use lower-case letters, digits and '-', a letter first, "
-            f"at most {MAX_SERVICE_NAME_LENGTH} characters, such as sklearn-iris",
+            _named("self.metadata.name", SERVICE_NAME),
+            f"metadata.name becomes a Service and a host name: use {SERVICE_NAME.in_words()}, such as sklearn-iris",
         )
     ]
     predictor = schema["properties"]["spec"]["properties"]["predictor"]
@@ -212,6 +213,7 @@ _TRAINED_MODEL_COLUMNS = [
     _column("Framework", ".spec.model.framework"),
     _column("Memory", ".spec.model.memory"),
     _column("Ready", f"{_READY}.status", description="Whether a request will be answered"),
+    _column("Serving", ".status.serving", description="Kept, OnDemand, Failed or Waiting; not what is loaded just now"),
     _column("Reason", f"{_READY}.reason"),
     _AGE,
     _column("URL", ".status.url", wide=True),

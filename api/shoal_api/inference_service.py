@@ -9,17 +9,19 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from .common import (
+    MAX_UNREAD,
     Addressable,
     ApiModel,
-    BareQuantity,
     CommonStatus,
     Opaque,
     OpaqueList,
-    Quantity,
     Resource,
     StringMap,
     tolerant_status,
+    unread_annotations,
+    unread_fields,
 )
+from .container import CheckedResourceRequirements, Container, NamedContainer
 from .errors import SpecError
 from .names import SERVER_CONTAINER
 from .quantity import quantity_bytes
@@ -49,69 +51,6 @@ ENV_MULTI_MODEL = "MULTI_MODEL_SERVER"
 """Says in a custom predictor's container that it serves many models (KServe's switch)."""
 
 Protocol = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROTOCOLS)})]
-
-
-class Amounts(ApiModel):
-    """Amounts by resource. Only memory is read; the API server's rule is left off where it could not afford it."""
-
-    memory: BareQuantity | None = None
-    """Amount of memory."""
-
-
-class CheckedAmounts(Amounts):
-    """Amounts by resource."""
-
-    memory: Quantity | None = None
-    """Amount of memory."""
-
-
-class ResourceRequirements(ApiModel):
-    """Compute resources of a container."""
-
-    limits: Amounts | None = None
-    """Most that it may use; memory is the room for models."""
-    requests: Amounts | None = None
-    """Least that it needs to be scheduled."""
-
-
-class CheckedResourceRequirements(ResourceRequirements):
-    """Compute resources of the model server."""
-
-    limits: CheckedAmounts | None = None
-    """Most that it may use; memory is the room for models."""
-
-
-class EnvVar(ApiModel):
-    """An environment variable; its other sources are kept as they are."""
-
-    name: str
-    """Name of the variable."""
-    value: str | None = None
-    """Its value."""
-
-
-class Container(ApiModel):
-    """The fields of Kubernetes' Container that are read; the others reach the pod as they are."""
-
-    name: Annotated[str, Field(max_length=63)] | None = None
-    """Name of the container."""
-    image: str | None = None
-    """Image of the container."""
-    command: list[str] | None = None
-    """Entrypoint instead of the image's."""
-    args: list[str] | None = None
-    """Arguments to the entrypoint."""
-    env: list[EnvVar] | None = None
-    """Environment variables."""
-    resources: ResourceRequirements | None = None
-    """Compute resources."""
-
-
-class NamedContainer(Container):
-    """A container of a pod."""
-
-    name: Annotated[str, Field(max_length=63)]
-    """Name of the container."""
 
 
 class FrameworkPredictor(Container):
@@ -404,7 +343,13 @@ class InferenceService(Resource):
         """Paths of the fields that the user set and that nothing here honours; the status names them."""
         spec = self.spec.to_object()
         predictor = spec.get("predictor", {})
+        misspelt = [f"spec.{key}" for key in (self.spec.model_extra or {})][:MAX_UNREAD]
+        model = self.spec.predictor.model
+        if model is not None:
+            misspelt += unread_fields(model.model_format, "spec.predictor.model.modelFormat")
         return (
+            *misspelt,
+            *unread_annotations(self.metadata),
             *(f"spec.{key}" for key in ("transformer", "explainer", "canary") if spec.get(key)),
             *(f"spec.predictor.{key}" for key in _IGNORED_PREDICTOR_FIELDS if predictor.get(key) is not None),
         )

@@ -2,24 +2,66 @@
 
 Observed goes up, desired comes down; both are versioned, and each side asks for everything again when versions do not
 meet. A pod serves one InferenceService, so a model's name is unique in a pod: the name is the *slot*. What occupies a
-slot is a *copy id*: the model's UID and a digest of its content (storage URI, framework), so that a name used again,
-or a changed storage URI, is a different copy in the same slot. A slot whose desired copy differs from the one being
-served is replaced make-before-break: the served copy keeps answering until the new one has loaded.
+slot is a *copy id*: the model's UID and a digest of its content (storage URI, framework, tuning), so that a name used
+again, or a changed storage URI, is a different copy in the same slot. A slot whose desired copy differs from the one
+being served is replaced make-before-break: the served copy keeps answering until the new one has loaded.
+
+Every value is bounded, and nothing unbounded can be made: neither side can send what would not fit the other's numbers,
+columns or patience. Operator and agent understand each other when their protocols are one apart: a newer one only adds
+fields (ignored by the older), and sends nothing new in a field that the older knows before it has heard the other's
+``protocol``. What an agent sends first may be refused (400, ProtocolUnsupported) by an operator of protocol 1, which
+knew no neighbours: it then speaks the protocol before its own.
 """
 
 import hashlib
 from enum import StrEnum
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-PROTOCOL_VERSION = 1
+from .grammar import MODEL_NAME
+from .storage_uri import MAX_URI_LENGTH
+from .tuning import UNTUNED, Tuning
+
+PROTOCOL_VERSION: Final = 2
 LONG_POLL_SECONDS = 20.0
+PROTOCOL_UNSUPPORTED: Final = "ProtocolUnsupported"
+"""Reason of the refusal (400) of a protocol that is not understood."""
 MAX_MESSAGE_LENGTH = 1024
+MAX_REASON_LENGTH = 64
+MAX_LABEL_LENGTH = 253
+MAX_COPY_ID_LENGTH = 320
+
+MAX_COUNT: Final = 2**63 - 1
+MAX_VERSION: Final = 2**95 - 1
+"""Versions of a desired list are numbered within an epoch (operator: state/world/desired.py)."""
+MAX_SECONDS: Final = 1e11
+MAX_SLOTS: Final = 100_000
+"""Entries of one list; that of what an agent observes is limited further by what was wanted of its pod."""
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
+
+Epoch = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Version = Annotated[int, Field(ge=0, le=MAX_VERSION)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+SlotName = Annotated[str, StringConstraints(max_length=MODEL_NAME.longest, pattern=MODEL_NAME.anchored)]
+Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH)]
+"""Names and UIDs of Kubernetes, sessions, types."""
+CopyId = Annotated[str, StringConstraints(max_length=MAX_COPY_ID_LENGTH)]
+"""See ``copy_id``; also ``unknown.<folder>``, of what an agent finds loaded and knows nothing of."""
+Text = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)]
 
 
-def content_digest(storage_uri: str, framework: str) -> str:
-    """16 hexadecimal characters that change when what is to be loaded changes."""
-    return hashlib.blake2b(f"{storage_uri}\n{framework}".encode(), digest_size=8).hexdigest()
+def understood(protocol: int) -> bool:
+    """Whether a peer that speaks ``protocol`` and this one understand each other."""
+    return abs(protocol - PROTOCOL_VERSION) <= 1
+
+
+def content_digest(storage_uri: str, framework: str, tuning: Tuning = UNTUNED) -> str:
+    """16 hexadecimal characters that change when what is to be loaded, or how, changes."""
+    tuned = f"\n{tuning.model_dump_json(exclude_none=True)}" if tuning != UNTUNED else ""
+    return hashlib.blake2b(f"{storage_uri}\n{framework}{tuned}".encode(), digest_size=8).hexdigest()
 
 
 def copy_id(uid: str, content: str) -> str:
@@ -54,10 +96,10 @@ class CopyFailure(Message):
     """Why the last attempt failed. ``reason`` is CamelCase and stable; ``message`` says what, where, what to do."""
 
     stage: FailureStage
-    reason: str = Field(max_length=64)
-    message: str = Field(max_length=MAX_MESSAGE_LENGTH)
-    attempts: int = 1
-    retry_at: float | None = None  # seconds since the epoch; None: not retried until the intent changes
+    reason: Annotated[str, StringConstraints(max_length=MAX_REASON_LENGTH)]
+    message: Text
+    attempts: Count = 1
+    retry_at: Seconds | None = None  # seconds since the epoch; None: not retried until the intent changes
 
 
 class Action(StrEnum):
@@ -71,24 +113,26 @@ class Action(StrEnum):
 class SlotReport(Message):
     """What an agent observes of one slot (model name). ``artifact_bytes``: unpacked once pulled, listed before."""
 
-    name: str
-    serving: str | None = None  # copy id that the server answers with now
-    target: str | None = None  # copy id being worked towards; None when it is to be unloaded
+    name: SlotName
+    serving: CopyId | None = None  # copy id that the server answers with now
+    target: CopyId | None = None  # copy id being worked towards; None when it is to be unloaded
     phase: CopyPhase
     action: Action = Action.LOAD  # of the intent that it works on
     failure: CopyFailure | None = None
-    artifact_bytes: int | None = None
+    artifact_bytes: Count | None = None
+    # Of memory, by the intents: for all of the slot that the server holds, is loading or is to load; None: not known.
+    held_bytes: Count | None = None
 
 
 class ServerReport(Message):
     """The model server beside the agent."""
 
-    type: str
+    type: Label
     ready: bool
-    boot: str = ""  # changes when the server process was restarted
-    message: str = ""
-    memory_bytes: int | None = None  # resident, of the server's processes; None: not measured
-    base_memory_bytes: int | None = None  # the same before any model was loaded
+    boot: Label = ""  # changes when the server process was restarted
+    message: Text = ""
+    memory_bytes: Count | None = None  # resident, of the server's processes; None: not measured
+    base_memory_bytes: Count | None = None  # the same before any model was loaded
 
 
 class ModelUse(Message):
@@ -97,55 +141,58 @@ class ModelUse(Message):
     Totals, not differences: a lost or doubled message changes nothing. ``idle_seconds``: since the last request began.
     """
 
-    name: str
-    requests: int  # begun
-    in_flight: int = 0
-    busy_seconds: float = 0.0  # spent in finished requests, summed
-    idle_seconds: float
+    name: SlotName
+    requests: Count  # begun
+    in_flight: Count = 0
+    busy_seconds: Seconds = 0.0  # spent in finished requests, summed
+    idle_seconds: Seconds
 
 
 class CopyIntent(Message):
     """One slot that the pod should hold."""
 
-    name: str
-    copy_id: str
-    storage_uri: str
-    framework: str
-    memory_bytes: int
+    name: SlotName
+    copy_id: CopyId
+    storage_uri: Annotated[str, StringConstraints(max_length=MAX_URI_LENGTH)]
+    framework: Annotated[str, StringConstraints(max_length=128)]
+    memory_bytes: Count  # for all of its workers
     action: Action = Action.LOAD
+    tuning: Tuning = UNTUNED  # what the server's adapter can honour of it
+    urgent: bool = False  # a request waits for it: before all that are not
 
 
 class SyncRequest(Message):
-    protocol: int = PROTOCOL_VERSION
-    namespace: str
-    pod: str
-    pod_uid: str
-    session: str  # names the agent process; that of a later process of the same pod sorts higher
-    epoch: int = 0  # highest epoch the agent has obeyed
+    protocol: Annotated[int, Field(ge=1, le=1_000_000)] = PROTOCOL_VERSION  # that this message is written in
+    namespace: Label
+    pod: Label
+    pod_uid: Label
+    session: Label  # names the agent process; that of a later process of the same pod sorts higher
+    epoch: Epoch = 0  # highest epoch the agent has obeyed
     server: ServerReport
     draining: bool = False  # preStop asked for the pod to be emptied
     # Observed: `observed_version` counts the agent's own changes; `observed_base` is the version this delta starts
     # from, None when `observed` is everything.
-    observed_version: int
-    observed_base: int | None = None
-    observed: list[SlotReport] = []
-    observed_gone: list[str] = []
+    observed_version: Count
+    observed_base: Count | None = None
+    observed: Annotated[list[SlotReport], Field(max_length=MAX_SLOTS)] = []
+    observed_gone: Annotated[list[SlotName], Field(max_length=MAX_SLOTS)] = []
     # Models used since the last request that was answered; a model that was not used is not named.
-    use: list[ModelUse] = []
+    use: Annotated[list[ModelUse], Field(max_length=MAX_SLOTS)] = []
     use_now: bool = False  # read for this request, as the operator had asked
     # Desired: the version held, 0 when none in this session.
-    desired_version: int = 0
-    wait_seconds: float = LONG_POLL_SECONDS
+    desired_version: Version = 0
+    wait_seconds: Seconds = LONG_POLL_SECONDS
 
 
 class SyncResponse(Message):
-    epoch: int
-    observed_acknowledged: int  # next delta may start here; 0 asks for everything
+    protocol: Annotated[int, Field(ge=1, le=1_000_000)] = 1  # highest that the operator speaks; that of 1 says nothing
+    epoch: Epoch
+    observed_acknowledged: Count  # next delta may start here; 0 asks for everything
     # None: keep what you have (the operator is recovering, or nothing changed).
-    desired_version: int | None = None
-    desired_base: int | None = None  # None: `desired` is the whole list
-    desired: list[CopyIntent] = []
-    desired_gone: list[str] = []
-    use_seconds: float = 10.0  # how often, in seconds, `use` is wanted from now on
+    desired_version: Version | None = None
+    desired_base: Version | None = None  # None: `desired` is the whole list
+    desired: Annotated[list[CopyIntent], Field(max_length=MAX_SLOTS)] = []
+    desired_gone: Annotated[list[SlotName], Field(max_length=MAX_SLOTS)] = []
+    use_seconds: Seconds = 10.0  # how often, in seconds, `use` is wanted from now on
     use_now: bool = False  # tell it at once, also if nothing was used: something is about to be evicted
     drained: bool = False  # no model is left to move; preStop may return

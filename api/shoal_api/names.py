@@ -17,16 +17,33 @@ MANAGED_BY: Final = "shoal"
 ANNOTATION_DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
 ANNOTATION_CAPACITY: Final = "shoal.dev/capacity-bytes"
 """On model-server pods: bytes of model memory the pod offers (limits.memory as KServe counts it)."""
+ANNOTATION_POD_SERVER_TYPE: Final = "shoal.dev/server-type"
+"""On model-server pods: the kind of model server."""
+ANNOTATION_SERVING: Final = "shoal.dev/serving"
+"""On a TrainedModel: the fields of spec.serving as JSON, where KServe's CRD stands instead of ours."""
 ANNOTATION_PLACEMENT: Final = "shoal.dev/placement"
 """On an InferenceService: `overcommit` (default: models beyond memory are cold) or `strict` (as KServe)."""
 ANNOTATION_ACTIVATION_TIMEOUT: Final = "shoal.dev/activation-timeout"
 """On an InferenceService: how long a request to a cold model is held while it is loaded, such as 60s."""
 ANNOTATION_MAX_HELD_REQUESTS: Final = "shoal.dev/max-held-requests"
 """On an InferenceService: how many requests to its cold models may wait at a time."""
+ANNOTATION_RETRIES: Final = "shoal.dev/retries"
+"""On an InferenceService: how often a request that no model has seen is sent again."""
+ANNOTATION_MAX_REQUEST_BYTES: Final = "shoal.dev/max-request-bytes"
+"""On an InferenceService: a longer request is refused, such as 4Mi."""
+ANNOTATION_PATH_STYLE: Final = "shoal.dev/path-style"
+"""On an InferenceService: `enabled` or `disabled`, requests by /<namespace>/<name>/... at any host."""
+ANNOTATION_SERVER_CONFIG: Final = "shoal.dev/server-config"
+"""On an InferenceService or a runtime: the model server's own settings under their own names, as lines or JSON."""
 ANNOTATION_AUTOSCALER_CLASS: Final = "serving.kserve.io/autoscalerClass"
 """KServe's, on an InferenceService: who decides the number of its pods."""
 ANNOTATION_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own, on pods: the lowest goes first when a Deployment gets smaller."""
+
+KNOWN_ANNOTATIONS: Final = frozenset(
+    value for name, value in globals().copy().items() if name.startswith("ANNOTATION_") and isinstance(value, str)
+)
+"""All of the above: another one under `shoal.dev/` is a misspelt one."""
 
 READINESS_GATE: Final = "shoal.dev/models-placed"
 
@@ -61,5 +78,7 @@ AGENT_PORT: Final = 9090
 """Agent's own HTTP port in the pod: /healthz, /readyz, /metrics, /drain (the server container's preStop)."""
 OPERATOR_AGENTS_PORT: Final = 8443
 OPERATOR_HTTP_PORT: Final = 8080
+OPERATOR_READERS_PORT: Final = 8444
+"""The operator's HTTP once more, over TLS: for readers of /explain and /models who send a token."""
 OPERATOR_ADS_PORT: Final = 18000
 GATEWAY_PORT: Final = 8080

@@ -87,3 +87,11 @@ def _not_a_quantity(value: object, where: str) -> SpecError:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
+
+
+def whole_number(text: str, most: int = MAX_BYTES) -> int | None:
+    """What ASCII digits say, 0 to ``most``; None for anything else, which may be of any length."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most))):
+        return None
+    number = int(text)
+    return number if number <= most else None

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from .common import ApiModel, Opaque, OpaqueList, Resource, StringMap
-from .inference_service import EnvVar, NamedContainer, Protocol
+from .container import EnvVar, NamedContainer
+from .inference_service import Protocol
 
 
 class SupportedModelFormat(ApiModel):

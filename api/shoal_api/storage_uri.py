@@ -14,10 +14,13 @@ STORAGE_URI_NOT_SUPPORTED: Final = "StorageUriNotSupported"
 SUPPORTED_SCHEMES: Final = ("s3",)
 MAX_URI_LENGTH: Final = 2048
 
+MIN_BUCKET_LENGTH: Final = 3
+_MAX_SHOWN = 80
 _EXAMPLE = "s3://bucket/path/to/model"
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
-# S3's rules, loosened to what S3-compatible servers accept (upper case, underscores).
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+# S3's rules; underscores and long names are let through, since S3-compatible servers and old buckets have them.
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{2,254}")
+_ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
 
 class StorageUriError(ValueError):
@@ -72,11 +75,8 @@ def parse_storage_uri(raw: str) -> StorageUri:
     bucket, _, path = rest.partition("/")
     if not bucket:
         raise _invalid(f"storageUri {shown!r} names no bucket; write it like {_EXAMPLE}.")
-    if not _BUCKET.fullmatch(bucket):
-        raise _invalid(
-            f"storageUri {shown!r}: {bucket!r} is not a bucket name (letters, digits, '.', '-', '_'; no user, no "
-            f"port, no query: the endpoint belongs into the storage Secret)."
-        )
+    if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
+        raise _invalid(f"storageUri {shown!r}: {bucket[:_MAX_SHOWN]!r} is not a bucket name: {_bucket_trouble(bucket)}")
     key = path.strip("/")
     segments = key.split("/") if key else []
     if any(segment in {".", ".."} for segment in segments):
@@ -84,6 +84,19 @@ def parse_storage_uri(raw: str) -> StorageUri:
     if any(not segment for segment in segments):
         raise _invalid(f"storageUri {shown!r} contains an empty path segment ('//'); remove the extra slash.")
     return StorageUri(scheme=scheme, bucket=bucket, key=key, raw=raw, folder=not key or path.endswith("/"))
+
+
+def _bucket_trouble(bucket: str) -> str:
+    if len(bucket) < MIN_BUCKET_LENGTH:
+        return f"it has at least {MIN_BUCKET_LENGTH} characters."
+    if _ADDRESS.fullmatch(bucket):
+        return "it is an IP address, which no bucket is called: the endpoint belongs into the storage Secret."
+    if _BUCKET.fullmatch(bucket.lower()):
+        return "it has no capitals; write it as the store lists it."
+    return (
+        "it consists of lower-case letters, digits, '.', '-' and '_', a letter or digit first. No user, no port, no "
+        "query: the endpoint belongs into the storage Secret."
+    )
 
 
 def _invalid(message: str) -> StorageUriError:

@@ -4,7 +4,9 @@ Fields, names and rules are those of KServe's TrainedModel; `spec.serving` and a
 out are additions.
 """
 
-from typing import Annotated, ClassVar
+from contextlib import suppress
+from enum import StrEnum
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -16,12 +18,13 @@ from .common import (
     Resource,
     describe,
     tolerant_status,
+    unread_annotations,
+    unread_fields,
 )
 from .errors import SpecError
+from .names import ANNOTATION_SERVING
 from .quantity import duration_seconds, quantity_bytes
-
-ANNOTATION_SERVING = "shoal.dev/serving"
-"""JSON of spec.serving, for clusters whose TrainedModel CRD is KServe's own and drops the field."""
+from .tuning import MAX_TUNING_SECONDS, Tuning
 
 KSERVE_FINALIZER = "trainedmodel.finalizer"
 """What KServe's controller puts on every TrainedModel and only it removes: without KServe, deletion hangs on it."""
@@ -52,7 +55,50 @@ class Batch(ApiModel):
     """How long a request waits for others, at most."""
 
 
-class Serving(ApiModel):
+class ServerTuning(ApiModel):
+    """How the model server runs one model; what a server has no such setting for is named in a condition."""
+
+    workers: Range | None = None
+    """Worker processes or threads of the model server for this model."""
+    batch: Batch | None = None
+    """Batching in the model server."""
+    queue_size: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Requests that may wait in the model server; more are refused with 503."""
+    timeout: Duration | None = None
+    """Longest time a request may take in the model server; at most the InferenceService's own timeout."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads that one prediction may use."""
+
+    def tuning(self, where: str) -> Tuning:
+        """As the model server's adapter gets it. Raises SpecError (InvalidDuration, InvalidSpec)."""
+        workers, batch = self.workers or Range(), self.batch or Batch()
+        return Tuning(
+            workers_min=workers.min,
+            workers_max=workers.max,
+            batch_size=batch.size,
+            batch_delay=_seconds(batch.delay, f"{where}.batch.delay"),
+            queue_size=self.queue_size,
+            timeout=_seconds(self.timeout, f"{where}.timeout"),
+            threads=self.threads,
+        )
+
+    @classmethod
+    def of(cls, tuning: Tuning) -> Self:
+        """The same as a user would write it."""
+        return cls(
+            workers=Range(min=tuning.workers_min, max=tuning.workers_max)
+            if tuning.workers_min or tuning.workers_max
+            else None,
+            batch=Batch(size=tuning.batch_size, delay=_duration(tuning.batch_delay))
+            if tuning.batch_size is not None or tuning.batch_delay is not None
+            else None,
+            queue_size=tuning.queue_size,
+            timeout=_duration(tuning.timeout),
+            threads=tuning.threads,
+        )
+
+
+class Serving(ServerTuning):
     """How one model is served; every field is optional. Not in KServe."""
 
     min_copies: Annotated[int, Field(ge=0, le=MAX_COPIES)] | None = None
@@ -60,16 +106,8 @@ class Serving(ApiModel):
     InferenceService is annotated shoal.dev/placement: strict."""
     max_copies: Annotated[int, Field(ge=1, le=MAX_COPIES)] | None = None
     """Pods that hold the model, at most; a busy model gets more copies up to this (default: as many as there are)."""
-    workers: Range | None = None
-    """Worker processes or threads of the model server for this model, where it has such a setting."""
-    batch: Batch | None = None
-    """Batching in the model server, where it has such a setting."""
-    queue_size: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Requests that may wait in the model server."""
     idle_unload: Duration | None = None
     """Unload after this long without a request, down to minCopies; 0s or left out: only to make room for others."""
-    timeout: Duration | None = None
-    """Longest time a request may take."""
 
     def idle_unload_seconds(self) -> float | None:
         """idleUnload; None when left out or 0. Raises SpecError (InvalidDuration)."""
@@ -86,7 +124,7 @@ class TrainedModelArtifact(ApiModel):
     framework: Annotated[str, Field(max_length=128)]
     """Model format, such as sklearn, xgboost, lightgbm, pytorch, tensorflow or onnx."""
     memory: Quantity | None = None
-    """Memory the model takes once loaded; estimated from the artifact when left out."""
+    """Memory the model takes once loaded, in one worker; estimated from the artifact when left out."""
 
 
 class TrainedModelSpec(ApiModel):
@@ -100,8 +138,35 @@ class TrainedModelSpec(ApiModel):
     """How it is served (not in KServe)."""
 
 
+class ServingState(StrEnum):
+    """How requests to a model are answered; the same whether it is loaded at the moment."""
+
+    KEPT = "Kept"  # at least minCopies pods hold it
+    ON_DEMAND = "OnDemand"  # loaded by a request, and unloaded for others
+    FAILED = "Failed"  # not: somebody has to do something
+    WAITING = "Waiting"  # not yet
+
+
+class ServedContent(ApiModel):
+    """What requests can count on."""
+
+    storage_uri: Annotated[str, Field(max_length=2048)]
+    """As in spec.model when it was found to be there, or was loaded."""
+    framework: Annotated[str, Field(max_length=128)]
+    """Likewise."""
+    memory: Quantity | None = None
+    """Memory that it is counted with: declared, or estimated; for all of its workers."""
+    serving: ServerTuning | None = None
+    """What of spec.serving tunes the model server, likewise."""
+
+
 class TrainedModelStatus(CommonStatus):
     """What the operator last observed."""
+
+    serving: str | None = None
+    """Kept, OnDemand, Failed or Waiting: how requests are answered. Loading and unloading do not change it."""
+    content: ServedContent | None = None
+    """What requests are answered with, or were last: it is loaded again while what spec.model names does not load."""
 
 
 class TrainedModel(Resource):
@@ -121,6 +186,14 @@ class TrainedModel(Resource):
         if self.spec.model.memory is None:
             return None
         return quantity_bytes(self.spec.model.memory, _MEMORY) or None
+
+    def ignored_fields(self) -> tuple[str, ...]:
+        """Paths of what the user wrote and nothing here honours, misspelt names among it; the status names them."""
+        found = unread_fields(self.spec, "spec") + unread_annotations(self.metadata)
+        if self.spec.serving is None:
+            with suppress(SpecError):  # which is said as an error
+                found += unread_fields(self.serving(), f"annotation {ANNOTATION_SERVING}")
+        return tuple(found)
 
     def serving(self) -> Serving:
         """spec.serving, or the annotation where the field is absent. Raises SpecError (InvalidSpec)."""
@@ -151,10 +224,19 @@ def _check(serving: Serving, where: str) -> None:
             raise SpecError(
                 "InvalidSpec", f"{where}: {least} ({low}) is above {most} ({high}): lower one or raise the other."
             )
-    for field, value in (
-        ("idleUnload", serving.idle_unload),
-        ("timeout", serving.timeout),
-        ("batch.delay", serving.batch and serving.batch.delay),
-    ):
-        if value is not None:
-            duration_seconds(value, f"{where}.{field}")
+    if serving.idle_unload is not None:
+        duration_seconds(serving.idle_unload, f"{where}.idleUnload")
+    serving.tuning(where)
+
+
+def _seconds(duration: str | None, where: str) -> float | None:
+    if duration is None:
+        return None
+    seconds = round(duration_seconds(duration, where), 6)
+    if seconds > MAX_TUNING_SECONDS:
+        raise SpecError("InvalidSpec", f"{where} is {duration}: write at most {MAX_TUNING_SECONDS / 3600:.0f}h.")
+    return seconds
+
+
+def _duration(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"

@@ -1,14 +1,13 @@
-"""Prints the exact, hashed requirements of some of the project's extras, for `pip install --require-hashes`.
+"""Prints the exact, hashed requirements of some of the project's extras, for `uv pip install --require-hashes`.
 
     python3 locked.py EXTRA… > locked.txt            (beside pyproject.toml and constraints.txt)
     python3 locked.py build-system > build.txt       what building the project itself takes
 
-constraints.txt pins and hashes every package of every extra, but pip accepts hashes only in a list that
-names all packages that it installs. So pip resolves the wanted extras under the pins alone, and each
+constraints.txt pins and hashes every package of every extra, but hashes are accepted only in a list that
+names all packages that it installs. So uv resolves the wanted extras under the pins alone, and each
 package of the answer gets its hashes from constraints.txt. A package that is not in there is an error.
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -49,14 +48,14 @@ def _requirements(extras: list[str]) -> list[str]:
 
 def _resolve(requirements: list[str], pins: list[str]) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        constraints, report = Path(folder) / "constraints.txt", Path(folder) / "report.json"
+        constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(pins) + "\n")
-        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-        command += ["--constraint", str(constraints), "--report", str(report), *requirements]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        installed = json.loads(report.read_text())["install"]
-    packages = [(_normal(entry["metadata"]["name"]), entry["metadata"]["version"]) for entry in installed]
-    return sorted(packages)
+        command = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-strip-markers"]
+        command += ["--python", sys.executable, "--constraint", str(constraints), "-"]
+        asked = "\n".join(requirements)
+        resolved = subprocess.run(command, check=True, input=asked, stdout=subprocess.PIPE, text=True).stdout
+    found = [_PIN.match(line) for line in resolved.splitlines() if line and not line.startswith("#")]
+    return sorted((_normal(pin["name"]), pin["version"]) for pin in found if pin)
 
 
 def _normal(name: str) -> str:

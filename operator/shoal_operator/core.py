@@ -6,22 +6,28 @@ for all events that asked for it meanwhile, and a large one in pieces, with ever
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from shoal_api.messages import SyncRequest
+from prometheus_client import CollectorRegistry
+from shoal_api.messages import SyncResponse
 
+from shoal_operator.agents.answer import answer
+from shoal_operator.containment import Containment
 from shoal_operator.engine import Engine
-from shoal_operator.state import freshness, use
-from shoal_operator.state.desired import DesiredList
-from shoal_operator.state.effects import (
+from shoal_operator.metrics import FailureMetrics
+from shoal_operator.state.owners.project import activation_view, model_view, service_view
+from shoal_operator.state.pods import limits
+from shoal_operator.state.pods.limits import Known
+from shoal_operator.state.world.effects import (
     ClaimEpoch,
     CopyForgotten,
     CopyStored,
     DeletionCost,
     DesiredChanged,
     Effect,
+    Failed,
     GateChanged,
     ModelStatusChanged,
     PodEndpointChanged,
@@ -32,80 +38,114 @@ from shoal_operator.state.effects import (
     ServiceStatusChanged,
     WakeAt,
 )
-from shoal_operator.state.events import AgentLost, AgentReported, Event, Requested, Tick
-from shoal_operator.state.pods import desired, drained
-from shoal_operator.state.project import activation_view, model_view, service_view
-from shoal_operator.state.values import ModelKey, ServiceKey
-from shoal_operator.state.views import ActivationView, ModelView, ServiceView
-from shoal_operator.state.world import World
+from shoal_operator.state.world.entities import World
+from shoal_operator.state.world.events import AgentLost, AgentReported, Event, Requested, Tick
+from shoal_operator.state.world.report import AgentReport
+from shoal_operator.state.world.values import ModelKey, Problem, ServiceKey
+from shoal_operator.state.world.views import ActivationView, ModelView, ServiceView
 
 log = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 0.01
+BATCH_SECONDS = 0.01
 
 
-class Outlets(Protocol):
-    """Where effects go; main.py gives one that leads to the rooms. Nothing here may block."""
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where effects go: ``gateway`` takes those about routes, many at once; ``rooms`` the others, by their type.
 
-    def gateway(self, effects: Iterable[Effect]) -> None: ...
+    ``planned`` is told of each plan (service, models, seconds), ``ask`` has a pod's agent report everything, ``fatal``
+    is told what cannot be contained. Nothing here may block.
+    """
 
-    def wake_agent(self, pod_uid: str) -> None: ...
+    gateway: Callable[[Sequence[Effect]], None]
+    rooms: Mapping[type[Any], Callable[[Any], None]]
+    planned: Callable[[ServiceKey, int, float], None] = lambda service, models, seconds: None
+    ask: Callable[[str], None] = lambda pod_uid: None
+    fatal: Callable[[Exception], None] = lambda error: None
 
-    def model_status(self, key: ModelKey) -> None: ...
 
-    def service_status(self, key: ServiceKey) -> None: ...
-
-    def gate(self, effect: GateChanged) -> None: ...
-
-    def store(self, effect: CopyStored | CopyForgotten) -> None: ...
-
-    def replicas(self, effect: ReplicasWanted) -> None: ...
-
-    def deletion_cost(self, effect: DeletionCost) -> None: ...
-
-    def planned(self, service: ServiceKey, models: int, seconds: float) -> None: ...
-
-    def claim_epoch(self, at_least: int) -> None: ...
-
-    def recovered(self, effect: Recovered) -> None: ...
+ROUTES = (PodEndpointChanged, RouteChanged, ServiceRouteChanged)
+ROOMS = (
+    DesiredChanged,
+    ModelStatusChanged,
+    ServiceStatusChanged,
+    CopyStored,
+    CopyForgotten,
+    GateChanged,
+    ReplicasWanted,
+    DeletionCost,
+    ClaimEpoch,
+    Recovered,
+)
+"""What ``Outlets.rooms`` has to have an entry for; plans and timers are turned in here."""
 
 
 class Core:
     """``handle`` any event. Also what the agents' server asks of the state (agents.server.Backend)."""
 
-    def __init__(self, world: World, outlets: Outlets, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, world: World, outlets: Outlets, clock: Callable[[], float], metrics: FailureMetrics | None = None
+    ) -> None:
         self.world = world
         self._outlets = outlets
         self._clock = clock
         self._engine = Engine(world, clock, outlets.planned)
+        self._containment = Containment(
+            self._engine,
+            clock,
+            carry_out=self._carry_out,
+            ask=outlets.ask,
+            fatal=outlets.fatal,
+            metrics=metrics or FailureMetrics(CollectorRegistry()),
+        )
         self._wake: asyncio.TimerHandle | None = None
-        self._settling = False
+        self._work_planned = False
 
     def handle(self, event: Event) -> None:
         """Apply an event now; a plan, if one is needed, follows in this turn of the loop or the next."""
-        self._carry_out(self._engine.handle(event, self._clock()))
+        if not self._containment.absorbs(event) and self._turn(event) and not self._containment.absorbs(event):
+            self._turn(event)  # somebody else is out of the way now
         if isinstance(event, Requested):
             # Somebody waits: planned as soon as what has come with it was taken in.
-            asyncio.get_running_loop().call_soon(self._settle)
-        elif not self._settling:
-            self._settling = True
-            asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
+            asyncio.get_running_loop().call_soon(self._work)
+        elif not self._work_planned:
+            self._work_planned = True
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._work)
 
-    def report(self, request: SyncRequest) -> int | None:
+    def failed(self, service: ServiceKey | None, doing: str, error: Exception) -> None:
+        """A room failed over an object; of the world nothing is wrong."""
+        self._containment.note(Failed(service, doing, error))
+
+    def known(self, pod_uid: str) -> Known | None:
+        """What the agents' border needs to know of a pod; None for one that was not seen yet."""
+        aside = self._containment.pod_aside(pod_uid)
+        return limits.set_aside(aside) if aside is not None else limits.known(self.world, pod_uid)
+
+    def addresses(self) -> set[str]:
+        """Of all pods that the watch has shown."""
+        return limits.addresses(self.world) | self._containment.addresses_aside()
+
+    def epoch_limit(self) -> int:
+        """The highest epoch that an agent is believed to have obeyed."""
+        return limits.epoch_limit(self.world)
+
+    def report(self, report: AgentReport) -> int | None:
         """An agent's report; the version that its next delta may start from, None for a pod we do not know yet."""
-        if request.pod_uid not in self.world.pods:
+        acknowledged = self._containment.reported(report)
+        if acknowledged is not None:
+            return acknowledged
+        if report.pod_uid not in self.world.pods:
             return None
-        self.handle(AgentReported(request))
-        pod = self.world.pods.get(request.pod_uid)
-        return pod.observed_version if pod is not None else None
+        self.handle(AgentReported(report))
+        pod = self.world.pods.get(report.pod_uid)
+        return pod.observed_version if pod is not None else 0
 
-    def desired(self, pod_uid: str) -> DesiredList | None:
-        """What the pod should hold; None while that is not known."""
-        return desired(self.world, pod_uid)
-
-    def drained(self, pod_uid: str) -> bool:
-        """Nothing on the pod answers requests any more."""
-        return not self.world.recovering and drained(self.world, pod_uid)
+    def answer(self, report: AgentReport, acknowledged: int) -> SyncResponse:
+        """What the agent is to be told now; while its service is out it keeps what it has."""
+        response = answer(self.world, report, acknowledged)
+        if self._containment.pod_is_out(report.pod_uid):
+            return response.model_copy(update={"drained": False})
+        return response
 
     def model(self, key: ModelKey, url: str) -> ModelView | None:
         """One model as it stands; ``url`` is its InferenceService's."""
@@ -113,73 +153,105 @@ class Core:
 
     def service(self, key: ServiceKey, url: str, gateways: int) -> ServiceView | None:
         """One InferenceService as it stands; ``gateways``: connected Envoys."""
-        return service_view(self.world, key, self._clock(), url=url, gateways=gateways)
+        view = service_view(self.world, key, self._clock(), url=url, gateways=gateways)
+        view = view or self._containment.view(key, url, gateways)
+        return replace(view, trouble=self._containment.trouble(key)) if view is not None else None
 
     def activation(self, key: ServiceKey, name: str) -> ActivationView | None:
         """What a request for the model can expect now."""
-        return activation_view(self.world, key, name, self._clock())
+        out = self._containment.activation(key, name)
+        return out or activation_view(self.world, key, name, self._clock())
+
+    def trouble_of(self, key: ModelKey) -> Problem | None:
+        """Why a model is not in the world although there is one."""
+        service = self._containment.model_is_out(key)
+        return self._containment.trouble(service) if service is not None else None
 
     def explain(self, key: ModelKey, url: str) -> ModelView | None:
         """One model with each pod's word about it; None when there is no such model."""
         view = self.model(key, url)
         return replace(view, verdicts=self._engine.verdicts(key, self._clock())) if view is not None else None
 
-    def epoch(self) -> int:
-        """The epoch claimed; 0 before."""
-        return self.world.epoch
-
-    def use_seconds(self, pod_uid: str) -> float:
-        """How often the pod's agent should tell what was used."""
-        return use.report_seconds(self.world, pod_uid)
-
-    def use_now(self, pod_uid: str) -> bool:
-        """The pod's agent should tell what was used at once."""
-        return freshness.wanted(self.world, pod_uid)
-
-    def lost(self, pod_uid: str, session: str) -> None:
-        """The agent hung up and did not come back in time."""
+    def lost(self, pod_uid: str, session: str) -> bool:
+        """The agent hung up and did not come back in time; whether that is news, and not the end of its pod or of its
+        InferenceService."""
+        pod = self.world.pods.get(pod_uid)
+        is_news = pod is not None and not pod.leaving and pod.spec.service_key in self.world.services
         self.handle(AgentLost(pod_uid, session))
+        return is_news
 
-    def _settle(self) -> None:
-        self._settling = False
-        self._carry_out(self._engine.settle_one(self._clock()))
-        if self._engine.unsettled and not self._settling:
+    def _work(self) -> None:
+        self._work_planned = False
+        self._carry_out(self._engine.work(self._clock()))
+        if self._engine.has_work and not self._work_planned:
             # Others first: ten thousand new models are planned in pieces, between which requests and agents are heard.
-            self._settling = True
-            asyncio.get_running_loop().call_soon(self._settle)
+            self._work_planned = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _turn(self, event: Event) -> bool:
+        """Apply an event; whether something failed with it."""
+        effects = self._engine.handle(event, self._clock())
+        self._carry_out(effects)
+        return any(isinstance(effect, Failed) for effect in effects)
 
     def _carry_out(self, effects: list[Effect]) -> None:
+        """Each to its room. One that fails there keeps no other back."""
         routes: list[Effect] = []
+        failures: list[Failed] = []
         for effect in effects:
             match effect:
                 case PodEndpointChanged() | RouteChanged() | ServiceRouteChanged():
                     routes.append(effect)
-                case DesiredChanged(pod_uid):
-                    self._outlets.wake_agent(pod_uid)
-                case ModelStatusChanged(model):
-                    self._outlets.model_status(model)
-                case ServiceStatusChanged(service):
-                    self._outlets.service_status(service)
-                case CopyStored() | CopyForgotten():
-                    self._outlets.store(effect)
-                case GateChanged():
-                    self._outlets.gate(effect)
-                case ReplicasWanted():
-                    self._outlets.replicas(effect)
-                case DeletionCost():
-                    self._outlets.deletion_cost(effect)
-                case ClaimEpoch(epoch):
-                    self._outlets.claim_epoch(epoch)
                 case WakeAt(at):
                     self._wake_at(at)
-                case Recovered():
-                    self._outlets.gateway(routes)
-                    routes = []
-                    self._outlets.recovered(effect)
+                case Failed():
+                    failures.append(effect)
                 case _:
-                    raise AssertionError(f"no outlet for {effect}")
-        if routes:
+                    if isinstance(effect, Recovered):  # the gateway opens with it, and must have everything
+                        failures += self._route(routes)
+                        routes = []
+                    failures += self._leave(effect, self._outlets.rooms[type(effect)])
+        failures += self._route(routes)
+        for failure in failures:
+            self._containment.failed(failure)
+
+    def _route(self, routes: list[Effect]) -> list[Failed]:
+        """All at once; one by one where that fails, so that only whose route it is is concerned."""
+        if not routes:
+            return []
+        try:
             self._outlets.gateway(routes)
+        except Exception:
+            one = self._outlets.gateway
+            return [failure for effect in routes for failure in self._leave(effect, lambda each: one([each]))]
+        return []
+
+    def _leave(self, effect: Effect, room: Callable[[Any], None]) -> list[Failed]:
+        try:
+            room(effect)
+        except Exception as error:
+            return [Failed(self._concerned(effect), type(effect).__name__, error)]
+        return []
+
+    def _concerned(self, effect: Effect) -> ServiceKey | None:
+        match effect:
+            case RouteChanged(service) | ServiceRouteChanged(service) | ReplicasWanted(service):
+                return service
+            case ServiceStatusChanged(service):
+                return service
+            case ModelStatusChanged(key):
+                model = self.world.models.get(key)
+                return model.spec.service_key if model is not None else self._containment.model_is_out(key)
+            case CopyStored():
+                return ServiceKey(effect.model.namespace, effect.service)
+            case PodEndpointChanged(uid) | DesiredChanged(uid) | GateChanged(uid) | DeletionCost(uid):
+                pod = self.world.pods.get(uid)
+                return pod.spec.service_key if pod is not None else None
+            case CopyForgotten(_, uid):
+                pod = self.world.pods.get(uid)
+                return pod.spec.service_key if pod is not None else None
+            case _:
+                return None
 
     def _wake_at(self, at: float) -> None:
         if self._wake is not None:

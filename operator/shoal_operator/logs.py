@@ -56,8 +56,10 @@ def setup(level: str = "INFO", stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Chatty at INFO: a line a request, a line a migration, a line a handler.
-    for name in ("aiohttp.access", "alembic", "sqlalchemy", "asyncio", "kopf.objects"):
+    # What aiohttp cannot read as HTTP it logs with a trace, for anybody who can reach a port.
+    logging.getLogger("aiohttp.server").filters[:] = [Seldom(60)]
+    # Chatty at INFO: a line a request, a line a migration.
+    for name in ("aiohttp.access", "alembic", "sqlalchemy", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
@@ -159,3 +161,14 @@ class OncePer:
     def reset(self, key: Hashable = None) -> None:
         """The trouble is over: the next one is logged at once."""
         self._last.pop(key, None)
+
+
+class Seldom(logging.Filter):
+    """Lets a logger's lines through at most once per ``seconds`` for the same text and kind of exception."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._once = OncePer(seconds, clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self._once.ready((record.msg, record.exc_info[0] if record.exc_info else None))

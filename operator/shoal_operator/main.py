@@ -2,68 +2,74 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import ApiClient, Configuration
 from prometheus_client import REGISTRY
-from shoal_api.messages import SyncRequest
 from shoal_api.names import AGENT_AUDIENCE
 
-from . import logs, startup
+from . import garbage, logs, startup, uncaught
 from .agents.review import KubernetesReviews
-from .agents.server import AgentsServer, ReportResult
+from .agents.server import AgentsServer
 from .certificates import Certificates
-from .core import Core
+from .core import Core, Outlets
 from .gateway.service import Gateway
 from .gateway.tables import GatewayTables
 from .gateway.tls import AdsTls
-from .http.server import HttpServer
+from .http import Access, HttpServer
 from .intake import Intake
 from .kube import Kube
-from .leader import claim_epoch
-from .metrics import PlanMetrics, WorldCollector
+from .leadership import claim_epoch
+from .manifests.settings import WorkloadSettings
+from .metrics import FailureMetrics, PlanMetrics, WorldCollector
 from .placement.filters import DESCRIPTIONS
+from .replicas.pod_counts import Scaled
 from .settings import Settings, SettingsError, from_environment
-from .state.desired import DesiredList
-from .state.effects import (
+from .state.owners.pages import page
+from .state.world.effects import (
+    ClaimEpoch,
     CopyForgotten,
     CopyStored,
     DeletionCost,
-    Effect,
+    DesiredChanged,
     GateChanged,
+    ModelStatusChanged,
     Recovered,
     ReplicasWanted,
+    ServiceStatusChanged,
 )
-from .state.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
-from .state.values import ModelKey, Problem, ServiceKey
-from .state.views import ModelView, ServiceView
-from .state.world import World
+from .state.world.entities import World
+from .state.world.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
+from .state.world.values import ModelKey, Problem, RoutePolicy, ServiceKey
+from .state.world.views import ModelView, ServiceView
 from .status.events import FailureEvents, Regarding
 from .status.explain import explain, not_known
+from .status.listing import listing
 from .status.metrics import StatusMetrics
+from .status.subjects import KINDS, Subject, Target
 from .status.writer import StatusWriter
 from .store.store import Store
-from .watch import handlers
-from .watch.sweep import Sweeper
-from .workloads.controller import WorkloadController
-from .workloads.pod_counts import Scaled
-from .workloads.settings import WorkloadSettings
+from .watch.informer import Informers, streams
+from .workloads import WorkloadController
 
 log = logging.getLogger(__name__)
 
+REQUESTS_AT_ONCE = 64
+"""To the API server, beside the watches, which hold a connection each."""
+
 
 class Operator:
-    """All rooms of one operator process. Also core.Outlets and agents.server.Backend: where the rooms meet."""
+    """All rooms of one operator process, and where they meet."""
 
     def __init__(self, settings: Settings, client: ApiClient, certificates: Certificates, store: Store) -> None:
         self._settings = settings
@@ -76,14 +82,17 @@ class Operator:
         api = Kube(client)
         self.api = api
         self._plans = PlanMetrics()
-        self.core = Core(World(timing=settings.timing(), started_at=time.monotonic()), self, time.monotonic)
+        world = World(timing=settings.timing())
+        self.core = Core(world, self._outlets(), time.monotonic, FailureMetrics())
         self._gateway = Gateway(
-            GatewayTables(),
+            GatewayTables(settings.gateway_message_bytes),
             lambda sequence: self.core.handle(GatewayAcknowledged(sequence)),
             view=self.core.activation,
             requested=lambda service, model: self.core.handle(Requested(service, model)),
+            memory_bytes=settings.gateway_memory_bytes,
+            fatal=self._fail,
         )
-        self._agents = AgentsServer(self, KubernetesReviews(client, AGENT_AUDIENCE))
+        self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE))
         self._events = FailureEvents(api, settings.pod)
         self._status = StatusWriter(
             api,
@@ -93,15 +102,19 @@ class Operator:
             cluster_domain=settings.cluster_domain,
             writes_per_second=settings.status_writes_per_second,
             metrics=StatusMetrics(),
+            failed=self._status_failed,
         )
         self._workload_settings = _workload_settings(settings)
         self._workloads: WorkloadController | None = None
         REGISTRY.register(WorldCollector(self.core.world))
-        self._http = HttpServer(self._ready, self._explain)
+        self._http = HttpServer(
+            self._ready, self._explain, self._list, Access(api, time.monotonic, settings.readers_port)
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, or a room fails, which ends the process: Kubernetes starts a new one."""
         settings = self._settings
+        asyncio.get_running_loop().set_exception_handler(uncaught.handler(self._fail))
         foreign = await startup.definitions_are_foreign(self.api)
         self._workloads = WorkloadController(
             self.api,
@@ -109,74 +122,73 @@ class Operator:
             ca_pem=self._ca_pem,
             on_event=self.core.handle,
             on_scaled=self._scaled,
+            on_startup=self._status.service_changed,
+            failed=self.core.failed,
         )
-        intake = Intake(self.core.handle, self._workloads, self._status)
-        for runtime in await startup.runtimes(self.api, settings.watch_namespaces):
-            self._workloads.runtime_seen(runtime)
-        self._workloads.runtimes_listed()
+        intake = Intake(self.core.handle, self._workloads, self._status, self.core.failed)
         await self._http.start(settings.host, settings.http_port)
         await self._claim(await self._store.epoch())
         self.core.handle(StoreLoaded(await self._store.load()))
-        await self._agents.start(settings.host, settings.agents_port, self._certificates.server_ssl_context())
+        tls_context = self._certificates.server_ssl_context()
+        await self._http.start_tls(settings.host, settings.readers_port, tls_context)
+        await self._agents.start(settings.host, settings.agents_port, tls_context)
         with tempfile.TemporaryDirectory() as folder:
             tls = self._tls_files(Path(folder))
             await self._gateway.serve(settings.host, settings.ads_port, tls)
-            sweeper = Sweeper(self.api, settings.watch_namespaces, intake.known, self.core.handle)
             rooms: list[Coroutine[Any, Any, Any]] = [
-                handlers.run(intake, settings.watch_namespaces, stop),
-                sweeper.run(),
+                Informers(self.api, settings.watch_namespaces, intake).run(),
                 self._workloads.run(),
                 self._status.run(),
                 self._events.run(),
                 self._certificates.run(),
+                garbage.run(),
                 self._until_fatal(),
             ]
             await _until(stop, rooms)
             await self._close()
 
-    # core.Outlets: effects on their way out.
+    # Effects on their way out.
 
-    def gateway(self, effects: Iterable[Effect]) -> None:
-        self._gateway.apply(effects)
+    def _outlets(self) -> Outlets:
+        """From an effect's type to the room that carries it out."""
+        return Outlets(
+            gateway=lambda effects: self._gateway.apply(effects),  # noqa: PLW0108 - it is made later
+            rooms={
+                DesiredChanged: lambda effect: self._agents.wake(effect.pod_uid),
+                ModelStatusChanged: lambda effect: self._status.model_changed(effect.key),
+                ServiceStatusChanged: lambda effect: self._status.service_changed(effect.key),
+                CopyStored: self._store.put,
+                CopyForgotten: self._store.forget,
+                GateChanged: self._gate,
+                ReplicasWanted: self._replicas,
+                DeletionCost: self._deletion_cost,
+                ClaimEpoch: self._claim_epoch,
+                Recovered: self._was_recovered,
+            },
+            planned=lambda service, models, seconds: self._plans.observe(seconds, models),
+            ask=lambda pod_uid: self._agents.ask(pod_uid),  # noqa: PLW0108 - likewise
+            fatal=self._fail,
+        )
 
-    def wake_agent(self, pod_uid: str) -> None:
-        self._agents.wake(pod_uid)
-
-    def model_status(self, key: ModelKey) -> None:
-        self._status.model_changed(key)
-
-    def service_status(self, key: ServiceKey) -> None:
-        self._status.service_changed(key)
-
-    def gate(self, effect: GateChanged) -> None:
+    def _gate(self, effect: GateChanged) -> None:
         if self._workloads is not None:
             self._workloads.set_gate(effect.namespace, effect.pod, effect.open, effect.message, effect.pod_uid)
 
-    def store(self, effect: CopyStored | CopyForgotten) -> None:
-        if isinstance(effect, CopyStored):
-            self._store.put(effect)
-        else:
-            self._store.forget(effect)
-
-    def replicas(self, effect: ReplicasWanted) -> None:
+    def _replicas(self, effect: ReplicasWanted) -> None:
         if self._workloads is not None:
             self._workloads.set_replicas(*effect.service, effect.replicas, effect.reason)
 
-    def deletion_cost(self, effect: DeletionCost) -> None:
+    def _deletion_cost(self, effect: DeletionCost) -> None:
         if self._workloads is not None:
             self._workloads.set_deletion_cost(effect.namespace, effect.pod, effect.cost, effect.pod_uid)
 
-    def planned(self, service: ServiceKey, models: int, seconds: float) -> None:
-        self._plans.observe(seconds, models)
-
-    def claim_epoch(self, at_least: int) -> None:
-        task = asyncio.create_task(self._claim(at_least - 1), name="claim-epoch")
+    def _claim_epoch(self, effect: ClaimEpoch) -> None:
+        task = asyncio.create_task(self._claim(effect.epoch - 1), name="claim-epoch")
         self._tasks.add(task)
         task.add_done_callback(self._claimed)
 
-    def recovered(self, effect: Recovered) -> None:
+    def _was_recovered(self, effect: Recovered) -> None:
         self._recovered = True
-        gc.freeze()  # what is known now mostly stays: full collections need not walk it
         self._gateway.open()
         self._status.open()
         self._agents.wake_all()
@@ -190,30 +202,6 @@ class Operator:
             },
         )
 
-    # agents.server.Backend: what agents ask.
-
-    def report(self, request: SyncRequest) -> ReportResult:
-        acknowledged = self.core.report(request)
-        return ReportResult(acknowledged=acknowledged or 0, known=acknowledged is not None)
-
-    def desired(self, pod_uid: str) -> DesiredList | None:
-        return self.core.desired(pod_uid)
-
-    def drained(self, pod_uid: str) -> bool:
-        return self.core.drained(pod_uid)
-
-    def epoch(self) -> int:
-        return self.core.epoch()
-
-    def use_seconds(self, pod_uid: str) -> float:
-        return self.core.use_seconds(pod_uid)
-
-    def use_now(self, pod_uid: str) -> bool:
-        return self.core.use_now(pod_uid)
-
-    def lost(self, pod_uid: str, session: str) -> None:
-        self.core.lost(pod_uid, session)
-
     # Views.
 
     def _model_view(self, key: ModelKey) -> ModelView | None:
@@ -221,7 +209,19 @@ class Operator:
         return self.core.model(key, self._url(key.namespace, model.spec.service)) if model is not None else None
 
     def _service_view(self, key: ServiceKey) -> ServiceView | None:
-        return self.core.service(key, self._url(*key), self._gateway.connected)
+        view = self.core.service(key, self._url(*key), self._gateway.connected)
+        said = self._workloads.startup_said(key) if view is not None and self._workloads is not None else ""
+        return replace(view, pod_waiting=f"{view.pod_waiting} {said}".strip()) if view is not None and said else view
+
+    def _status_failed(self, target: Target, error: Exception) -> None:
+        subject, namespace, name = target
+        service = ServiceKey(namespace, name)
+        if subject is Subject.MODEL:
+            model = self.core.world.models.get(ModelKey(namespace, name))
+            if model is None:
+                return
+            service = model.spec.service_key
+        self.core.failed(service, f"status of {KINDS[subject]}", error)
 
     def _scaled(self, scaled: Scaled) -> None:
         regarding = Regarding("serving.kserve.io/v1beta1", "InferenceService", *scaled.service, scaled.uid)
@@ -232,21 +232,34 @@ class Operator:
         model = self.core.world.models.get(key)
         view = self.core.explain(key, self._url(namespace, model.spec.service)) if model is not None else None
         if model is None or view is None:
+            trouble = self.core.trouble_of(key)
+            if trouble is not None:
+                return trouble
             a_service = ServiceKey(namespace, name) in self.core.world.services
             return not_known(namespace, name, recovering=not self._recovered, is_service=a_service, models=None)
         waiting = self._gateway.held(model.spec.service_key, name)
         return explain(view, filters=DESCRIPTIONS, waiting_requests=waiting)
 
+    def _list(self, namespace: str, service: str | None, after: str, limit: int) -> dict[str, Any]:
+        keys, more = page(self.core.world, namespace, service, after, limit)
+        return listing([view for key in keys if (view := self._model_view(key)) is not None], more=more)
+
     def _url(self, namespace: str, service: str) -> str:
         return self._workload_settings.service_url(namespace, service)
 
     def _ready(self) -> tuple[bool, str]:
+        if self._fatal.done():
+            return False, "an error that cannot be contained: the process ends"
         return self._recovered, "" if self._recovered else "recovering: waiting for lists, agents and the epoch"
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         """Without an epoch above every agent's nothing may leave: start again rather than wait for ever."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self._fatal.done():
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._fatal.done():
             self._fatal.set_exception(error)
 
     async def _until_fatal(self) -> None:
@@ -297,6 +310,7 @@ def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) 
         domain_template=settings.domain_template,
         network_policy=settings.network_policy,
         require_model_mesh=require_model_mesh,
+        policy=RoutePolicy(path_style=settings.path_style),
         **given,
     )
 
@@ -313,7 +327,7 @@ async def _until(stop: asyncio.Event, rooms: list[Coroutine[Any, Any, Any]]) -> 
                 raise RuntimeError("a room ended although nothing asked it to")
     finally:
         stop.set()
-        for task in (*tasks[1:], waiter):
+        for task in (*tasks, waiter):
             task.cancel()
         await asyncio.gather(*tasks, waiter, return_exceptions=True)
 
@@ -328,7 +342,9 @@ async def serve(settings: Settings) -> None:
         config.load_incluster_config()  # type: ignore[no-untyped-call]  # the client's only untyped part
     else:
         await config.load_kube_config()  # type: ignore[no-untyped-call]
-    async with ApiClient() as client:
+    configuration = Configuration.get_default_copy()
+    configuration.connection_pool_maxsize = REQUESTS_AT_ONCE + streams(settings.watch_namespaces)
+    async with ApiClient(configuration) as client:
         owner = await startup.own_deployment(Kube(client), settings.namespace, settings.operator_service)
         certificates = await Certificates.ensure(
             client, settings.namespace, settings.operator_service, settings.cluster_domain, owner
@@ -344,8 +360,8 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"shoal-operator: {error}")
     logs.setup(settings.log_level)
-    # Full collections walk all models and hold the loop: 50 ms at 10,000. Few of our objects form cycles.
-    gc.set_threshold(50_000, 50, 100)
+    startup.allow_files()
+    garbage.begin()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(settings))
 

@@ -7,13 +7,14 @@ leaves no series behind.
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shoal_operator.state.project import service_view
-from shoal_operator.state.stats import Stats
-from shoal_operator.state.world import World
+from shoal_operator.state.owners.project import service_view
+from shoal_operator.state.world.entities import World
+from shoal_operator.state.world.stats import Stats
+from shoal_operator.state.world.values import ServiceKey
 
 _LABELS = ("namespace", "inference_service")
 _Family = GaugeMetricFamily | CounterMetricFamily
@@ -42,7 +43,7 @@ class WorldCollector(Collector):
                 families["models"].add_metric((*key, state), count)
             families["loaded"].add_metric(key, view.models_loaded)
             families["cold"].add_metric(key, max(0, view.models_ready - view.models_loaded))
-            families["waiting"].add_metric(key, len(service.waiting))
+            families["waiting"].add_metric(key, len(service.refused))
             pods = [world.pods[uid] for uid in world.pods_of.get(key, ())]
             families["capacity"].add_metric(key, sum(pod.spec.capacity_bytes for pod in pods if pod.placeable))
             families["committed"].add_metric(key, sum(pod.committed for pod in pods))
@@ -79,6 +80,33 @@ class PlanMetrics:
         """One plan took so long and looked at so many models."""
         self._seconds.observe(seconds)
         self._models.inc(models)
+
+
+class FailureMetrics:
+    """Errors of the operator's own."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._errors = Counter(
+            "shoal_internal_errors_total",
+            "Errors of the operator's own, by the InferenceService that was worked on. Each has a line in the log with"
+            " event InternalError: report it. The InferenceService is rebuilt; others are not concerned.",
+            (*_LABELS, "doing"),
+            registry=registry,
+        )
+        self.aside = Gauge(
+            "shoal_services_set_aside",
+            "InferenceServices that are being rebuilt after an error of the operator's own. What their pods serve"
+            " goes on being served, and nothing new is loaded. Above 0 for minutes: see condition InternalError.",
+            registry=registry,
+        )
+
+    def failed(self, service: ServiceKey | None, doing: str) -> None:
+        """One more; ``service`` None: nobody could be named."""
+        self._errors.labels(*(service or ("", "")), doing).inc()
+
+    def forget(self, service: ServiceKey) -> None:
+        """The InferenceService is gone."""
+        self._errors.remove_by_labels(dict(zip(_LABELS, service, strict=True)))
 
 
 def _count(families: dict[str, _Family], key: tuple[str, str], stats: Stats) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HTTP_PORT
+from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HTTP_PORT, OPERATOR_READERS_PORT
 
-from shoal_operator.state.world import Timing
+from shoal_operator.gateway.limits import MEMORY_BYTES, UNNAMED_MESSAGE_BYTES
+from shoal_operator.state.world.timing import Timing
 
 
 class SettingsError(Exception):
@@ -30,14 +31,18 @@ class Settings:
     agent_image_pull_policy: str = "IfNotPresent"
     agent_resources: Mapping[str, Any] = field(default_factory=dict)
     network_policy: bool = True
+    path_style: bool = True  # requests by /<namespace>/<name>/..., where the InferenceService does not say
     log_level: str = "INFO"
     status_writes_per_second: float = 250.0
     scale_down_seconds: float = 300.0  # how long fewer pods must suffice before one is taken away
     min_residency_seconds: float = 30.0  # a copy that was loaded makes way only then, while older ones can
+    gateway_memory_bytes: int = MEMORY_BYTES  # of each Envoy's container
+    gateway_message_bytes: int = UNNAMED_MESSAGE_BYTES  # largest gRPC message that a model's name is read from
     host: str = "0.0.0.0"  # noqa: S104 - in a pod, behind a Service and NetworkPolicy
     agents_port: int = OPERATOR_AGENTS_PORT
     ads_port: int = OPERATOR_ADS_PORT
     http_port: int = OPERATOR_HTTP_PORT
+    readers_port: int = OPERATOR_READERS_PORT
 
     def timing(self) -> Timing:
         """What of the state's timing is set from outside."""
@@ -77,13 +82,17 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         ("status_writes_per_second", 1.0, 10_000.0),
         ("scale_down_seconds", 0.0, 86_400.0),
         ("min_residency_seconds", 0.0, 86_400.0),
+        ("gateway_memory_bytes", 2.0**24, 2.0**50),
+        ("gateway_message_bytes", 1024.0, 2.0**30),
     ):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:
-            given[key] = _number(f"SHOAL_{key.upper()}", value, least, most)
-    policy = environment.get("SHOAL_NETWORK_POLICY", "")
-    if policy:
-        given["network_policy"] = policy.lower() in ("1", "true", "yes")
+            number = _number(f"SHOAL_{key.upper()}", value, least, most)
+            given[key] = int(number) if key.endswith("_bytes") else number
+    for key in ("network_policy", "path_style"):
+        value = environment.get(f"SHOAL_{key.upper()}", "")
+        if value:
+            given[key] = value.lower() in ("1", "true", "yes")
     namespaces = environment.get("SHOAL_WATCH_NAMESPACES", "")
     return Settings(
         namespace=required("SHOAL_NAMESPACE"),

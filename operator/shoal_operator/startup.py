@@ -1,16 +1,16 @@
-"""What the operator asks the API server once, before anything else: whose CRDs, which runtimes, its own Deployment.
+"""What comes before anything else: enough files; and what is asked of the API server once, whose CRDs, our Deployment.
 
 Right after a first install the API server may still set up the CRDs' storage and refuse for a moment: what may pass is
 tried again for a minute.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Mapping
 from typing import Any
 
 from kubernetes.aio.client import V1OwnerReference
 from shoal_api.crd import is_ours
-from shoal_api.names import GROUP
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from .kube import KubeApi, KubeError, object_path
@@ -18,7 +18,16 @@ from .kube import KubeApi, KubeError, object_path
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60.0
+FILES = 65_536
 _DEFINITION = "inferenceservices.serving.kserve.io"
+
+
+def allow_files() -> None:
+    """Each agent has two connections, and container runtimes allow 1,024 files where nobody asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def definitions_are_foreign(api: KubeApi) -> bool:
@@ -31,22 +40,6 @@ async def definitions_are_foreign(api: KubeApi) -> bool:
             extra={"event": "KServePresent"},
         )
     return foreign
-
-
-async def runtimes(api: KubeApi, namespaces: Sequence[str]) -> list[dict[str, Any]]:
-    """Every runtime there is, before the first InferenceService is resolved. ``namespaces`` empty: all."""
-    version = f"{GROUP}/v1alpha1"
-    paths = [object_path(version, "servingruntimes", namespace) for namespace in namespaces or (None,)]
-    found: list[dict[str, Any]] = []
-    for path in (*paths, object_path(version, "clusterservingruntimes", None)):
-        try:
-            answer = await _get(api, path)
-        except KubeError as error:
-            if not error.gone:  # KServe's minimal set of CRDs may lack a kind
-                raise
-            continue
-        found += answer.get("items") or []
-    return found
 
 
 async def own_deployment(api: KubeApi, namespace: str, name: str) -> V1OwnerReference | None:

@@ -20,8 +20,8 @@ from shoal_api.messages import (
     SyncRequest,
     SyncResponse,
 )
-from shoal_operator.state.effects import RouteChanged
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.effects import RouteChanged
+from shoal_operator.state.world.values import ServiceKey
 
 
 @dataclass
@@ -35,6 +35,7 @@ class SimPod:
     rng: random.Random
     broken: Callable[[CopyIntent], bool]
     on_unload: Callable[["SimPod", str, str], None]
+    size: Callable[[str], int]  # bytes that a copy id really takes in memory; its artifact is half of that
     session: str = "0000000001"
     epoch: int = 0
     server_ready: bool = True
@@ -42,22 +43,28 @@ class SimPod:
     mute_until: float = 0.0  # its agent is away until then
     desired: dict[str, CopyIntent] = field(default_factory=dict)
     desired_version: int = 0
+    newest: int = 0  # desired version that this process ever obeyed
     slots: dict[str, SlotReport] = field(default_factory=dict)
     loaded: dict[str, CopyIntent] = field(default_factory=dict)  # what the server really answers with
     busy: dict[str, tuple[float, CopyIntent | None]] = field(default_factory=dict)  # name -> (done at, intent)
+    leaving: dict[str, CopyIntent] = field(default_factory=dict)  # being unloaded: still in memory
+    loads_hang_until: float = 0.0  # what is begun before then does not end before
+    unloads_hang_until: float = 0.0
+    unloads_fail_until: float = 0.0  # the server refuses, and goes on holding it
     version: int = 0
     acknowledged: int = 0
     history: dict[int, dict[str, SlotReport]] = field(default_factory=dict)
     drained: bool = False
     loads: int = 0
-    artifact_bytes: int = 5
     use_now: bool = False  # the operator has asked
     used: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> requests since loaded, the last one
 
     def restart_agent(self) -> None:
         """The agent starts again: it knows only what the server lists."""
         self.session = f"{int(self.session) + 1:010d}"
-        self.desired, self.desired_version, self.busy = {}, 0, {}
+        self.loaded |= self.leaving  # nobody waits for those unloads any more: the server has them listed
+        self.leaving = {}
+        self.desired, self.desired_version, self.newest, self.busy = {}, 0, 0, {}
         self.version = self.acknowledged = 0
         self.history = {}
         self.slots = {
@@ -67,27 +74,35 @@ class SimPod:
 
     def restart_server(self) -> None:
         """The server process dies and comes back empty; the agent restores what is desired."""
-        self.loaded, self.busy = {}, {}
+        self.loaded, self.busy, self.leaving = {}, {}, {}
         for name in list(self.slots):
             self._report(name, serving=None, phase=CopyPhase.WAITING)
 
-    def answer(self, name: str, now: float) -> bool:
-        """One request; False: the model is not loaded here."""
+    @property
+    def troubled_until(self) -> float:
+        """Until then its server does not do what it is told to, which nobody knows beforehand."""
+        return max(self.loads_hang_until, self.unloads_hang_until, self.unloads_fail_until, self.mute_until)
+
+    def answer(self, name: str, uid: str, now: float) -> bool:
+        """One request; False: nothing of the model with that UID is loaded here."""
         if name not in self.loaded or not self.server_ready:
+            return False
+        if not self.loaded[name].copy_id.startswith(f"{uid}."):
             return False
         self.used[name] = (self.used.get(name, (0, 0.0))[0] + 1, now)
         return True
 
     def request(self, now: float) -> SyncRequest:
+        slots = {n: slot.model_copy(update={"held_bytes": self.held_bytes(n)}) for n, slot in self.slots.items()}
         if self.acknowledged and self.acknowledged in self.history and self.rng.random() < 0.9:
             base: int | None = self.acknowledged
             old = self.history[self.acknowledged]
-            observed = [slot for name, slot in self.slots.items() if old.get(name) != slot]
-            gone = [name for name in old if name not in self.slots]
+            observed = [slot for name, slot in slots.items() if old.get(name) != slot]
+            gone = [name for name in old if name not in slots]
         else:
-            base, observed, gone = None, list(self.slots.values()), []
+            base, observed, gone = None, list(slots.values()), []
         self.version += 1
-        self.history[self.version] = dict(self.slots)
+        self.history[self.version] = slots
         while len(self.history) > 50:
             del self.history[min(self.history)]
         return SyncRequest(
@@ -119,7 +134,9 @@ class SimPod:
         self.use_now = response.use_now
         self.acknowledged = response.observed_acknowledged
         self.drained = response.drained
-        if response.desired_version is None or response.desired_version <= self.desired_version:
+        if response.desired_version is None or response.desired_version < self.newest:
+            return  # late
+        if response.desired_version == self.desired_version:
             return
         if response.desired_base is None:
             self.desired = {intent.name: intent for intent in response.desired}
@@ -130,14 +147,14 @@ class SimPod:
         else:
             self.desired_version = 0
             return
-        self.desired_version = response.desired_version
+        self.desired_version = self.newest = response.desired_version
 
     def work(self, now: float) -> None:
         """Finish what is done, begin what is wanted. Only a process that knows its desired list unloads."""
         for name, (done, intent) in list(self.busy.items()):
             if now >= done:
                 del self.busy[name]
-                self._finish(name, intent)
+                self._finish(name, intent, now)
         if not self.server_ready or not self.desired_version:
             return
         for name, intent in self.desired.items():
@@ -145,8 +162,14 @@ class SimPod:
             slot = self.slots.get(name)
             if name not in self.busy and held is not None and held.copy_id == intent.copy_id:
                 self.loaded[name] = intent  # no more than its declared memory can differ
+                if slot is not None and slot.target != intent.copy_id:  # an update was taken back
+                    told = {"action": intent.action, "phase": CopyPhase.LOADED, "failure": None}
+                    self._report(name, target=intent.copy_id, **told)
                 continue
             if name in self.busy or (slot is not None and slot.target == intent.copy_id and _done(slot, intent)):
+                continue
+            if name in self.leaving:  # first things first
+                self._unload(name, now)
                 continue
             if (
                 slot is not None
@@ -156,29 +179,50 @@ class SimPod:
                 and self.rng.random() < 0.8
             ):
                 continue  # back-off
-            self.busy[name] = (now + self.rng.uniform(0.05, 2.0), intent)
+            self.busy[name] = (self._end(now, 2.0, self.loads_hang_until), intent)
             phase = self.rng.choice([CopyPhase.PULLING, CopyPhase.LOADING])
             phase = phase if intent.action is Action.LOAD else CopyPhase.WAITING
-            self._report(name, target=intent.copy_id, action=intent.action, phase=phase)
+            # What failed of another content says nothing about this one.
+            same = slot is not None and slot.target == intent.copy_id
+            failure = slot.failure if slot is not None and same else None
+            self._report(name, target=intent.copy_id, action=intent.action, phase=phase, failure=failure)
         for name in [n for n in self.slots if n not in self.desired and n not in self.busy]:
-            self.busy[name] = (now + self.rng.uniform(0.01, 0.5), None)
-            self._report(name, target=None, phase=CopyPhase.UNLOADING)
-            # The agent asks the server now: from here on requests may fail.
-            if name in self.loaded:
-                self.on_unload(self, name, self.loaded[name].copy_id)
-                del self.loaded[name]
-                self.used.pop(name, None)
+            self._unload(name, now)
 
-    def contents(self) -> dict[str, int]:
-        """How many contents of each name are in memory, loaded or loading."""
-        found = dict.fromkeys(self.loaded, 1)
+    def _unload(self, name: str, now: float) -> None:
+        """The agent asks the server now: from here on requests may fail."""
+        self.busy[name] = (self._end(now, 0.5, self.unloads_hang_until), None)
+        self._report(name, target=None, phase=CopyPhase.UNLOADING)
+        if name in self.loaded:
+            self.on_unload(self, name, self.loaded[name].copy_id)
+            self.leaving[name] = self.loaded.pop(name)
+            self.used.pop(name, None)
+
+    def _end(self, now: float, longest: float, hangs_until: float) -> float:
+        return max(now, hangs_until) + self.rng.uniform(0.01, longest)
+
+    def held_bytes(self, name: str) -> int:
+        """What the agent was told of the memory of all that it holds, is loading, or is to load under that name."""
+        held = self.loaded.get(name) or self.leaving.get(name)
+        intents = (held, self.busy.get(name, (0.0, None))[1], self.desired.get(name))
+        told = {each.copy_id: each.memory_bytes for each in intents if each and each.action is Action.LOAD}
+        return sum(told.values())
+
+    def physical(self) -> dict[str, int]:
+        """Bytes that are really in memory under each name: loaded, not yet unloaded, or being loaded beside that."""
+        found = {name: self.size(held.copy_id) for name, held in (*self.loaded.items(), *self.leaving.items())}
         for name, (_, intent) in self.busy.items():
             if intent is not None and intent.action is Action.LOAD:
-                found[name] = found.get(name, 0) + 1
+                found[name] = found.get(name, 0) + self.size(intent.copy_id)
         return found
 
-    def _finish(self, name: str, intent: CopyIntent | None) -> None:
+    def _finish(self, name: str, intent: CopyIntent | None, now: float) -> None:
+        if intent is None and name in self.leaving and now < self.unloads_fail_until:
+            failure = CopyFailure(stage=FailureStage.LOAD, reason="UnloadFailed", message="busy")
+            self._report(name, phase=CopyPhase.UNLOADING, failure=failure)
+            return
         if intent is None:
+            self.leaving.pop(name, None)
             self.slots.pop(name, None)
             return
         if self.desired.get(name) != intent:
@@ -189,7 +233,9 @@ class SimPod:
             return
         if intent.action is not Action.LOAD:
             phase = CopyPhase.SEEN if intent.action is Action.STAT else CopyPhase.PULLED
-            self._report(name, target=intent.copy_id, phase=phase, failure=None, artifact_bytes=self.artifact_bytes)
+            self._report(
+                name, target=intent.copy_id, phase=phase, failure=None, artifact_bytes=self.size(intent.copy_id) // 2
+            )
             return
         if self.broken(intent):
             failure = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="broken")
@@ -207,7 +253,7 @@ class SimPod:
             target=intent.copy_id,
             phase=CopyPhase.LOADED,
             failure=None,
-            artifact_bytes=self.artifact_bytes,
+            artifact_bytes=self.size(intent.copy_id) // 2,
         )
 
     def _report(self, name: str, **changes: object) -> None:

@@ -72,7 +72,7 @@ def unpack(archive: Path, name: str, target: Path, limits: Limits, cancelled: th
 
 
 def _members(archive: Path, name: str, what: str) -> Iterator[tuple[str, IO[bytes]]]:
-    if name.lower().endswith(".zip"):
+    if name.lower().endswith((".zip", ".mar")):
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
                 if entry.is_dir():

@@ -23,6 +23,22 @@ app.kubernetes.io/component: {{ . }}
 {{ .Values.agent.image.repository }}:{{ .Values.agent.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{/* A quantity of memory in bytes, such as 1Gi. */}}
+{{- define "shoal.bytes" -}}
+{{- $quantity := ternary (int64 . | toString) (toString .) (or (kindIs "float64" .) (kindIs "int64" .)) }}
+{{- $number := regexFind "^[0-9.]+" $quantity }}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $unit := trimPrefix $number $quantity }}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "%s is no amount of memory such as 1Gi" $quantity) }}{{ end }}
+{{- mulf (float64 $number) (float64 (get $units $unit)) | int64 }}
+{{- end }}
+
+{{/* The memory limit of a gateway pod in bytes: what the gateway may hold follows from it. */}}
+{{- define "shoal.gatewayMemory" -}}
+{{- $limit := dig "limits" "memory" "" .Values.gateway.resources }}
+{{- include "shoal.bytes" (required "gateway.resources.limits.memory is not set: the gateway's own limits follow from it" $limit) }}
+{{- end }}
+
 {{/* Kubernetes' restricted pod security standard. */}}
 {{- define "shoal.podSecurity" -}}
 runAsNonRoot: true
@@ -40,38 +56,65 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- define "shoal.mlserverRuntime" -}}
+{{/* The types of model servers that there is a runtime of: files/runtimes/<type>.yaml, as a list in JSON. */}}
+{{- define "shoal.runtimeTypes" -}}
+{{- $types := list }}
+{{- range $path, $_ := .Files.Glob "files/runtimes/*.yaml" }}
+{{- $types = append $types (base $path | trimSuffix ".yaml") }}
+{{- end }}
+{{- range $type, $_ := .Values.runtimes }}
+{{- if not (has $type $types) }}{{ fail (printf "runtimes.%s: there is no such type of model server; there are: %s" $type (join ", " $types)) }}{{ end }}
+{{- end }}
+{{- sortAlpha $types | toJson }}
+{{- end }}
+
+{{/* Their ClusterServingRuntimes' names, as a list. */}}
+{{- define "shoal.runtimeNames" -}}
+[{{ range $number, $type := include "shoal.runtimeTypes" . | fromJsonArray }}{{ if $number }}, {{ end }}shoal-{{ $type }}{{ end }}]
+{{- end }}
+
+{{/* Values of a type's runtime: those of runtimes.<type> on top of its file's. Takes (dict "root" $ "type" type). */}}
+{{- define "shoal.runtimeValues" -}}
+{{- $file := .root.Files.Get (printf "files/runtimes/%s.yaml" .type) | fromYaml }}
+{{- $given := get .root.Values.runtimes .type | default dict }}
+{{- $values := mergeOverwrite (deepCopy $file) (deepCopy $given) }}
+{{- if hasKey $given "enabled" }}{{- $_ := set $values "enabled" $given.enabled }}{{- end }}
+{{- toYaml $values }}
+{{- end }}
+
+{{/* A type's ClusterServingRuntime. Takes (dict "root" $ "type" type). */}}
+{{- define "shoal.runtime" -}}
+{{- $values := include "shoal.runtimeValues" . | fromYaml }}
 apiVersion: serving.kserve.io/v1alpha1
 kind: ClusterServingRuntime
 metadata:
-  name: shoal-mlserver
+  name: shoal-{{ .type }}
   labels:
-    {{- include "shoal.labels" . | nindent 4 }}
+    {{- include "shoal.labels" .root | nindent 4 }}
 spec:
   multiModel: true
-  # Priorities that KServe's own runtimes do not use: its webhook refuses two runtimes of one priority.
   supportedModelFormats:
-    - {name: sklearn, version: "0", autoSelect: true, priority: 3}
-    - {name: sklearn, version: "1", autoSelect: true, priority: 3}
-    - {name: xgboost, version: "1", autoSelect: true, priority: 3}
-    - {name: xgboost, version: "2", autoSelect: true, priority: 3}
-    - {name: lightgbm, version: "3", autoSelect: true, priority: 3}
-    - {name: lightgbm, version: "4", autoSelect: true, priority: 3}
-    - {name: mlflow, version: "1", autoSelect: true, priority: 3}
-    - {name: mlflow, version: "2", autoSelect: true, priority: 3}
-  # v1 by the agent's plug-in, which the server loads.
-  protocolVersions: [v1, v2, grpc-v2]
+    {{- toYaml $values.supportedModelFormats | nindent 4 }}
+  {{- with $values.protocolVersions }}
+  protocolVersions:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   builtInAdapter:
-    serverType: mlserver
-    runtimeManagementPort: 8081
-    memBufferBytes: {{ .Values.runtimes.mlserver.memBufferBytes | int64 }}
-    modelLoadingTimeoutMillis: {{ .Values.runtimes.mlserver.modelLoadingTimeoutMillis | int64 }}
+    serverType: {{ .type }}
+    {{- with $values.runtimeManagementPort }}
+    runtimeManagementPort: {{ . | int64 }}
+    {{- end }}
+    memBufferBytes: {{ $values.memBufferBytes | int64 }}
+    modelLoadingTimeoutMillis: {{ $values.modelLoadingTimeoutMillis | int64 }}
   containers:
     - name: kserve-container
-      image: {{ .Values.runtimes.mlserver.image }}
+      image: {{ $values.image }}
       imagePullPolicy: IfNotPresent
+      {{- with $values.container }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
       resources:
-        {{- toYaml .Values.runtimes.mlserver.resources | nindent 8 }}
+        {{- toYaml $values.resources | nindent 8 }}
       securityContext:
         allowPrivilegeEscalation: false
         runAsNonRoot: true
@@ -79,4 +122,7 @@ spec:
           drop: [ALL]
         seccompProfile:
           type: RuntimeDefault
+        {{- with $values.securityContext }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
 {{- end }}

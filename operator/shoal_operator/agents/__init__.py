@@ -2,7 +2,7 @@
 
 from .identity import AgentIdentity, Refused, ReviewUnavailable
 from .review import KubernetesReviews
-from .server import AgentsServer, Backend, ReportResult
+from .server import AgentsServer, Backend
 from .tokens import Tokens
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Backend",
     "KubernetesReviews",
     "Refused",
-    "ReportResult",
     "ReviewUnavailable",
     "Tokens",
 ]

@@ -5,12 +5,16 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 from shoal_api.messages import SyncRequest
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
+MAX_CLAIM_LENGTH = 512
+CLOCK_SECONDS = 300.0
+"""How far our clock may be behind the API server's."""
 
 
 class Refused(Exception):
@@ -82,20 +86,66 @@ def check(identity: AgentIdentity, request: SyncRequest) -> None:
         )
 
 
-def expiry(token: str) -> float | None:
-    """``exp`` of a JSON Web Token in seconds since 1970, None when it has none.
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says of itself, before anybody has looked at its signature. ``expires``: seconds since 1970."""
 
-    The signature is not looked at: ask only after the API server has.
+    namespace: str
+    pod: str
+    pod_uid: str
+    expires: float
+
+
+def claims(token: str, audience: str, now: float) -> Claims:
+    """What a projected service-account token for ``audience`` says. Raises Refused (401) for anything else.
+
+    Costs no question: a token that does not even claim to be a pod's, for us and for now, is not worth one. What it
+    claims is believed only after the API server has looked at it.
     """
+    payload = _payload(token)
+    issuer, audiences = payload.get("iss"), payload.get("aud")
+    bound = payload.get("kubernetes.io")
+    if not isinstance(issuer, str) or not 0 < len(issuer) <= MAX_CLAIM_LENGTH or not isinstance(bound, dict):
+        raise Refused(401, "TokenInvalid", "the token is not one that Kubernetes projects into pods: send that")
+    if audience not in (audiences if isinstance(audiences, list) else [audiences]):
+        raise Refused(401, "TokenAudience", f"the token is not for audience {audience!r}: project one that is")
+    expires, begins = payload.get("exp"), payload.get("nbf", 0)
+    if not _is_time(expires) or not _is_time(begins) or begins > now + CLOCK_SECONDS:
+        raise Refused(401, "TokenInvalid", "the token does not say from when until when it is good")
+    if expires <= now:
+        raise Refused(401, "TokenExpired", "the token has expired: send the pod's current projected token")
+    namespace, pod, account = bound.get("namespace"), bound.get("pod"), bound.get("serviceaccount")
+    subject = f"{_SERVICE_ACCOUNT}{namespace}:{account.get('name')}" if isinstance(account, dict) else None
+    if not isinstance(namespace, str) or not namespace or subject is None or payload.get("sub") != subject:
+        raise Refused(401, "TokenNotOfAServiceAccount", "the token is not a service account's: project one")
+    name, uid = (pod.get("name"), pod.get("uid")) if isinstance(pod, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(uid, str) or not 0 < len(name) < 254 or not 0 < len(uid) < 254:
+        raise Refused(
+            401, "TokenNotOfAPod", "the token is bound to no pod: send the one that is projected into the pod"
+        )
+    return Claims(namespace, name, uid, float(expires))
+
+
+def _payload(token: str) -> dict[str, Any]:
     parts = token.split(".")
-    if len(parts) != 3:
-        return None
     try:
-        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        exp = payload.get("exp")
-    except (binascii.Error, ValueError, AttributeError, RecursionError):
-        return None
-    return float(exp) if isinstance(exp, int | float) and not isinstance(exp, bool) else None
+        if len(parts) != 3:
+            raise ValueError("not three parts")
+        header, payload, signature = (
+            base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True) for part in parts
+        )
+        known, said = json.loads(header), json.loads(payload)
+        if not isinstance(known, dict) or not isinstance(said, dict) or not signature:
+            raise ValueError("not objects")
+    except (binascii.Error, ValueError, RecursionError):
+        raise Refused(
+            401, "TokenInvalid", "the token is no JSON Web Token: send the one that is projected into the pod"
+        ) from None
+    return said
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
 def _only(values: Sequence[str] | None) -> str:

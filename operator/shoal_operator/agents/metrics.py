@@ -34,8 +34,22 @@ class AgentsMetrics:
         self.reviews = Counter(
             "shoal_agents_token_reviews_total",
             "TokenReviews asked of the API server, by outcome; answers are cached. Refused ones mean agents with a"
-            " wrong or expired token.",
+            " wrong token; believed: the API server did not answer, and a token that it had vouched for goes on.",
             ["outcome"],
+            registry=registry,
+        )
+        self.strays = Counter(
+            "shoal_agents_stray_slots_total",
+            "Slots in agents' reports that were not wanted of their pods and are beyond the number that is noted. Any"
+            " at all: an agent, or what poses as one, makes things up, or thousands of models were deleted while no"
+            " operator ran; the log names the pod.",
+            registry=registry,
+        )
+        self.turned_away = Counter(
+            "shoal_agents_connections_refused_total",
+            "Connections to the agents API that were closed because their address had too many or opened them too fast,"
+            " or that showed no good token in time. Many: somebody in the cluster knocks who is no agent; the log names"
+            " the address.",
             registry=registry,
         )
         self.seconds = Histogram(

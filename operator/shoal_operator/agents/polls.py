@@ -9,6 +9,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from shoal_operator.connections.rates import Rates
+from shoal_operator.logs import OncePer
+
 from .identity import Refused
 from .metrics import AgentsMetrics
 
@@ -19,8 +22,11 @@ SILENT_SECONDS = 15.0
 MAX_AGENTS = 5_000
 REQUESTS_PER_SECOND = 40.0
 REQUESTS_BURST = 100.0
+RESTARTED_SECONDS = 10.0
+"""Between two lines of the log about restarts of one pod's agent."""
 
-Lost = Callable[[str, str], None]
+Lost = Callable[[str, str], bool]
+"""Takes pod UID and session; says whether anybody still wanted the agent there."""
 """Called with (pod UID, session)."""
 
 
@@ -80,7 +86,8 @@ class Polls:
         self._silent_seconds = silent_seconds
         self._max_agents = max_agents
         self._agents: dict[str, _Agent] = {}
-        self._budgets: dict[str, tuple[float, float]] = {}  # pod UID: requests left, at this loop time
+        self._rates = Rates(REQUESTS_PER_SECOND, REQUESTS_BURST)
+        self._log_again = OncePer(RESTARTED_SECONDS)
         self._closed = False
 
     def __len__(self) -> int:
@@ -88,14 +95,8 @@ class Polls:
 
     def admit(self, pod_uid: str) -> None:
         """A request of this pod has arrived. Raises Refused (429) when there are too many of them."""
-        now = asyncio.get_running_loop().time()
-        left, at = self._budgets.get(pod_uid, (REQUESTS_BURST, now))
-        left = min(REQUESTS_BURST, left + (now - at) * REQUESTS_PER_SECOND)
-        if left < 1:
+        if not self._rates.take(pod_uid, asyncio.get_running_loop().time()):
             raise Refused(429, "TooManySyncs", "this pod syncs too often: wait for the answer before the next one")
-        if len(self._budgets) > 2 * self._max_agents:
-            self._budgets = {uid: budget for uid, budget in self._budgets.items() if uid in self._agents}
-        self._budgets[pod_uid] = (left - 1, now)
         agent = self._agents.get(pod_uid)
         if agent is not None and agent.timer is not None:
             self._start_timer(pod_uid, agent, self._hung_up_seconds)  # a large report takes its time to arrive
@@ -133,6 +134,13 @@ class Polls:
         if agent is not None and agent.poll is not None:
             agent.poll.wake()
 
+    def answer(self, pod_uid: str) -> None:
+        """Have the pod's poll answered now, with nothing new."""
+        agent = self._agents.get(pod_uid)
+        if agent is not None and agent.poll is not None:
+            agent.poll.superseded = True
+            agent.poll.wake()
+
     def wake_all(self) -> None:
         for agent in self._agents.values():
             if agent.poll is not None:
@@ -151,10 +159,11 @@ class Polls:
             self._supersede(old)
         agent = self._agents[pod_uid] = _Agent(session)
         self._metrics.connected.set(len(self._agents))
-        log.info(
-            "an agent connected" if old is None else "an agent was restarted",
-            extra={"event": "AgentConnected", "pod_uid": pod_uid, "session": session},
-        )
+        if old is None or self._log_again.ready(pod_uid):  # a tenant may call each of his requests another session
+            log.info(
+                "an agent connected" if old is None else "an agent was restarted",
+                extra={"event": "AgentConnected", "pod_uid": pod_uid, "session": session},
+            )
         return agent
 
     @staticmethod
@@ -180,11 +189,16 @@ class Polls:
         if self._agents.get(pod_uid) is not agent or agent.poll is not None:
             return
         del self._agents[pod_uid]
-        self._budgets.pop(pod_uid, None)
+        self._rates.forget(pod_uid)
         self._metrics.connected.set(len(self._agents))
-        self._metrics.lost.inc()
-        log.warning(
-            "an agent hung up and did not come back",
-            extra={"event": "AgentLost", "pod_uid": pod_uid, "session": agent.session},
-        )
-        self._lost(pod_uid, agent.session)
+        if self._lost(pod_uid, agent.session):
+            self._metrics.lost.inc()
+            log.warning(
+                "an agent hung up and did not come back",
+                extra={"event": "AgentLost", "pod_uid": pod_uid, "session": agent.session},
+            )
+        else:
+            log.info(
+                "an agent ended with its pod",
+                extra={"event": "AgentEnded", "pod_uid": pod_uid, "session": agent.session},
+            )

@@ -10,20 +10,24 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection
+from typing import Protocol, cast
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
-from pydantic import ValidationError
-from shoal_api.messages import PROTOCOL_VERSION, SyncRequest, SyncResponse
+from shoal_api.messages import MAX_REQUEST_BYTES, SyncRequest, SyncResponse
 from shoal_api.names import AGENT_AUDIENCE
 
+from shoal_operator.connections import TOKEN_SECONDS, Listener, as_kubernetes_writes
 from shoal_operator.logs import OncePer
-from shoal_operator.state.desired import DesiredChange, DesiredList
+from shoal_operator.state.pods.limits import Known
+from shoal_operator.state.world.report import AgentReport
 
-from .identity import Refused, ReviewUnavailable, check
+from . import border
+from .answer import keep
+from .bodies import LargeBodies
+from .border import body_limit
+from .identity import AgentIdentity, Refused, ReviewUnavailable, check
 from .metrics import AgentsMetrics
 from .polls import HUNG_UP_SECONDS, MAX_AGENTS, SILENT_SECONDS, Poll, Polls
 from .tokens import Review, Tokens
@@ -31,54 +35,43 @@ from .tokens import Review, Tokens
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 25.0
-MAX_BODY_BYTES = 16 * 1024 * 1024
 LARGE_BODY_BYTES = 256 * 1024
-LARGE_BODIES = 4
-"""Large reports that are read at once; the rest queue, so that a restart of all pods is no flood of memory."""
-BODY_SECONDS = 20.0
+BODY_SECONDS = 5.0
+BODY_BYTES_PER_SECOND = 1024 * 1024
+"""A body may take BODY_SECONDS, and as long again as its pod's limit takes at this speed."""
 DRAINED_AGAIN_SECONDS = 1.0
 DRAINED_LOOK_SECONDS = 0.25
 RETRY_AFTER_SECONDS = 2
 STOP_SECONDS = 3.0
+IDLE_SECONDS = 75.0
+"""A connection without a request, once it has shown a good token. Agents give theirs up sooner."""
+ADDRESSES_SECONDS = 1.0
+"""How long it is remembered which addresses are pods': they are all gone through to know it."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportResult:
-    """What became of a report.
-
-    ``acknowledged``: the version that the agent's next delta may start from, 0 to ask for everything. ``known``:
-    False while the watch has not shown this pod, whose agent is then told to come again.
-    """
-
-    acknowledged: int
-    known: bool = True
 
 
 class Backend(Protocol):
     """What the server asks of the state machine. All calls are made on the event loop and must not block."""
 
-    def report(self, request: SyncRequest) -> ReportResult:
-        """Take in what an agent observes; its pod's UID has been verified."""
+    def known(self, pod_uid: str) -> Known | None:
+        """What the border needs to know of a pod; None while the watch has not shown it."""
 
-    def desired(self, pod_uid: str) -> DesiredList | None:
-        """What the pod should hold; None while that is not known: the agent keeps what it has."""
+    def addresses(self) -> Collection[str]:
+        """Of all pods that the watch has shown."""
 
-    def drained(self, pod_uid: str) -> bool:
-        """The pod asked to be emptied and no model is left to move."""
+    def epoch_limit(self) -> int:
+        """The highest epoch that an agent is believed to have obeyed."""
 
-    def epoch(self) -> int:
-        """The epoch that this operator has claimed; 0 before."""
+    def report(self, report: AgentReport) -> int | None:
+        """Take in what an agent observes; the version that its next delta may start from, 0 to ask for everything.
+        None: the pod is not known."""
 
-    def use_seconds(self, pod_uid: str) -> float:
-        """How often the pod's agent should tell which models were used."""
+    def answer(self, report: AgentReport, acknowledged: int) -> SyncResponse:
+        """What the agent is to be told now; ``acknowledged``: what ``report`` returned."""
 
-    def use_now(self, pod_uid: str) -> bool:
-        """The pod's agent should tell use at once."""
-
-    def lost(self, pod_uid: str, session: str) -> None:
-        """The agent hung up and did not come back in time."""
+    def lost(self, pod_uid: str, session: str) -> bool:
+        """The agent hung up and did not come back in time; whether that is news, and not the end of its pod."""
 
 
 class AgentsServer:
@@ -94,10 +87,14 @@ class AgentsServer:
         hung_up_seconds: float = HUNG_UP_SECONDS,
         silent_seconds: float = SILENT_SECONDS,
         max_agents: int = MAX_AGENTS,
+        token_seconds: float = TOKEN_SECONDS,
     ) -> None:
         self._backend = backend
+        self._token_seconds = token_seconds
+        self._addresses: frozenset[str] = frozenset()
+        self._addresses_until = 0.0
         self._metrics = AgentsMetrics(registry)
-        self._tokens = Tokens(review, audience, self._metrics)
+        self._tokens = Tokens(review, audience, self._metrics, self._address)
         self._polls = Polls(
             backend.lost,
             self._metrics,
@@ -105,27 +102,45 @@ class AgentsServer:
             silent_seconds=silent_seconds,
             max_agents=max_agents,
         )
-        self._large_bodies = asyncio.Semaphore(LARGE_BODIES)
+        self._large_bodies = LargeBodies()
         self._log_again = OncePer(60)
         self._stopping = False
         self._runner: web.AppRunner | None = None
+        self._connections: Listener | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
-        """Listen, and return the port (which differs when 0 was asked for)."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._errors_as_json])
+        """Listen, and return the port (which differs when 0 was asked for). Raises OSError when it is taken."""
+        app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[self._errors_as_json])
         app.router.add_post("/v1/sync", self._sync)
         # handler_cancellation: an agent that hangs up ends its poll at once, not when the wait is over.
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=STOP_SECONDS)
+        runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=STOP_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+            auto_decompress=False,
+        )
         await runner.setup()
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
         self._runner = runner
-        bound: int = runner.addresses[0][1]
+        self._connections = Listener(
+            "the agents API",
+            cast("web.Server", runner.server),
+            self._is_pods,
+            self._metrics.turned_away.inc,
+            token_seconds=self._token_seconds,
+        )
+        bound = await self._connections.start(host, port, tls)
         log.info("the agents API listens", extra={"event": "AgentsListening", "port": bound})
         return bound
 
     def wake(self, pod_uid: str) -> None:
         """The pod's desired list, or its being drained, changed."""
         self._polls.wake(pod_uid)
+
+    def ask(self, pod_uid: str) -> None:
+        """Have the pod's agent come again at once; what it sends then is answered anew."""
+        self._polls.answer(pod_uid)
 
     def wake_all(self) -> None:
         """All may have changed: recovery is over."""
@@ -135,96 +150,109 @@ class AgentsServer:
         """Answer those who wait, so that they come back to the next operator, and stop."""
         self._stopping = True
         self._polls.close()
+        if self._connections is not None:
+            await self._connections.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _sync(self, request: web.Request) -> web.Response:
         started = time.perf_counter()
         _notice_a_dead_peer(request)
-        identity = await self._tokens.identity(_bearer(request))
+        identity = await self._tokens.identity(_bearer(request), _source(request))
+        if self._connections is not None and not self._connections.vouched(request.protocol, identity.pod_uid):
+            raise Refused(429, "TooManyConnections", "this pod has too many connections: close those that are not used")
         self._polls.admit(identity.pod_uid)
-        message = await self._message(request)
-        check(identity, message)
-        result = self._backend.report(message)
+        message, report = await self._read(request, identity)
+        acknowledged = self._backend.report(report)
         self._metrics.seconds.observe(time.perf_counter() - started)
-        if not result.known:
+        if acknowledged is None:
             raise Refused(
                 503,
                 "PodUnknown",
                 f"pod {message.namespace}/{message.pod} has not been seen by the operator's watch yet: try again",
             )
-        with self._polls.answering(message.pod_uid, message.session) as poll:
-            change, drained = await self._wait(message, result, poll)
-        self._metrics.syncs.labels(_outcome(change, poll)).inc()
-        response = SyncResponse(
-            epoch=self._backend.epoch(),
-            observed_acknowledged=result.acknowledged,
-            desired_version=change.version if change else None,
-            desired_base=change.base if change else None,
-            desired=list(change.intents) if change else [],
-            desired_gone=list(change.gone) if change else [],
-            use_seconds=self._backend.use_seconds(message.pod_uid),
-            use_now=self._backend.use_now(message.pod_uid),
-            drained=drained,
-        )
+        with self._polls.answering(report.pod_uid, report.session) as poll:
+            response = await self._wait(message, report, acknowledged, poll)
+        self._metrics.syncs.labels(_outcome(response, poll)).inc()
         return web.Response(
             body=response.model_dump_json(exclude_defaults=True).encode(), content_type="application/json"
         )
 
-    async def _wait(self, message: SyncRequest, result: ReportResult, poll: Poll) -> tuple[DesiredChange | None, bool]:
+    async def _wait(self, message: SyncRequest, report: AgentReport, acknowledged: int, poll: Poll) -> SyncResponse:
         """Until there is something to answer, the wait is over, or the agent has asked again."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        deadline = started + _wait_seconds(message)
-        if result.acknowledged == 0 and message.observed_base is not None:
+        deadline = started + min(message.wait_seconds, MAX_WAIT_SECONDS)
+        if acknowledged == 0 and report.observed_base is not None:
             deadline = started  # everything is asked for, and wanted now
         while True:
-            change = self._change(message)
-            drained = message.draining and self._backend.drained(message.pod_uid)
-            if drained:
+            response = self._backend.answer(report, acknowledged)
+            if response.drained:
                 # Said at once, then about once a second: the agent may have missed it, and must not spin.
                 deadline = min(deadline, started + DRAINED_AGAIN_SECONDS if poll.told_drained else started)
             left = deadline - loop.time()
-            asks = self._backend.use_now(message.pod_uid)
-            if change is not None or asks or poll.superseded or left <= 0 or self._stopping:
-                poll.told_drained = drained
-                return (None if poll.superseded else change), drained
+            urgent = response.desired_version is not None or response.use_now
+            if urgent or poll.superseded or left <= 0 or self._stopping:
+                poll.told_drained = response.drained
+                return keep(response) if poll.superseded else response
             # Being drained follows from what Envoys and other pods do: it is looked at, not only waited for.
-            await poll.wait(min(left, DRAINED_LOOK_SECONDS) if message.draining else left)
+            await poll.wait(min(left, DRAINED_LOOK_SECONDS) if report.draining else left)
 
-    def _change(self, message: SyncRequest) -> DesiredChange | None:
-        if message.epoch > self._backend.epoch():
-            return None  # it has obeyed a later operator; the backend claims a higher epoch first
-        desired = self._backend.desired(message.pod_uid)
-        return None if desired is None else desired.since(message.desired_version)
-
-    async def _message(self, request: web.Request) -> SyncRequest:
-        length = request.content_length
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                if length is not None and length <= LARGE_BODY_BYTES:
-                    body = await request.read()
-                else:
-                    async with self._large_bodies:
-                        body = await request.read()
-        except TimeoutError:
-            raise Refused(408, "BodyTooSlow", f"the report did not arrive within {BODY_SECONDS:.0f} s") from None
-        try:
-            message = SyncRequest.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(str(part) for part in first["loc"])[:200]
+    async def _read(self, request: web.Request, identity: AgentIdentity) -> tuple[SyncRequest, AgentReport]:
+        """The request's facts, from its own pod, and within bounds. Raises Refused."""
+        known = self._backend.known(identity.pod_uid)
+        body = await self._body(request, identity.namespace, body_limit(known))
+        read = border.read(body, known)
+        check(identity, read.message)
+        limit = self._backend.epoch_limit()
+        if read.report.epoch > limit:
             raise Refused(
-                400, "RequestInvalid", f"the request is not a SyncRequest: {where or 'body'}: {first['msg'][:200]}"
-            ) from None
-        if message.protocol != PROTOCOL_VERSION:
-            raise Refused(
-                400,
-                "ProtocolUnsupported",
-                f"the agent speaks protocol {message.protocol}, this operator {PROTOCOL_VERSION}: "
-                "let the operator roll the pods to its own agent",
+                409,
+                "EpochTooFar",
+                f"the agent of pod {identity.namespace}/{identity.pod} says that it has obeyed epoch "
+                f"{read.report.epoch}; by Lease and store none above {limit} can have been. If it has, delete the pod; "
+                "if all agents say so, delete Lease shoal-operator and restart the operator",
             )
-        return message
+        if read.dropped:
+            self._metrics.strays.inc(read.dropped)
+            if self._log_again.ready(("StraySlots", identity.pod_uid)):
+                log.warning(
+                    "an agent reports slots that were not wanted of its pod; those beyond a number are not noted",
+                    extra={"event": "StraySlots", "pod": f"{identity.namespace}/{identity.pod}", "more": read.dropped},
+                )
+        return read.message, read.report
+
+    async def _body(self, request: web.Request, namespace: str, limit: int) -> bytes:
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):
+            raise Refused(415, "EncodingNotSupported", f"the report is sent as {encoding[:20]!r}: send it as it is")
+        length = request.content_length
+        if length is not None and length > limit:
+            raise Refused(413, "RequestTooLarge", f"the report has {length} bytes; this pod's may have {limit}")
+        seconds = BODY_SECONDS + limit / BODY_BYTES_PER_SECOND
+        try:
+            async with asyncio.timeout(seconds):
+                if length is not None and length <= LARGE_BODY_BYTES:
+                    return await request.read()
+                async with self._large_bodies.place(namespace):
+                    body = bytearray()
+                    async for chunk in request.content.iter_any():
+                        body += chunk
+                        if len(body) > limit:
+                            raise Refused(413, "RequestTooLarge", f"the report has more than {limit} bytes")
+                    return bytes(body)
+        except TimeoutError:
+            raise Refused(408, "BodyTooSlow", f"the report did not arrive within {seconds:.0f} s") from None
+
+    def _is_pods(self, address: str) -> bool:
+        now = time.monotonic()
+        if now >= self._addresses_until:
+            self._addresses, self._addresses_until = frozenset(self._backend.addresses()), now + ADDRESSES_SECONDS
+        return address in self._addresses
+
+    def _address(self, namespace: str, pod: str, uid: str) -> str | None:
+        known = self._backend.known(uid)
+        return known.ip if known is not None and (known.namespace, known.name) == (namespace, pod) else None
 
     @web.middleware
     async def _errors_as_json(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -236,13 +264,14 @@ class AgentsServer:
             return self._refuse(request, 503, "TokenReviewUnavailable", f"{unavailable}: try again")
         except web.HTTPException as error:
             if error.status == 413:
-                what = f"the report is larger than {MAX_BODY_BYTES} bytes"
+                what = f"the report is larger than {MAX_REQUEST_BYTES} bytes"
                 return self._refuse(request, 413, "RequestTooLarge", what)
             return self._refuse(request, error.status, "NotServed", "only POST /v1/sync is served here")
         except ConnectionError:
             raise  # the agent is gone: there is nobody to answer
-        except Exception:
-            log.exception("a sync failed", extra={"event": "SyncFailed"})
+        except Exception as error:
+            if self._log_again.ready(("SyncFailed", type(error), request.remote)):
+                log.exception("a sync failed", extra={"event": "SyncFailed"})
             return self._refuse(request, 500, "Internal", "the operator failed on this request: see its log")
 
     def _refuse(self, request: web.Request, status: int, reason: str, message: str) -> web.Response:
@@ -258,9 +287,13 @@ class AgentsServer:
             headers["WWW-Authenticate"] = "Bearer"
         if status in (429, 503):
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return web.json_response(
+        response = web.json_response(
             {"reason": reason, "message": message}, status=status, headers=headers, dumps=json.dumps
         )
+        stranger = self._connections is not None and self._connections.is_strangers(request.protocol)
+        if stranger and status != 503:
+            response.force_close()
+        return response
 
 
 def _bearer(request: web.Request) -> str:
@@ -271,17 +304,17 @@ def _bearer(request: web.Request) -> str:
     return token
 
 
-def _wait_seconds(message: SyncRequest) -> float:
-    """As asked, within bounds; what is no number counts as no wait."""
-    return min(message.wait_seconds, MAX_WAIT_SECONDS) if message.wait_seconds > 0 else 0.0
+def _source(request: web.Request) -> str:
+    """The caller's address, as Kubernetes writes it."""
+    return as_kubernetes_writes(request.remote or "")
 
 
-def _outcome(change: DesiredChange | None, poll: Poll) -> str:
+def _outcome(response: SyncResponse, poll: Poll) -> str:
     if poll.superseded:
         return "superseded"
-    if change is None:
+    if response.desired_version is None:
         return "unchanged"
-    return "full" if change.base is None else "delta"
+    return "full" if response.desired_base is None else "delta"
 
 
 def _notice_a_dead_peer(request: web.Request) -> None:

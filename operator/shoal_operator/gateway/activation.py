@@ -1,7 +1,8 @@
 """The activator: holds a request for a cold model until a pod has the model, or says why none will.
 
 What a request needs to know of a model is asked of state when it comes, and again when state changes the model's
-route. Nothing is kept of models that no request waits for.
+route. Nothing is kept of models that no request waits for. How many may wait is bounded by the InferenceService's own
+word and by its share of the gateway's memory (``held``).
 """
 
 import asyncio
@@ -10,21 +11,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from shoal_operator.state.effects import Effect, RouteChanged, ServiceRouteChanged, Unavailable
-from shoal_operator.state.values import ServiceKey
-from shoal_operator.state.views import ActivationView, Endpoint
+from shoal_operator.state.world.cause import ACTIVATION_TIMEOUT
+from shoal_operator.state.world.effects import Effect, RouteChanged, ServiceRouteChanged, Unavailable
+from shoal_operator.state.world.values import ServiceKey
+from shoal_operator.state.world.views import ActivationView, Endpoint
 
+from .held import REQUEST_BYTES, HeldMemory
 from .metrics import ActivationMetrics
 from .replies import NO_ACTIVATOR, RETRY_AFTER_SECONDS, SERVICE_NOT_READY, UNAVAILABLE
 
 REPEAT_SECONDS = 1.0
 """How often a model that is waited for is asked for again, and looked at again should a change have been missed."""
+REPEATS_PER_SECOND = 200
+"""The same of all models of an InferenceService together: of a thousand each has its turn every five seconds."""
 HEAL_SECONDS = 1.0
 """How long a request that has just failed at the model's pods waits for state to hear of it, before it is sent there
 again: about as long as a killed server takes to be out of the routes."""
 RECOVERY_SECONDS = 30.0
-RECOVERY_MAX_HELD = 1000
-"""Requests that wait for an operator that has just started to know its models."""
+"""How long a request waits for an operator that has just started to know its models."""
 
 View = Callable[[ServiceKey, str], ActivationView | None]
 Requested = Callable[[ServiceKey, str], None]
@@ -40,6 +44,19 @@ class Refused:
     retry_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request takes while it is held: so many ``bytes`` of the gateway of this name."""
+
+    gateway: str = ""
+    bytes: int = REQUEST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The answer to a question about a model that no pod has: a request would be answered."""
+
+
 @dataclass(slots=True)
 class _Wanted:
     """A model that requests wait for. ``emptied``: how often it was seen without endpoints."""
@@ -53,20 +70,23 @@ class _Wanted:
 
 class Activator:
     """``view(service, model)``: how the model stands now; None: unknown. ``requested(service, model)``: have it loaded,
-    or count its use; called once for any number of requests that begin to wait, then each second while any does.
+    or count its use; called once for any number of requests that begin to wait, then each second while any does (less
+    often for many models).
 
     Both are called in the event loop and must not block. Call ``changed`` with state's effects after they were
-    applied, and ``open`` once state knows its models.
+    applied, and ``open`` once state knows its models. ``memory``: what may be held.
     """
 
-    def __init__(self, view: View, requested: Requested, metrics: ActivationMetrics) -> None:
+    def __init__(self, view: View, requested: Requested, metrics: ActivationMetrics, memory: HeldMemory) -> None:
         self._view = view
         self._requested = requested
         self._metrics = metrics
+        self._memory = memory
         self._open = asyncio.Event()
-        self._recovering = 0
+        self._absent: dict[ServiceKey, float] = {}  # InferenceServices without a pod, and since when
         self._wanted: dict[tuple[ServiceKey, str], _Wanted] = {}
         self._held: Counter[ServiceKey] = Counter()
+        self._models: Counter[ServiceKey] = Counter()  # that requests wait for
         self._turn = 0
 
     def open(self) -> None:
@@ -88,6 +108,12 @@ class Activator:
                         self._look(wanted, self._view(service, model))
                 case ServiceRouteChanged(service, known=False):
                     self._metrics.forget(service)
+                    self._absent.pop(service, None)
+                case ServiceRouteChanged(service, pods=pods):
+                    if pods:
+                        self._absent.pop(service, None)
+                    else:
+                        self._absent.setdefault(service, time.monotonic())
 
     async def check(
         self,
@@ -96,30 +122,41 @@ class Activator:
         failed: Callable[[], frozenset[Endpoint]] = frozenset,
         *,
         again: bool = False,
-    ) -> Endpoint | Refused | None:
+        cost: Cost = Cost(),  # frozen
+        asks: bool = False,
+    ) -> Endpoint | Refused | Ready | None:
         """Where to send a request: an endpoint, at once or once there is one; or why not. None: no such model.
 
         ``failed``: pods that this request has been to in vain, asked for when it matters. ``again``: it has been sent
-        somewhere from here in vain. Cancel it when the client is gone.
+        somewhere from here in vain. ``cost``: of holding it. ``asks``: it only asks about the model, so nothing is
+        loaded for it. Cancel it when the client is gone.
         """
-        if not self._open.is_set() and not await self._recovered():
+        if not self._open.is_set() and not await self._recovered(service, cost):
             return Refused(503, *NO_ACTIVATOR, 1.0)
         arrived = time.monotonic()
         view = self._view(service, model)
         if view is None:
             return None
+        if asks:
+            known = self._answer(service, view, frozenset(view.endpoints) if again else failed())
+            return Ready() if known is None else known
         self._metrics.requests.labels(*service).inc()
         tried: frozenset[Endpoint] = frozenset()
         if view.endpoints:
             tried = frozenset(view.endpoints) if again else failed()
-        answer = self._answer(view, tried)
+        answer = self._answer(service, view, tried)
         if isinstance(answer, Endpoint):
             self._requested(service, model)
         elif answer is None:
             if self._held[service] >= view.max_held:
                 answer = _too_many(view)
+            elif not self._memory.take(cost.gateway, service, cost.bytes):
+                answer = _no_memory(view)
             else:
-                answer = await self._hold(service, model, view, tried, arrived)
+                try:
+                    answer = await self._hold(service, model, view, tried, arrived)
+                finally:
+                    self._memory.give_back(cost.gateway, service, cost.bytes)
         if isinstance(answer, Refused):
             self._metrics.refused(service, answer.reason)
         elif answer is not None:
@@ -142,7 +179,7 @@ class Activator:
                 now = time.monotonic()
                 if now >= patience or wanted.emptied != emptied:
                     tried = frozenset()  # whatever is there now is worth another attempt
-                answer = self._answer(wanted.view, tried)
+                answer = self._answer(service, wanted.view, tried)
                 if answer is not None:
                     return answer
                 if now >= deadline:
@@ -165,7 +202,8 @@ class Activator:
         wanted = self._wanted.get(key)
         if wanted is None:
             wanted = self._wanted[key] = _Wanted(view)
-            wanted.repeat = asyncio.get_running_loop().call_later(REPEAT_SECONDS, self._repeat, service, model, wanted)
+            self._models[service] += 1
+            self._repeat_later(service, model, wanted)
         wanted.requests += 1
         self._count(service, +1)
         return wanted
@@ -177,9 +215,16 @@ class Activator:
             if wanted.repeat is not None:
                 wanted.repeat.cancel()
             del self._wanted[service, model]
+            self._models[service] -= 1
+            if not self._models[service]:
+                del self._models[service]
+
+    def _repeat_later(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
+        seconds = max(REPEAT_SECONDS, self._models[service] / REPEATS_PER_SECOND)
+        wanted.repeat = asyncio.get_running_loop().call_later(seconds, self._repeat, service, model, wanted)
 
     def _repeat(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
-        wanted.repeat = asyncio.get_running_loop().call_later(REPEAT_SECONDS, self._repeat, service, model, wanted)
+        self._repeat_later(service, model, wanted)
         self._look(wanted, self._view(service, model))
         self._requested(service, model)
 
@@ -192,29 +237,39 @@ class Activator:
         for change in wanted.waiting:
             _done(change)
 
-    def _answer(self, view: ActivationView, tried: frozenset[Endpoint]) -> Endpoint | Refused | None:
+    def _answer(
+        self, service: ServiceKey, view: ActivationView, tried: frozenset[Endpoint]
+    ) -> Endpoint | Refused | None:
         """None: wait."""
         if view.endpoints:
             choices = [each for each in view.endpoints if each not in tried]
             self._turn += 1
             return choices[self._turn % len(choices)] if choices else None
-        if view.unavailable is Unavailable.COLD:
+        if view.unavailable is Unavailable.COLD or self._pods_expected(service, view):
             return None
         reason = view.unavailable or Unavailable.SERVICE_NOT_READY
         return Refused(503, reason.value, view.message or UNAVAILABLE[reason], view.retry_after or RETRY_AFTER_SECONDS)
 
-    async def _recovered(self) -> bool:
+    def _pods_expected(self, service: ServiceKey, view: ActivationView) -> bool:
+        """The InferenceService has lost its last pod, or is new, and not yet for longer than a request may wait."""
+        since = self._absent.get(service)
+        return (
+            view.unavailable is Unavailable.SERVICE_NOT_READY
+            and since is not None
+            and time.monotonic() < since + view.timeout
+        )
+
+    async def _recovered(self, service: ServiceKey, cost: Cost) -> bool:
         """Wait until state knows its models; False when that takes too long, or too many wait already."""
-        if self._recovering >= RECOVERY_MAX_HELD:
+        if not self._memory.take(cost.gateway, service, cost.bytes):
             return False
-        self._recovering += 1
         try:
             async with asyncio.timeout(RECOVERY_SECONDS):
                 await self._open.wait()
         except TimeoutError:
             return False
         finally:
-            self._recovering -= 1
+            self._memory.give_back(cost.gateway, service, cost.bytes)
         return True
 
     def _count(self, service: ServiceKey, by: int) -> None:
@@ -239,10 +294,20 @@ def _too_many(view: ActivationView) -> Refused:
     )
 
 
+def _no_memory(view: ActivationView) -> Refused:
+    return Refused(
+        503,
+        "TooManyHeldRequests",
+        "requests that wait for cold models of the InferenceService take its share of the gateway's memory already; try"
+        " again later, or raise gateway.resources.limits.memory or gateway.replicas of the chart, or minReplicas",
+        view.retry_after or RETRY_AFTER_SECONDS,
+    )
+
+
 def _too_late(view: ActivationView) -> Refused:
     return Refused(
         503,
-        "ActivationTimeout",
+        ACTIVATION_TIMEOUT,
         f"the model was not loaded within {view.timeout:g} s; the load goes on, so try again;"
         " kubectl describe trainedmodel shows how far it is",
         view.retry_after or RETRY_AFTER_SECONDS,

@@ -20,6 +20,8 @@ MESSAGE_LIMIT_BYTES = 256 * 1024 * 1024
 """A million models are 217 MB at the first sync, 50 MB of versions at a reconnect."""
 
 MAX_PENDING_CALLS = 20_000
+HANDSHAKE_SECONDS = 5
+"""Until a connection has shown a certificate of ours."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
@@ -29,6 +31,8 @@ _OPTIONS = [
     # Python has not looked at yet.
     ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
+    # A stranger's connection costs a handshake's memory; by default gRPC lets one last two minutes.
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1_000),
     # Notice an Envoy whose node is gone; allow Envoy's own pings, which gRPC would punish by default.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -10,14 +10,17 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import json_format
 
-from shoal_operator.state.views import Endpoint
+from shoal_operator.state.world.views import Endpoint
 
+from . import lacking, limits, surface
 from . import vocabulary as words
 from .envoy_json import Json, internal_address, load_assignment_before, packed
 from .routes import grpc_cluster
 
-IDLE_SECONDS = 4
-"""Below uvicorn's keep-alive of 5 s (MLServer's default), or Envoy would send into a connection just being closed."""
+IDLE_SECONDS = 1
+"""Far below every model server's keep-alive (gunicorn 2 s, uvicorn 5 s), or Envoy would send into a connection that is
+just being closed. Envoy cannot tell such a request, which nobody has read, from one that a dying server has: its
+``reset-before-request`` ends with the first byte (measured with 1.40). So the race is kept from happening."""
 
 _PROTOCOL_OPTIONS = http_protocol_options_pb2.HttpProtocolOptions
 LIMITS = {
@@ -33,25 +36,38 @@ TCP_KEEPALIVE = {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interva
 HTTP_OPTIONS = _PROTOCOL_OPTIONS.DESCRIPTOR.full_name
 
 
-def http_options() -> Json:
-    """To a model server's REST port."""
+def http_options(answer: Json = limits.INNER_ANSWER, idle_seconds: float = IDLE_SECONDS) -> Json:
+    """To a model server's REST port, or by way of the cold listener; ``answer``: bounds of its headers."""
     return packed(
         _PROTOCOL_OPTIONS,
-        common_http_protocol_options={"idle_timeout": f"{IDLE_SECONDS}s"},
+        common_http_protocol_options={"idle_timeout": f"{idle_seconds:g}s", **answer},
         explicit_http_config={"http_protocol_options": {}},
     )
 
 
-def grpc_options() -> Json:
-    """To a model server's gRPC port."""
-    windows = {"initial_stream_window_size": 1024 * 1024, "initial_connection_window_size": 16 * 1024 * 1024}
-    return packed(_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": windows})
+def grpc_options(answer: Json = limits.INNER_ANSWER) -> Json:
+    """To a model server's gRPC port, or by way of the cold listener. One answer that is not HTTP ends one call."""
+    return packed(
+        _PROTOCOL_OPTIONS,
+        common_http_protocol_options=dict(answer),
+        explicit_http_config={
+            "http2_protocol_options": {
+                "initial_stream_window_size": limits.BUFFER_BYTES,
+                "initial_connection_window_size": limits.UNLIMITED_WINDOW_BYTES,
+                "override_stream_error_on_invalid_http_message": True,
+            }
+        },
+    )
 
 
 def of_target(target: str, endpoints: Sequence[Endpoint]) -> list[cluster_pb2.Cluster]:
     """The clusters ``target`` and ``grpc_cluster(target)``; with no endpoint they lead to the cold listener."""
-    http = _cluster(target, target, [(e.ip, e.http_port) for e in endpoints], http_options())
-    grpc = _cluster(grpc_cluster(target), target, [(e.ip, e.grpc_port) for e in endpoints], grpc_options())
+    server_type = endpoints[0].server_type if endpoints else ""  # they are of one InferenceService
+    marks = lacking.filters(server_type)
+    rest = http_options(idle_seconds=surface.of(server_type).idle_seconds) | marks
+    calls = grpc_options() | marks
+    http = _cluster(target, target, [(e.ip, e.http_port) for e in endpoints], rest)
+    grpc = _cluster(grpc_cluster(target), target, [(e.ip, e.grpc_port) for e in endpoints if e.grpc_port], calls)
     return [json_format.ParseDict(each, cluster_pb2.Cluster()) for each in (http, grpc)]
 
 
@@ -60,6 +76,7 @@ def _cluster(name: str, target: str, addresses: Sequence[tuple[str, int]], optio
         "name": name,
         "type": "STATIC",
         "connect_timeout": "0.5s",
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [LIMITS]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

@@ -5,6 +5,7 @@ from importlib import resources
 from typing import Any
 
 from google.protobuf.message import Message
+from shoal_api.grammar import MODEL_NAME, NAMESPACE, SERVICE_NAME
 
 from . import vocabulary as words
 
@@ -18,7 +19,6 @@ def listener(name: str, host: str, port: int, manager: Json) -> Json:
     return {
         "name": name,
         "address": address(host, port),
-        "per_connection_buffer_limit_bytes": 1024 * 1024,
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
 
@@ -30,10 +30,18 @@ def router() -> Json:
     }
 
 
+_GRAMMAR = {
+    "IS_MODEL": MODEL_NAME.lua,
+    "IS_SERVICE": SERVICE_NAME.lua,
+    "IS_NAMESPACE": NAMESPACE.lua,
+    "IN_WORDS": MODEL_NAME.in_words(),
+}
+
+
 def lua(name: str, file: str, replace: Mapping[str, str] | None = None) -> Json:
-    """A filter that runs ``lua/<file>``; ``replace``: upper-case words in it."""
+    """A filter that runs ``lua/<file>``; ``replace``: upper-case words in it, beside those of the grammar of names."""
     code = resources.files(__package__).joinpath("lua", file).read_text()
-    for word, value in (replace or {}).items():
+    for word, value in (_GRAMMAR | dict(replace or {})).items():
         code = code.replace(word, value)
     return {
         "name": name,

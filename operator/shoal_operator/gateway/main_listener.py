@@ -8,12 +8,14 @@ from base64 import b64encode
 
 from google.protobuf import descriptor_pb2
 
-from . import replies
+from . import limits, not_sent_on, replies
 from . import vocabulary as words
 from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, ads_source, listener, lua, router, set_header
+from .policy import MAX_REQUEST_BYTES
+from .surface import native_in_lua
 
 
-def main_listener(host: str, port: int) -> Json:
+def main_listener(host: str, port: int, bounds: limits.Limits) -> Json:
     """The listener ``main`` on ``host``:``port``."""
     manager: Json = {
         "@type": CONNECTION_MANAGER,
@@ -28,17 +30,26 @@ def main_listener(host: str, port: int) -> Json:
         "use_remote_address": True,
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "generate_request_id": False,
-        "common_http_protocol_options": {"idle_timeout": "3600s"},
-        "request_headers_timeout": "30s",
+        "common_http_protocol_options": {
+            "idle_timeout": f"{bounds.idle_seconds}s",
+            "max_headers_count": limits.HEADERS,
+        },
+        "request_headers_timeout": f"{bounds.header_seconds}s",
+        "max_request_headers_kb": limits.HEADERS_KILOBYTES,
         "http2_protocol_options": {
-            "max_concurrent_streams": 1024,
-            "initial_stream_window_size": 1024 * 1024,
-            "initial_connection_window_size": 16 * 1024 * 1024,
+            "max_concurrent_streams": bounds.streams,
+            "initial_stream_window_size": limits.BUFFER_BYTES,
+            "initial_connection_window_size": limits.CLIENT_WINDOW_BYTES,
+            # A client whose node is gone is noticed.
+            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         },
         "early_header_mutation_extensions": [_scope_header()],
         "local_reply_config": {"mappers": _local_replies()},
         "http_filters": [
-            lua(words.NORMALISE_FILTER, "normalise.lua"),
+            *not_sent_on.filters(),
+            _health(),
+            _limit(),
+            lua(words.NORMALISE_FILTER, "normalise.lua", {"OR_NATIVE": native_in_lua()}),
             _extract(),
             lua(words.RESOLVE_FILTER, "resolve.lua"),
             router(),
@@ -56,7 +67,7 @@ def main_listener(host: str, port: int) -> Json:
             "scoped_rds": {"scoped_rds_config_source": ads_source("0s")},
         },
     }
-    return listener("main", host, port, manager)
+    return {**listener("main", host, port, manager), **limits.of_listener(bounds.header_seconds)}
 
 
 def _scope_header() -> Json:
@@ -65,19 +76,51 @@ def _scope_header() -> Json:
         "typed_config": {
             "@type": EXTENSIONS + "http.early_header_mutation.header_mutation.v3.HeaderMutation",
             "mutations": [
+                # One name, the first of all that are sent, which the scope is chosen by.
+                {"append": set_header(words.MODEL_HEADER, f"%REQ({words.MODEL_HEADER}?{words.VMODEL_HEADER})%")},
                 {"append": set_header(words.SCOPE_HEADER, f"%REQ(:path)%/%REQ({words.MODEL_HEADER})%")},
                 {"remove": words.UNKNOWN_HEADER},
+                {"remove": words.PATH_STYLE_HEADER},
+                {"remove": words.TIMEOUT_HEADER},
             ],
         },
     }
 
 
+def _health() -> Json:
+    """Answers for this gateway itself; 503 while it is being drained."""
+    path = {"name": ":path", "string_match": {"safe_regex": {"regex": words.HEALTH_PATH + r"/?(\?.*)?"}}}
+    kind = EXTENSIONS + "filters.http.health_check.v3.HealthCheck"
+    return {
+        "name": "health",
+        "typed_config": {"@type": kind, "pass_through_mode": False, "headers": [path]},
+    }
+
+
+def _limit() -> Json:
+    """Off until a route says how long a request may be."""
+    kind = EXTENSIONS + "filters.http.buffer.v3.Buffer"
+    return {
+        "name": words.LIMIT_FILTER,
+        "disabled": True,
+        "typed_config": {"@type": kind, "max_request_bytes": MAX_REQUEST_BYTES},
+    }
+
+
 def _local_replies() -> list[Json]:
     return [
+        *replies.not_sent_on(not_sent_on.STATUS),
+        *replies.no_upgrade(),
         *replies.no_route(),
-        *replies.not_found(),
-        *replies.unreachable("UF", "UH", "UO", "UC", "UR", "URX", "NC"),
+        *replies.too_large(),
+        *replies.compressed(),
+        *replies.message_not_read(),
+        *replies.grpc_codes(),
+        *replies.overloaded("OM", "UO"),
+        *replies.unreachable("UF", "UH", "UC", "UR", "URX", "NC"),
+        *replies.slow(),
         *replies.timeout(),
+        *replies.malformed(),
     ]
 
 

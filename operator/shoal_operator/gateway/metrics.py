@@ -4,7 +4,7 @@ import contextlib
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.values import ServiceKey
 
 
 class GatewayMetrics:

@@ -1,52 +1,42 @@
-"""Route configurations, the values that scopes point at. Pure: names and texts in, protobuf out.
+"""Route configurations, the values that scopes point at. Pure: names, texts and a policy in, protobuf out.
 
-They are shared by all models that go to the same pods or are unavailable for the same reason, and never change once
-sent (changing one costs Envoy time for every scope that uses it): the name stands for the content.
+They are shared by all models of an InferenceService that go to the same pods or are unavailable for the same reason. A
+model that moves is pointed at another one; their content changes with the InferenceService's policy alone (a change
+costs Envoy some microseconds for every scope that uses it).
 
-Only the Open Inference Protocol's own paths are routed. MLServer and Triton serve their repository API, docs and
-metrics on the same ports, so anything not listed here must not reach a pod.
+Only the paths of a service's type of model server are routed (``surface``): servers have their management, docs and
+metrics on the same ports, so anything that is not listed must not reach a pod.
 """
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from google.protobuf import json_format
+from shoal_api.grammar import MODEL_NAME
 
-from shoal_operator.state.effects import Unavailable
+from shoal_operator.state.world.effects import Unavailable
+from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy
 
+from . import policy as policies
+from . import replies, surface
 from . import vocabulary as words
 from .envoy_json import Json, packed, set_header
-from .replies import (
-    RETRY_AFTER_SECONDS,
-    SERVICE_NOT_READY,
-    UNAVAILABLE,
-    error_body,
-    grpc_text,
-    text_body,
-    unknown_model,
-)
+from .surface import Surface
 
 _OFF = packed(route_components_pb2.FilterConfig, disabled=True)
 _ON = packed(route_components_pb2.FilterConfig, config={}, disabled=False)
 
-_GRPC_PREFIX = "/" + words.GRPC_SERVICE.replace(".", r"\.") + "/"
-_GRPC_MODEL = _GRPC_PREFIX + "(" + "|".join(words.GRPC_MODEL_METHODS) + ")"
-_GRPC_SERVER = _GRPC_PREFIX + "(" + "|".join(words.GRPC_SERVER_METHODS) + ")"
-# Two expressions because Envoy refuses long ones (RE2 program size over 100).
-_REST_MODEL = (
-    "/v2/models/[^/]+(/versions/[^/]+)?(/(infer(_stream)?|generate(_stream)?|ready))?",
-    "/v1/models/[^/:]+(:predict|:explain)?",
-)
-_REST_SERVER = "/v2/?|/v2/health/(live|ready)"
+_NAME_AS_HOST: Json = {"pattern": {"regex": "/v[12]/models/([^/:]+).*"}, "substitution": r"\1"}
+_REST_LIST = "/v[12]/models"
 
-REQUEST_TIMEOUT_SECONDS = 300
-COLD_SECONDS = 1000
-"""How long a request to a cold model may take in all: the longest activation timeout (600 s), and REQUEST_TIMEOUT."""
+MESSAGE_SECONDS = 30
+"""How long a message that a name is to be read from may pause."""
+WHOLE_MESSAGE_SECONDS = 300
+"""And how long it may take."""
 
 # Only what cannot have reached the model: a prediction may cost money or have effects.
 _RETRY: Json = {
     "retry_on": "connect-failure,refused-stream,reset-before-request",
-    "num_retries": 3,
     "retry_back_off": {"base_interval": "0.002s", "max_interval": "0.05s"},
     "retry_host_predicate": [{"name": "previous", "typed_config": packed(previous_hosts_pb2.PreviousHostsPredicate)}],
     # The pod that failed is the least busy, so that it is picked again three times in four.
@@ -67,85 +57,147 @@ _HEAL: Json = {
         "typed_config": packed(previous_priorities_config_pb2.PreviousPrioritiesConfig, update_frequency=2),
     },
 }
-_ONCE_MORE: Json = {**_RETRY, **_NOT_COMPUTED, "num_retries": 1}
+_ONCE_MORE: Json = {**_RETRY, **_NOT_COMPUTED}
+_RETRIED_BODY_BYTES = 1024 * 1024
+_HELD_BODY_BYTES = 64 * 1024
+"""Requests to pods, and to cold models, with larger bodies are not sent again. The latter keep theirs as long as they
+wait, hence the difference."""
 
 
-def to_pods(name: str, target: str) -> route_pb2.RouteConfiguration:
+def to_pods(name: str, policy: RoutePolicy, target: str) -> route_pb2.RouteConfiguration:
     """Routes of models that are served by the clusters ``target`` (HTTP) and ``grpc_cluster(target)``."""
+    # What is not posted only asks, and is sent again whatever became of it.
+    paths = surface.of(policy.server_type)
+    retry = {"retry_policy": policies.retries(policy, {**_HEAL, "retry_on": _HEAL["retry_on"] + ",reset"})}
+    asked = {
+        **_forward(target, {**policies.rest(policy), **retry}),
+        "typed_per_filter_config": policies.filters(policy),
+    }
     return _configuration(
         name,
         [
-            *_rest_model(_forward(target)),
-            _route(_GRPC_MODEL, _forward(grpc_cluster(target), grpc=True), grpc=True),
+            *(() if paths.questions else _answered_here(paths)),
+            *_rest(paths.model, _forward(target, policies.rest(policy)), method="POST"),
+            *_rest(paths.model, asked, method=_ASKING),
+            *_rest(paths.model, _allowed(405, replies.METHOD_NOT_ALLOWED)),
+            *_grpc_to(grpc_cluster(target), policy),
+            *_not_spoken(paths),
         ],
-        retry=_HEAL,
+        policy,
+        retry=policies.retries(policy, _HEAL),
+        body_bytes=_RETRIED_BODY_BYTES,
     )
 
 
-def cold(name: str) -> route_pb2.RouteConfiguration:
-    """Routes of models that are not loaded: to the cold listener, which holds the request meanwhile."""
-    longer = {"timeout": f"{COLD_SECONDS}s", "idle_timeout": f"{COLD_SECONDS}s"}
-    rest, grpc = _forward(words.COLD), _forward(words.COLD, grpc=True)
-    rest["route"] |= longer
-    grpc["route"]["idle_timeout"] = longer["idle_timeout"]
-    return _configuration(
-        name, [*_rest_model(rest), _route(_GRPC_MODEL, grpc, grpc=True)], retry=_ONCE_MORE, count_attempts=True
+def cold(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
+    """Routes of models that are not loaded: what they are needed for goes to the cold listener, which holds it
+    meanwhile; a question is answered from what is known, which is that a request would be answered."""
+    paths = surface.of(policy.server_type)
+    unknown = _reply(503, replies.NO_METADATA, retry=False)
+    asks = [
+        _grpc_model("ModelReady", _forward(words.ANSWERS)),
+        _grpc_model("ModelMetadata", _reply_grpc(503, replies.NO_METADATA, retry=False)),
+    ]
+    return _held(
+        name,
+        policy,
+        [
+            *_rest(paths.ready, _ANSWER, method="GET"),
+            *_rest(
+                paths.metadata, unknown if paths.questions else _reply(404, replies.NO_METADATA_AT_ALL), method="GET"
+            ),
+            *(asks if paths.grpc else ()),
+            *_rest(paths.model, _allowed(200), method="HEAD"),
+            *_rest(paths.model, _allowed(200), method="OPTIONS"),
+            *_rest(paths.model, _allowed(405, replies.METHOD_NOT_ALLOWED)),
+        ],
     )
 
 
-def unavailable(name: str, reason: Unavailable) -> route_pb2.RouteConfiguration:
+def waiting(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
+    """Routes of models whose InferenceService has no pod: held likewise, as one may be back in a moment; but whoever
+    asks is told so."""
+    said = (Unavailable.SERVICE_NOT_READY.value, replies.UNAVAILABLE[Unavailable.SERVICE_NOT_READY])
+    return _held(name, policy, _models(policy, _reply(503, said), _reply_grpc(503, said)))
+
+
+def unavailable(name: str, policy: RoutePolicy, reason: Unavailable) -> route_pb2.RouteConfiguration:
     """Routes of models that cannot answer now: 503 with Retry-After; UNAVAILABLE (14) for gRPC."""
-    text = grpc_text(reason.value, UNAVAILABLE[reason])
-    return _configuration(
-        name,
-        [
-            *_rest_model(_reply(503, text, reason=reason.value)),
-            _route(_GRPC_MODEL, _reply_grpc(503, text), grpc=True),
-        ],
-    )
+    said = (reason.value, replies.UNAVAILABLE[reason])
+    return _configuration(name, _models(policy, _reply(503, said), _reply_grpc(503, said)), policy)
 
 
-def of_service(name: str, target: str | None) -> route_pb2.RouteConfiguration:
+def no_service(name: str) -> route_pb2.RouteConfiguration:
+    """The same for models of InferenceServices that are not there, when there are too many of these."""
+    return unavailable(name, DEFAULT_POLICY, Unavailable.SERVICE_NOT_READY)
+
+
+def of_service(name: str, policy: RoutePolicy, target: str | None) -> route_pb2.RouteConfiguration:
     """An InferenceService's own routes: health and server metadata to ``target`` (None: 503); other models: 404."""
-    unknown = unknown_model(f"%REQ({words.UNKNOWN_HEADER})%", "%REQ(:authority)%")
-    elsewhere = (
-        "%REQ(:path)% is not routed; the gateway answers /v2, /v2/health/live, /v2/health/ready,"
-        " /v2/models/<name>[/ready|/infer] and /v1/models/<name>[:predict]"
-    )
     if target is None:
-        text = grpc_text(Unavailable.SERVICE_NOT_READY.value, SERVICE_NOT_READY)
-        rest = _reply(503, text, reason=Unavailable.SERVICE_NOT_READY.value)
-        grpc = _reply_grpc(503, text)
+        said = (Unavailable.SERVICE_NOT_READY.value, replies.SERVICE_NOT_READY)
+        rest, alive = _reply(503, said), _reply(503, said)
+        grpc = health = _reply_grpc(503, said)
     else:
-        rest, grpc = _forward(target), _forward(grpc_cluster(target))
+        rest, alive = _forward(target, policies.rest(policy)), _json(200, {"status": "alive"})
+        grpc, health = _forward(grpc_cluster(target), policies.grpc(policy)), _forward(words.ANSWERS)
+    paths = surface.of(policy.server_type)
+    unknown = ("ModelNotFound", replies.unknown_model(f"%REQ({words.UNKNOWN_HEADER})%", "%REQ(:authority):256%"))
     return _configuration(
         name,
         [
-            _route(_REST_SERVER, rest),
-            _route(_GRPC_SERVER, grpc, grpc=True),
-            *_rest_model(_reply(404, unknown, reason="ModelNotFound")),
-            _route(_GRPC_MODEL, _reply_grpc(404, "ModelNotFound: " + unknown), grpc=True),
-            _route(".*", _reply_grpc(404, "PathNotFound: " + elsewhere), grpc=True),
-            _route(".*", _reply(404, elsewhere, reason="PathNotFound")),
+            *(() if paths.questions or target is None else _health()),
+            *_rest(paths.server, rest, method=_ASKING),
+            *_rest(paths.server, _allowed(405, replies.METHOD_NOT_ALLOWED)),
+            *(_grpc(method, grpc) for method in (words.GRPC_SERVER_METHODS if paths.grpc else ())),
+            _route({"path": words.GRPC_HEALTH, "grpc": {}}, health),
+            _route({"path": "/", "headers": [_ASKS]}, alive),
+            *_rest(paths.any_model, _reply(404, unknown)),
+            *(_grpc(method, _reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
+            _route({"safe_regex": {"regex": _REST_LIST}}, _reply(404, replies.NO_LIST)),
+            _route({"prefix": "/", "grpc": {}}, _reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
+            _route({"prefix": "/inference.", **_TYPED}, _reply(415, replies.NO_GRPC_WEB)),
+            _route({"prefix": "/"}, _reply(404, replies.NO_PATH)),
         ],
+        policy,
         normalise_others=False,
     )
 
 
-def from_message() -> route_pb2.RouteConfiguration:
-    """gRPC calls without the model header: read the name from the message, then the request is routed again."""
+def from_message(name: str, policy: RoutePolicy, message_bytes: int) -> route_pb2.RouteConfiguration:
+    """gRPC calls without the model header: read the name from the message, of at most this size, then the request is
+    routed again."""
+    paths = surface.of(policy.server_type)
+    if not paths.grpc:
+        said = _reply_grpc(replies.UNIMPLEMENTED, replies.protocol_not_offered(paths.spoken))
+        return _configuration(name, [_grpc(method, said) for method in words.GRPC_MODEL_METHODS], policy)
     # A route to nowhere, not a direct response: the latter would hold only 1 MiB of the message.
-    nowhere: Json = {"route": {"cluster": "none", "cluster_not_found_response_code": "NOT_FOUND", "timeout": "0s"}}
+    nowhere = _forward(
+        "none",
+        {
+            "cluster_not_found_response_code": "NOT_FOUND",
+            "timeout": "0s",
+            "idle_timeout": f"{MESSAGE_SECONDS}s",
+            "max_stream_duration": {"max_stream_duration": f"{WHOLE_MESSAGE_SECONDS}s"},
+        },
+    )
+    extracted = {words.EXTRACT_FILTER: _ON, words.RESOLVE_FILTER: _ON}
+    binary = ({"name": f"{name}-bin", "present_match": True} for name in (words.MODEL_HEADER, words.VMODEL_HEADER))
     return _configuration(
-        words.MESSAGE_ROUTES,
+        name,
         [
-            {
-                **_route(_GRPC_MODEL, nowhere, grpc=True),
-                "metadata": {},
-                "typed_per_filter_config": {words.EXTRACT_FILTER: _ON, words.RESOLVE_FILTER: _ON},
-            }
+            *(_in_another_form({"prefix": "/", "headers": [each]}) for each in binary),
+            *(
+                {
+                    **_grpc(method, nowhere),
+                    "metadata": {},
+                    "typed_per_filter_config": {**extracted, **policies.filters(policy, method)},
+                }
+                for method in words.GRPC_MODEL_METHODS
+            ),
         ],
-        hold_message=True,
+        policy,
+        body_bytes=message_bytes,
     )
 
 
@@ -158,87 +210,180 @@ def grpc_cluster(target: str) -> str:
     return target + "-grpc"
 
 
+def _held(name: str, policy: RoutePolicy, others: list[Json]) -> route_pb2.RouteConfiguration:
+    """``others``: routes of what is not held."""
+    held = policies.HOLD_SECONDS
+    own = set_header(words.TIMEOUT_HEADER, f"{policy.seconds * 1000:.0f}")
+    received = set_header(words.RECEIVED_HEADER, "%BYTES_RECEIVED% %REQUEST_DURATION%")
+    infer = {**_forward(words.COLD, policies.rest(policy, held)), "request_headers_to_add": [own]}
+    calls = []
+    for method in words.GRPC_INFER_METHODS:
+        stated = [own] if policies.limits_call(policy, method) else []
+        for call in _grpc_to(words.COLD, policy, held, methods=(method,)):  # none where the server speaks no gRPC
+            calls.append({**call, "request_headers_to_add": [received, *stated]})
+    paths = surface.of(policy.server_type)
+    return _configuration(
+        name,
+        [
+            *_rest(paths.infer, infer, method="POST"),
+            *calls,
+            *others,
+            *_not_spoken(paths),
+        ],
+        policy,
+        retry=policies.retries(policy, _ONCE_MORE, at_most=1),
+        count_attempts=True,
+        body_bytes=_HELD_BODY_BYTES,
+    )
+
+
 def _configuration(
     name: str,
     routes: list[Json],
+    policy: RoutePolicy,
     *,
     normalise_others: bool = True,
-    hold_message: bool = False,
-    retry: Json = _RETRY,
+    body_bytes: int | None = None,
+    retry: Json | None = None,
     count_attempts: bool = False,
 ) -> route_pb2.RouteConfiguration:
     if normalise_others:
         # A path that merely looks like this model's (/v2/health/live and a model named live): try the other forms.
-        not_found = _reply(404, "%REQ(:path)% is not routed", reason="PathNotFound")
-        routes = [
-            *routes,
-            {
-                "match": {"prefix": "/"},
-                **not_found,
-                "typed_per_filter_config": {words.NORMALISE_FILTER: _ON, words.RESOLVE_FILTER: _ON},
-            },
-        ]
+        routes = [*routes, _in_another_form({"prefix": "/"})]
     host: Json = {
         "name": "all",
         "domains": ["*"],
-        "routes": routes,
-        "retry_policy": retry,
+        "routes": [*policies.guards(policy), *routes],
+        "retry_policy": retry or policies.retries(policy, _RETRY),
         "include_request_attempt_count": count_attempts,
-        "request_headers_to_remove": [words.SCOPE_HEADER, words.UNKNOWN_HEADER],
-        "response_headers_to_remove": [words.NOT_LOADED_HEADER, words.NOT_SENT_HEADER],
+        "request_headers_to_remove": [words.SCOPE_HEADER, words.UNKNOWN_HEADER, words.PATH_STYLE_HEADER],
+        "response_headers_to_remove": [words.NOT_SENT_HEADER],  # the other mark: see not_sent_on
         "typed_per_filter_config": dict.fromkeys(words.FILTERS, _OFF),
     }
-    if hold_message:
-        host["request_body_buffer_limit"] = words.GRPC_MESSAGE_LIMIT_BYTES
+    if body_bytes is not None:
+        host["request_body_buffer_limit"] = body_bytes
     return json_format.ParseDict(
         {"name": name, "validate_clusters": False, "virtual_hosts": [host]}, route_pb2.RouteConfiguration()
     )
 
 
-def _rest_model(action: Json) -> list[Json]:
-    return [_route(path, action) for path in _REST_MODEL]
+# What is matched
+
+_ASKING = "GET|HEAD|OPTIONS"
+_ASKS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+_TYPED: Json = {"headers": [{"name": "content-type", "string_match": {"prefix": "application/"}}]}
 
 
-def _route(path: str, action: Json, *, grpc: bool = False) -> Json:
-    match: Json = {"safe_regex": {"regex": path}}
-    if grpc:
-        match["grpc"] = {}
+def _rest(paths: tuple[str, ...], action: Json, *, method: str | None = None) -> list[Json]:
+    by = {"safe_regex": {"regex": method}} if method is not None and "|" in method else {"exact": method}
+    only = {} if method is None else {"headers": [{"name": ":method", "string_match": by}]}
+    return [_route({"safe_regex": {"regex": path}, **only}, action) for path in paths]
+
+
+def _in_another_form(match: Json) -> Json:
+    """Not found as it is: the filters write it in the one form, and it is routed again."""
+    tried = {words.NORMALISE_FILTER: _ON, words.RESOLVE_FILTER: _ON}
+    return {"match": match, **_reply(404, replies.NO_PATH), "typed_per_filter_config": tried}
+
+
+def _grpc(method: str, action: Json) -> Json:
+    return _route({"path": f"/{words.GRPC_SERVICE}/{method}", "grpc": {}}, action)
+
+
+def _grpc_model(method: str, action: Json) -> Json:
+    """Its scope was found by a part of the header: here the whole of it is a model's name, and so the model's."""
+    route = _grpc(method, action)
+    named = {"name": words.MODEL_HEADER, "string_match": {"safe_regex": {"regex": MODEL_NAME.pattern}}}
+    route["match"]["headers"] = [named]
+    return route
+
+
+def _models(policy: RoutePolicy, action: Json, grpc: Json) -> list[Json]:
+    paths = surface.of(policy.server_type)
+    calls = [_grpc_model(method, grpc) for method in words.GRPC_MODEL_METHODS] if paths.grpc else []
+    return [*_rest(paths.model, action), *calls, *_not_spoken(paths)]
+
+
+def _answered_here(paths: Surface) -> list[Json]:
+    """Questions about a model that is loaded, where its server does not answer them."""
+    unknown = _reply(404, replies.NO_METADATA_AT_ALL)
+    return [*_rest(paths.ready, _ANSWER, method=_ASKING), *_rest(paths.metadata, unknown, method=_ASKING)]
+
+
+def _health() -> list[Json]:
+    """v2's questions about a server that is there, likewise."""
+    return [
+        _route({"path": f"/v2/health/{asked}", "headers": [_ASKS]}, _json(200, {asked: True}))
+        for asked in ("live", "ready")
+    ]
+
+
+def _not_spoken(paths: Surface) -> list[Json]:
+    """Of a model that is there: in a protocol that its server does not speak."""
+    said = replies.protocol_not_offered(paths.spoken)
+    calls = () if paths.grpc else words.GRPC_MODEL_METHODS
+    refused = [_grpc_model(method, _reply_grpc(replies.UNIMPLEMENTED, said)) for method in calls]
+    return [*_rest(paths.refused, _reply(404, said)), *refused]
+
+
+def _route(match: Json, action: Json) -> Json:
+    return {"match": match, "metadata": {"filter_metadata": {words.RESOLVE_FILTER: {"found": True}}}, **action}
+
+
+# What is done
+
+
+def _grpc_to(
+    cluster: str, policy: RoutePolicy, held: float = 0.0, methods: tuple[str, ...] = tuple(words.GRPC_MODEL_METHODS)
+) -> list[Json]:
+    if not surface.of(policy.server_type).grpc:
+        return []
+    return [
+        _grpc_model(
+            method,
+            {
+                **_forward(cluster, policies.grpc(policy, method, held)),
+                "typed_per_filter_config": policies.filters(policy, method),
+            },
+        )
+        for method in methods
+    ]
+
+
+_ANSWER: Json = {"route": {"cluster": words.ANSWERS, "host_rewrite_path_regex": _NAME_AS_HOST}}
+
+
+def _forward(cluster: str, limits: Json | None = None) -> Json:
+    return {"route": {"cluster": cluster, **(limits or {})}}
+
+
+def _reply(status: int, said: tuple[str, str], *, retry: bool = True) -> Json:
+    reason, text = said
     return {
-        "match": match,
-        "metadata": {"filter_metadata": {words.RESOLVE_FILTER: {"found": True}}},
-        **action,
+        "direct_response": {"status": status, "body_format": replies.error_body(reason, text)},
+        **_retry_after(status if retry else 0),
     }
 
 
-def _forward(cluster: str, *, grpc: bool = False) -> Json:
-    action: Json = {"cluster": cluster, "timeout": f"{REQUEST_TIMEOUT_SECONDS}s"}
-    if grpc:  # streams live as long as they like, unary calls as long as their own deadline says
-        action |= {"timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
-    return {"route": action}
-
-
-def _reply(status: int, text: str, *, reason: str) -> Json:
-    reply: Json = {
-        "direct_response": {
-            "status": status,
-            "body_format": error_body(reason, text),
-        }
-    }
-    return reply | _retry_after(status)
-
-
-def _reply_grpc(status: int, text: str) -> Json:
+def _reply_grpc(status: int, said: tuple[str, str], *, retry: bool = True) -> Json:
     """Envoy turns it into a trailers-only answer: the text is grpc-message; 503 is UNAVAILABLE."""
-    reply: Json = {
-        "direct_response": {
-            "status": status,
-            "body_format": text_body(text),
-        }
+    return {
+        "direct_response": {"status": status, "body_format": replies.text_body(replies.grpc_text(*said))},
+        **_retry_after(status if retry else 0),
     }
-    return reply | _retry_after(status)
+
+
+def _json(status: int, body: Json) -> Json:
+    return {"direct_response": {"status": status, "body_format": {"json_format": body}}}
+
+
+def _allowed(status: int, said: tuple[str, str] | None = None) -> Json:
+    """200 without a body, or the refusal, and the methods that there are."""
+    reply = _reply(status, said) if said is not None else {"direct_response": {"status": status}}
+    return {**reply, "response_headers_to_add": [set_header("allow", replies.METHODS)]}
 
 
 def _retry_after(status: int) -> Json:
     if status != 503:
         return {}
-    return {"response_headers_to_add": [set_header("retry-after", str(RETRY_AFTER_SECONDS))]}
+    return {"response_headers_to_add": [set_header("retry-after", str(replies.RETRY_AFTER_SECONDS))]}

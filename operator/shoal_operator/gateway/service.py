@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from shoal_operator.state.effects import Effect
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.effects import Effect
+from shoal_operator.state.world.values import ServiceKey
 
 from .activation import Activator, Requested, View
 from .ads import AdsServer
 from .authorization import AuthorizationService
+from .held import HELD_SHARE, HeldMemory
+from .limits import MEMORY_BYTES
 from .metrics import ActivationMetrics, GatewayMetrics
 from .tables import Change, GatewayTables
 from .tls import AdsTls
@@ -29,6 +31,10 @@ busy machine (measured: 2 of 770 requests went the old way after the acknowledge
 configurations are kept that much longer. Pods are not: a request that still comes is sent on (``routes``)."""
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 class Gateway:
     """Keeps the tables, serves them to Envoys, and says which changes all of them have.
 
@@ -37,6 +43,8 @@ class Gateway:
     everything counts as acknowledged. Envoy's workers may lag behind by some ms.
 
     ``view`` and ``requested``: see ``activation.Activator``. Without them requests for cold models are refused.
+    ``memory_bytes``: of each Envoy's container; bounds what is held. ``fatal``: told of an error of our own that
+    concerns all InferenceServices.
     """
 
     def __init__(
@@ -46,17 +54,21 @@ class Gateway:
         *,
         view: View | None = None,
         requested: Requested | None = None,
+        memory_bytes: int = MEMORY_BYTES,
         registry: CollectorRegistry = REGISTRY,
         reconnect_seconds: float = RECONNECT_SECONDS,
+        fatal: Callable[[Exception], None] = _raise,
     ) -> None:
         self._tables = tables
         self._on_acknowledged = on_acknowledged
         self._reconnect_seconds = reconnect_seconds
+        self._fatal = fatal
         self._metrics = GatewayMetrics(registry)
         self._ads = AdsServer(tables, self._metrics, self._progress)
         self._activator: Activator | None = None
         if view is not None and requested is not None:
-            self._activator = Activator(view, requested, ActivationMetrics(registry))
+            held = HeldMemory(int(memory_bytes * HELD_SHARE))
+            self._activator = Activator(view, requested, ActivationMetrics(registry), held)
         self._acknowledged = 0
         self._applied = 0
         self._applying: deque[tuple[int, float]] = deque()
@@ -127,6 +139,9 @@ class Gateway:
 
     def _report(self) -> None:
         self._scheduled = False
+        self._guarded(self._report_acknowledged)
+
+    def _report_acknowledged(self) -> None:
         now = time.monotonic()
         subscriptions = self._ads.subscriptions
         if len(subscriptions) < self._connected:
@@ -145,6 +160,16 @@ class Gateway:
             self._on_acknowledged(acknowledged)
 
     def _collect(self) -> None:
+        self._guarded(self._drop_unused)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """What no effect of one InferenceService asks for concerns all of them: where it fails the process ends."""
+        try:
+            work()
+        except Exception as error:
+            self._fatal(error)
+
+    def _drop_unused(self) -> None:
         now = time.monotonic()
         while self._applying and self._applying[0][1] <= now + 0.001:
             self._applied = self._applying.popleft()[0]

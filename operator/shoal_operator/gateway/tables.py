@@ -1,31 +1,44 @@
 """Every Envoy resource that follows from state's routes, kept current one change at a time. Pure.
 
-One scope per model and two per InferenceService; the route configurations they point at are few, shared and
-immutable. What a change costs does not depend on how many models there are.
+One scope per model and two per InferenceService; the route configurations they point at are few: each InferenceService
+has one for its cold models, one for each reason why others are unavailable, and one for each set of its pods. What a
+change costs does not depend on how many models there are: a change of one model is one scope, and a change of an
+InferenceService's policy is its few route configurations, in place.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 
-from shoal_operator.state.effects import (
+from shoal_operator.state.world.effects import (
     Effect,
     PodEndpointChanged,
     RouteChanged,
     ServiceRouteChanged,
     Unavailable,
 )
-from shoal_operator.state.views import Endpoint
+from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy, ServiceKey
+from shoal_operator.state.world.views import Endpoint
 
-from . import clusters, routes, scopes
+from . import clusters, routes, scopes, surface
 from . import vocabulary as words
+from .limits import UNNAMED_MESSAGE_BYTES
 
 MAX_TARGETS = 2048
 """Pods and sets of pods with clusters of their own (each costs Envoy about 100 kB). Beyond, a new set of pods is
 served by one of its pods until others are gone."""
+
+MAX_UNKNOWN = 256
+"""InferenceServices that are not there and have routes of their own, as anyone can name what is not there."""
+_NO_SERVICE = "no-service"
+
+
+Render = Callable[[str, RoutePolicy], Message]
+"""A route configuration by its name and its InferenceService's policy."""
 
 
 class Resource(NamedTuple):
@@ -56,29 +69,46 @@ class _Target:
         self.users = 0  # scopes that point at one of `routes`
 
 
+class _Routes:
+    """A route configuration of an InferenceService. ``render``: its content under a policy. ``kept``: while the
+    InferenceService is known, used or not."""
+
+    __slots__ = ("kept", "name", "render", "service", "target", "users")
+
+    def __init__(self, name: str, service: ServiceKey, render: Render, target: _Target | None, kept: bool) -> None:
+        self.name = name
+        self.service = service
+        self.kept = kept
+        self.render = render
+        self.target = target
+        self.users = 0  # scopes that point at it
+
+
 class GatewayTables:
     """Takes state's effects in order and answers with the resources that they changed.
 
     ``resources``: type URL → name → Resource, to be read by the discovery service, which sends what ``apply`` and
     ``collect`` name. ``sequence``: the latest change applied.
+
+    ``message_bytes``: the largest message that a model's name is read from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message_bytes: int = UNNAMED_MESSAGE_BYTES) -> None:
         self.resources: dict[str, dict[str, Resource]] = {words.CLUSTER: {}, words.ROUTES: {}, words.SCOPE: {}}
         self.sequence = 0
         self._pods: dict[str, Endpoint] = {}
+        self._policies: dict[ServiceKey, RoutePolicy] = {}
         self._targets: dict[frozenset[str], _Target] = {}
+        self._targets_by_name: dict[str, _Target] = {}
         self._targets_of_pod: dict[str, set[frozenset[str]]] = {}
-        self._target_of_routes: dict[str, _Target] = {}
-        self._retired: dict[frozenset[str], int] = {}
+        self._routes: dict[str, _Routes] = {}
+        self._routes_of: dict[ServiceKey, set[str]] = {}
+        self._retired_targets: dict[frozenset[str], int] = {}
+        self._retired_routes: dict[str, int] = {}
         self._changes: list[Change] = []
-        for configuration in (
-            routes.gate(),
-            routes.from_message(),
-            routes.of_service(_service_routes(None), None),
-            routes.cold(_unavailable_routes(Unavailable.COLD)),
-            *(routes.unavailable(_unavailable_routes(r), r) for r in Unavailable if r is not Unavailable.COLD),
-        ):
+        self._message_bytes = message_bytes
+        shared = routes.from_message(words.MESSAGE_ROUTES, DEFAULT_POLICY, message_bytes)
+        for configuration in (routes.gate(), shared, routes.no_service(_NO_SERVICE)):
             self._put_routes(configuration)
         self._changes.clear()
 
@@ -99,15 +129,19 @@ class GatewayTables:
 
         ``acknowledged``: the sequence that every connected Envoy has; only what was left by then goes.
         """
-        for pods, sequence in list(self._retired.items()):
+        for name, sequence in list(self._retired_routes.items()):
             if sequence <= acknowledged:
-                del self._retired[pods]
+                del self._retired_routes[name]
+                self._drop_routes(name)
+        for pods, sequence in list(self._retired_targets.items()):
+            if sequence <= acknowledged:
+                del self._retired_targets[pods]
                 self._drop_target(self._targets[pods])
         return self._take_changes()
 
     def endpoints(self, target: str) -> frozenset[Endpoint]:
         """The pods of the target whose clusters have this name; none when it is gone."""
-        known = self._target_of_routes.get(_model_routes(target))
+        known = self._targets_by_name.get(target)
         pods = known.pods if known is not None else ()
         return frozenset(self._pods[uid] for uid in pods if uid in self._pods)
 
@@ -116,48 +150,60 @@ class GatewayTables:
     def _pod(self, effect: PodEndpointChanged) -> None:
         uid = effect.pod_uid
         if effect.ip:
-            self._pods[uid] = Endpoint(effect.ip, effect.http_port, effect.grpc_port)
-            # Ahead of the first model: its scope need not wait for the route configuration then.
-            self._routes_to(self._target(frozenset((uid,))))
+            self._pods[uid] = Endpoint(effect.ip, effect.http_port, effect.grpc_port, effect.server_type)
+            target = self._target(frozenset((uid,)))
+            if effect.service is not None:
+                # Ahead of the first model: its scope need not wait for the route configuration then.
+                self._to_pods(effect.service, target)
         elif self._pods.pop(uid, None) is None:
             return
         for pods in self._targets_of_pod.get(uid, ()):
             target = self._targets[pods]
             self._put_clusters(target)
-            self._retire_if_unused(target)
+            self._retire_target_if_unused(target)
 
     def _model(self, effect: RouteChanged) -> None:
         self.sequence = max(self.sequence, effect.sequence)
-        namespace, service = effect.service
-        name = scopes.scope_name(service, namespace, effect.model)
+        name = scopes.scope_name(effect.service.name, effect.service.namespace, effect.model)
         if effect.pods:
             pods = self._bounded(effect.pods, effect.model)
-            self._point(name, self._routes_to(self._target(pods)), service, namespace, effect.model)
+            self._point(name, self._to_pods(effect.service, self._target(pods)), effect.service, effect.model)
         elif effect.unavailable is not None:
-            self._point(name, _unavailable_routes(effect.unavailable), service, namespace, effect.model)
+            self._point(name, self._without_pods(effect.service, effect.unavailable), effect.service, effect.model)
         else:
             self._drop_scope(name)
 
     def _service(self, effect: ServiceRouteChanged) -> None:
         self.sequence = max(self.sequence, effect.sequence)
-        namespace, service = effect.service
-        own = scopes.scope_name(service, namespace, words.SERVICE_FRAGMENT)
-        message = scopes.scope_name(service, namespace, words.MESSAGE_FRAGMENT)
+        service = effect.service
+        own = scopes.scope_name(service.name, service.namespace, words.SERVICE_FRAGMENT)
+        message = scopes.scope_name(service.name, service.namespace, words.MESSAGE_FRAGMENT)
+        self._set_policy(service, effect.policy if effect.known else None)
         if not effect.known:
             self._drop_scope(own)
             self._drop_scope(message)
+            for name in list(self._routes_of.get(service, ())):
+                if self._routes[name].kept:
+                    self._retire_routes_if_unused(name)
             return
-        if effect.pods:
-            target = self._target(self._bounded(effect.pods, service))
-            name = self._routes_to(target, of_service=True)
+        target = self._target(self._bounded(effect.pods, service.name)) if effect.pods else None
+        self._point(own, self._of_service(service, target), service, words.SERVICE_FRAGMENT)
+        self._point(message, self._from_message(service), service, words.MESSAGE_FRAGMENT)
+        self._without_pods(service, Unavailable.COLD)  # ahead of the first model that needs it
+
+    def _set_policy(self, service: ServiceKey, policy: RoutePolicy | None) -> None:
+        before = self._policies.get(service)
+        if (before or DEFAULT_POLICY) != (policy or DEFAULT_POLICY):
+            for name in sorted(self._routes_of.get(service, ())):
+                self._render(self._routes[name], policy or DEFAULT_POLICY)
+        if policy is not None:
+            self._policies[service] = policy
         else:
-            name = _service_routes(None)
-        self._point(own, name, service, namespace, words.SERVICE_FRAGMENT)
-        self._point(message, words.MESSAGE_ROUTES, service, namespace, words.MESSAGE_FRAGMENT)
+            self._policies.pop(service, None)
 
     # Scopes
 
-    def _point(self, name: str, routes_name: str, service: str, namespace: str, model: str) -> None:
+    def _point(self, name: str, routes_name: str, service: ServiceKey, model: str) -> None:
         before = self.resources[words.SCOPE].get(name)
         if before is None or before.version != routes_name:
             self._use(routes_name, +1)
@@ -165,7 +211,8 @@ class GatewayTables:
                 self._use(before.version, -1)
         # The version is the route configuration's name: after a restart, nothing that is the same is sent again.
         # Sent even when it points where it did: the sequence is acknowledged with it.
-        self._put(words.SCOPE, name, routes_name, scopes.scope(name, routes_name, service, namespace, model))
+        scope = scopes.scope(name, routes_name, service.name, service.namespace, model)
+        self._put(words.SCOPE, name, routes_name, scope)
 
     def _drop_scope(self, name: str) -> None:
         before = self.resources[words.SCOPE].get(name)
@@ -174,10 +221,80 @@ class GatewayTables:
             self._use(before.version, -1)
 
     def _use(self, routes_name: str, by: int) -> None:
-        target = self._target_of_routes.get(routes_name)
-        if target is not None:
-            target.users += by
-            self._retire_if_unused(target)
+        known = self._routes.get(routes_name)
+        if known is None:
+            return  # shared by all, and never dropped
+        known.users += by
+        if known.target is None:
+            self._retire_routes_if_unused(routes_name)
+        else:
+            known.target.users += by
+            self._retire_target_if_unused(known.target)
+
+    # Route configurations
+
+    def _to_pods(self, service: ServiceKey, target: _Target) -> str:
+        return self._made("pods", service, target.name, partial(routes.to_pods, target=target.name), target)
+
+    def _of_service(self, service: ServiceKey, target: _Target | None) -> str:
+        of = target.name if target is not None else None
+        return self._made("service", service, of or "", partial(routes.of_service, target=of), target)
+
+    def _from_message(self, service: ServiceKey) -> str:
+        policy = self._policies[service]
+        if policy.max_request_bytes is None and surface.of(policy.server_type).grpc:
+            return words.MESSAGE_ROUTES
+        return self._made("message", service, "", partial(routes.from_message, message_bytes=self._message_bytes))
+
+    def _without_pods(self, service: ServiceKey, reason: Unavailable) -> str:
+        if reason is Unavailable.SERVICE_NOT_READY:
+            unknown = len(self._routes_of) - len(self._policies)
+            if unknown >= MAX_UNKNOWN and service not in self._routes_of:
+                return _NO_SERVICE
+            return self._made("waiting", service, "", routes.waiting)
+        if reason is Unavailable.COLD:
+            return self._made("cold", service, "", routes.cold, kept=True)
+        return self._made("unavailable", service, reason.value, partial(routes.unavailable, reason=reason))
+
+    def _made(
+        self,
+        kind: str,
+        service: ServiceKey,
+        detail: str,
+        render: Render,
+        target: _Target | None = None,
+        *,
+        kept: bool = False,
+    ) -> str:
+        """The name of the InferenceService's route configuration of this kind, which is made if need be."""
+        name = f"{kind}-{scopes.digest('/'.join((*service, detail)))}"
+        if name not in self._routes:
+            made = _Routes(name, service, render, target, kept)
+            self._render(made, self._policies.get(service, DEFAULT_POLICY))
+            # Known once it is there: were it the other way round, what fails would never be made.
+            self._routes[name] = made
+            self._routes_of.setdefault(service, set()).add(name)
+            if target is not None:
+                target.routes.add(name)
+        return name
+
+    def _render(self, made: _Routes, policy: RoutePolicy) -> None:
+        self._put_routes(made.render(made.name, policy))
+
+    def _retire_routes_if_unused(self, name: str) -> None:
+        known = self._routes[name]
+        if known.users or (known.kept and known.service in self._policies):
+            self._retired_routes.pop(name, None)
+        else:
+            self._retired_routes[name] = self.sequence
+
+    def _drop_routes(self, name: str) -> None:
+        self._drop(words.SCOPE, scopes.anchor_name(name))
+        self._drop(words.ROUTES, name)
+        service = self._routes.pop(name).service
+        self._routes_of[service].discard(name)
+        if not self._routes_of[service]:
+            del self._routes_of[service]
 
     # Targets
 
@@ -190,40 +307,31 @@ class GatewayTables:
     def _target(self, pods: frozenset[str]) -> _Target:
         target = self._targets.get(pods)
         if target is None:
-            target = self._targets[pods] = _Target(pods)
+            target = _Target(pods)
+            self._put_clusters(target)
+            self._targets[pods] = self._targets_by_name[target.name] = target
             for uid in pods:
                 self._targets_of_pod.setdefault(uid, set()).add(pods)
-            self._put_clusters(target)
-            self._retire_if_unused(target)
+            self._retire_target_if_unused(target)
         return target
 
-    def _routes_to(self, target: _Target, *, of_service: bool = False) -> str:
-        name = _service_routes(target.name) if of_service else _model_routes(target.name)
-        if name not in target.routes:
-            target.routes.add(name)
-            self._target_of_routes[name] = target
-            build = routes.of_service if of_service else routes.to_pods
-            self._put_routes(build(name, target.name))
-        return name
-
-    def _retire_if_unused(self, target: _Target) -> None:
+    def _retire_target_if_unused(self, target: _Target) -> None:
         wanted = target.users > 0 or (len(target.pods) == 1 and not target.pods.isdisjoint(self._pods))
         if wanted:
-            self._retired.pop(target.pods, None)
+            self._retired_targets.pop(target.pods, None)
         else:
-            self._retired[target.pods] = self.sequence
+            self._retired_targets[target.pods] = self.sequence
 
     def _drop_target(self, target: _Target) -> None:
-        for name in target.routes:
-            self._drop(words.SCOPE, scopes.anchor_name(name))
-            self._drop(words.ROUTES, name)
-            del self._target_of_routes[name]
+        for name in sorted(target.routes):
+            self._drop_routes(name)
         for name in (target.name, routes.grpc_cluster(target.name)):
             self._drop(words.CLUSTER, name)
         for uid in target.pods:
             self._targets_of_pod[uid].discard(target.pods)
             if not self._targets_of_pod[uid]:
                 del self._targets_of_pod[uid]
+        del self._targets_by_name[target.name]
         del self._targets[target.pods]
 
     def _put_clusters(self, target: _Target) -> None:
@@ -256,20 +364,6 @@ class GatewayTables:
     def _take_changes(self) -> list[Change]:
         changes, self._changes = self._changes, []
         return changes
-
-
-def _model_routes(target: str) -> str:
-    return "pods-" + target
-
-
-def _service_routes(target: str | None) -> str:
-    return "service-" + (target or "unavailable")
-
-
-def _unavailable_routes(reason: Unavailable) -> str:
-    if reason is Unavailable.COLD:
-        return words.COLD
-    return "unavailable-" + reason.value
 
 
 def _content_version(message: Message) -> str:

@@ -1,5 +1,6 @@
-"""The operator's own HTTP: health, readiness, metrics, explain. Read only."""
+"""The operator's own HTTP: health, readiness, metrics, and what is known of models, for who may read it. Read only."""
 
+from .access import Access
 from .server import HttpServer
 
-__all__ = ["HttpServer"]
+__all__ = ["Access", "HttpServer"]

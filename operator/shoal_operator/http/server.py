@@ -1,38 +1,64 @@
-"""GET and HEAD of ``/healthz``, ``/readyz``, ``/metrics`` and ``/explain/<namespace>/<model>``."""
+"""GET and HEAD of ``/healthz``, ``/readyz``, ``/metrics``, ``/explain/<namespace>/<model>`` and ``/models``.
+
+The last two tell of a tenant's models, so ``access`` says who may read them.
+"""
 
 import json
 import logging
-import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from shoal_api.grammar import MODEL_NAME, NAMESPACE, SERVICE_NAME
+from shoal_api.quantity import whole_number
 
-from shoal_operator.state.values import Problem
+from shoal_operator.connections import TOKEN_SECONDS, Listener
+from shoal_operator.state.world.values import Problem
+
+from .access import Access, Reader, Refused
+from .metrics import ReadersMetrics
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 2.0
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+MAX_PAGE, PAGE = 1000, 500
 _USAGE = "GET /explain/<namespace>/<name of a TrainedModel>"
+_LIST_USAGE = (
+    "GET /models?namespace=<namespace>, and if wanted &service=<InferenceService>, &limit=<1 to 1000>, "
+    "&continue=<as the page before says>"
+)
 
 Ready = Callable[[], tuple[bool, str]]
 """Whether the operator does its work, and why not."""
 Explain = Callable[[str, str], Mapping[str, Any] | Problem | None]
 """Everything that is known of a TrainedModel (namespace, name); when there is none the Problem with that, if known."""
+Models = Callable[[str, str | None, str, int], Mapping[str, Any]]
+"""A page of a namespace's models (namespace, InferenceService or None, name to go on after, at most so many)."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """Serve with ``start``. ``ready`` and ``explain`` are called on the event loop and must not block."""
+    """Serve with ``start``. ``ready``, ``explain`` and ``models`` are called on the event loop and must not block."""
 
-    def __init__(self, ready: Ready, explain: Explain, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self,
+        ready: Ready,
+        explain: Explain,
+        models: Models,
+        access: Access,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
         self._ready = ready
         self._explain = explain
+        self._models = models
+        self._access = access
         self._registry = registry
         self._runner: web.AppRunner | None = None
+        self._readers: Listener | None = None
+        self._readers_metrics = ReadersMetrics(registry)
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (which differs when 0 was asked for)."""
@@ -43,6 +69,7 @@ class HttpServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/explain/{namespace}/{model}", self._explained)
         app.router.add_get("/explain{rest:.*}", self._explain_usage)
+        app.router.add_get("/models", self._listed)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
@@ -50,7 +77,27 @@ class HttpServer:
         bound: int = runner.addresses[0][1]
         return bound
 
+    async def start_tls(
+        self, host: str, port: int, context: ssl.SSLContext, *, token_seconds: float = TOKEN_SECONDS
+    ) -> int:
+        """Listen over TLS as well, for readers who send a token within so many seconds; returns the port."""
+        if self._runner is None:
+            raise RuntimeError("start comes first")
+        protocol = cast("web.Server", self._runner.server)
+        strangers = Listener(
+            "the port for readers",
+            protocol,
+            _no_pods,
+            self._readers_metrics.turned_away.inc,
+            token_seconds=token_seconds,
+        )
+        bound = await strangers.start(host, port, context)
+        self._readers = strangers
+        return bound
+
     async def close(self) -> None:
+        if self._readers is not None:
+            await self._readers.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -67,11 +114,14 @@ class HttpServer:
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
     async def _explained(self, request: web.Request) -> web.Response:
-        for part in ("namespace", "model"):
+        for part, grammar in (("namespace", NAMESPACE), ("model", MODEL_NAME)):
             given = request.match_info[part]
-            if not _NAME.fullmatch(given):
+            if not grammar.matches(given):
                 return _not_found("InvalidName", f"{given[:80]!a} is no {part}'s name; ask {_USAGE}")
         namespace, model = request.match_info["namespace"], request.match_info["model"]
+        refused = await self._refusal(request, namespace)
+        if refused is not None:
+            return _refused(refused)
         explained = self._explain(namespace, model)
         if explained is None:
             return _not_found(
@@ -81,8 +131,45 @@ class HttpServer:
             return _not_found(explained.reason, explained.message)
         return web.json_response(explained, dumps=_dumps)
 
+    async def _listed(self, request: web.Request) -> web.Response:
+        """What is loaded now, and where: what a status would have to be written for with each load."""
+        query = request.query
+        namespace, service, after = query.get("namespace", ""), query.get("service"), query.get("continue", "")
+        given = ((NAMESPACE, namespace), (SERVICE_NAME, service), (MODEL_NAME, after or None))
+        limit = query.get("limit", str(PAGE))
+        wrong = any(value is not None and not grammar.matches(value) for grammar, value in given)
+        if wrong or not whole_number(limit, MAX_PAGE):
+            return web.json_response({"reason": "InvalidQuery", "message": f"Ask {_LIST_USAGE}."}, status=400)
+        refused = await self._refusal(request, namespace)
+        if refused is not None:
+            return _refused(refused)
+        return web.json_response(self._models(namespace, service, after, int(limit)), dumps=_dumps)
+
+    async def _refusal(self, request: web.Request, namespace: str) -> Refused | None:
+        reader = _reader(request)
+        refused = await self._access.refusal(reader, namespace)
+        if refused is None and self._readers is not None and not self._readers.vouched(request.protocol, reader.peer):
+            return Refused(429, Problem("TooManyConnections", "Your address has too many connections: close some."))
+        return refused
+
     async def _explain_usage(self, request: web.Request) -> web.Response:
         return _not_found("NotFound", f"a namespace and a TrainedModel's name are needed: {_USAGE}")
+
+
+def _no_pods(address: str) -> bool:
+    """No pod has a place of its own here."""
+    return False
+
+
+def _reader(request: web.Request) -> Reader:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return Reader(request.remote or "", request.secure, token.strip() if scheme.lower() == "bearer" else "")
+
+
+def _refused(refused: Refused) -> web.Response:
+    headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+    body = {"reason": refused.problem.reason, "message": refused.problem.message}
+    return web.json_response(body, status=refused.status, headers=headers)
 
 
 def _not_found(reason: str, message: str) -> web.Response:

@@ -4,11 +4,13 @@ A move is a second copy; once it answers, the planner retires the one on the ful
 so that a service never loads more than a fraction of its models at once for balance's sake.
 """
 
-from shoal_operator.state.values import ModelNeed, Placement, PlanInput
+from shoal_operator.state.world.values import ModelNeed, Placement, PlanInput
 
 from .ledger import PodLedger
 
 MAX_IN_FLIGHT = 64
+MAX_PAIRS = 12
+"""Pairs of pods that one round moves between: while both copies of a model answer, each pair is routes of its own."""
 TOLERANCE = 0.1  # of the mean fullness: smaller differences are left alone
 
 
@@ -23,17 +25,18 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
         return [], False
     placed = {placement.model for placement in added}
     movable: dict[str, list[ModelNeed]] = {}
-    in_flight = 0
+    in_flight = given.in_flight
     for need in given.needs:
         # What failed, or waits for room, may stay so for ever: nothing is planned again because of it.
         if any(copy.current and not (copy.loaded or copy.leaving or copy.failed) for copy in need.copies):
-            in_flight += 1
-        elif need.key not in placed and len(need.copies) <= need.wanted and all(copy.loaded for copy in need.copies):
+            continue
+        if need.key not in placed and len(need.copies) <= need.wanted and all(copy.loaded for copy in need.copies):
             for copy in need.copies:
                 movable.setdefault(copy.pod_uid, []).append(need)
     for needs in movable.values():
         needs.sort(key=lambda need: need.rate)  # stable: by name where none is used
     moves: list[Placement] = []
+    pairs: set[tuple[str, str]] = set()
     # What a pod will hold once moves in flight are done: a move frees its source only later.
     expected = {pod.offer.uid: pod.committed for pod in usable}
     for need in given.needs:
@@ -43,24 +46,25 @@ def even_out(given: PlanInput, pods: dict[str, PodLedger], added: list[Placement
             )
             if source is not None:
                 expected[source] -= need.memory_bytes
+    share = {pod.offer.uid: expected[pod.offer.uid] / pod.offer.capacity for pod in usable}
     while True:
-        fullest = max(usable, key=lambda pod: expected[pod.offer.uid] / pod.offer.capacity)
-        emptiest = min(usable, key=lambda pod: expected[pod.offer.uid] / pod.offer.capacity)
-        mean = sum(expected[pod.offer.uid] / pod.offer.capacity for pod in usable) / len(usable)
-        high = expected[fullest.offer.uid] / fullest.offer.capacity
-        low = expected[emptiest.offer.uid] / emptiest.offer.capacity
+        fullest, emptiest = pods[max(share, key=share.__getitem__)], pods[min(share, key=share.__getitem__)]
+        mean = sum(share.values()) / len(usable)
+        high, low = share[fullest.offer.uid], share[emptiest.offer.uid]
         # No more than half the difference: a move must not make the emptiest pod the fuller one.
         half = (high - low) / 2 * min(fullest.offer.capacity, emptiest.offer.capacity)
         candidate = _candidate(movable.get(fullest.offer.uid, []), emptiest, half)
         if candidate is None or high - low <= TOLERANCE * mean:
             return moves, in_flight > 0 and high - low > TOLERANCE * mean
-        if in_flight + len(moves) >= MAX_IN_FLIGHT:
+        pairs.add((fullest.offer.uid, emptiest.offer.uid))
+        if in_flight + len(moves) >= MAX_IN_FLIGHT or len(pairs) > MAX_PAIRS:
             return moves, True
         movable[fullest.offer.uid].remove(candidate)
         moves.append(Placement(candidate.key, emptiest.offer.uid))
         emptiest.add(candidate.memory_bytes)
-        expected[emptiest.offer.uid] += candidate.memory_bytes
-        expected[fullest.offer.uid] -= candidate.memory_bytes
+        for pod, change in ((emptiest, candidate.memory_bytes), (fullest, -candidate.memory_bytes)):
+            expected[pod.offer.uid] += change
+            share[pod.offer.uid] = expected[pod.offer.uid] / pod.offer.capacity
 
 
 def _candidate(movable: list[ModelNeed], target: PodLedger, at_most: float) -> ModelNeed | None:

@@ -2,7 +2,7 @@
 
 import math
 
-from shoal_operator.state.values import ModelNeed, Victim
+from shoal_operator.state.world.values import ModelNeed, Victim
 
 from .ledger import PodLedger
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from shoal_operator.state.values import ModelNeed, PodOffer, Victim
+from shoal_operator.state.world.values import ModelNeed, PodOffer, Victim
 
 
 @dataclass(slots=True)

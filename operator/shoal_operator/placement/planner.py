@@ -10,7 +10,7 @@ import math
 from collections.abc import Set
 from dataclasses import replace
 
-from shoal_operator.state.values import (
+from shoal_operator.state.world.values import (
     CopyAt,
     Eviction,
     ModelKey,
@@ -26,9 +26,9 @@ from shoal_operator.state.values import (
 from .balance import even_out
 from .eviction import cheapest
 from .filters import FILTERS, MEMORY
-from .held import Held
 from .ledger import PodLedger
 from .sorters import SORTERS
+from .spread import Spread
 
 MAX_VERDICTS = 64
 MAX_TRIED = 8
@@ -36,7 +36,7 @@ MAX_TRIED = 8
 Key = tuple[float, ...]
 
 _SORTERS = tuple(SORTERS.values())
-_NOTHING_HELD = Held({}, {})
+_NOWHERE = Spread({}, {})
 _NO_PODS: frozenset[str] = frozenset()
 _FOUND = Refusal()
 _PROBE = ModelNeed(ModelKey("", ""), 0, 1, ())
@@ -68,7 +68,8 @@ class Planner:
         moves, unbalanced = even_out(self.given, self.pods, self.add) if self.given.balance else ([], False)
         return Plan(
             service=self.given.service,
-            considered=tuple(need.key for need in self.given.needs),
+            models=tuple(need.key for need in self.given.needs),
+            batch=self.given.batch,
             evict=tuple(self.evict),
             add=(*self.add, *moves),
             replace=tuple(self.replace),
@@ -130,10 +131,10 @@ class Planner:
         lacking = need.wanted - staying
         if lacking <= 0:
             return
-        held = self._held(need)
+        spread = self._spread(need)
         while lacking:
             lacking -= 1
-            pod, refusal = self._choose(need, held)
+            pod, refusal = self._choose(need, spread)
             if pod is None:
                 self.refused[need.key] = refusal
                 return
@@ -142,27 +143,27 @@ class Planner:
             self._refusals.clear()
             self.add.append(Placement(need.key, pod.offer.uid))
             if lacking:
-                held.count(pod.offer)
+                spread.count(pod.offer)
                 need = _with_copy(need, pod.offer.uid)
 
-    def _choose(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
+    def _choose(self, need: ModelNeed, spread: Spread) -> tuple[PodLedger | None, Refusal]:
         """The pod that no filter refuses and that sorts first.
 
         A bare need, one without copies and slots being unloaded, differs from another in nothing but its memory. Most
         are: for them the pods are kept in order, and a refusal counts for all of that size. A need whose copies all
         leave has no preference either; it only asks the first pods itself.
         """
-        if held.nodes or held.used:
-            return self._search(need, held)
+        if spread.nodes or spread.used:
+            return self._search(need, spread)
         if need.copies or need.occupied:
-            return self._try_first(need) or self._search(need, held)
+            return self._try_first(need) or self._search(need, spread)
         pod = self._first()
         if pod is not None and need.memory_bytes <= pod.free:
             return pod, _FOUND
         kind = (need.memory_bytes, need.evict_idle)
         if kind in self._refusals:
             return None, self._refusals[kind]
-        pod, refusal = self._search(need, held)
+        pod, refusal = self._search(need, spread)
         if pod is None:
             self._refusals[kind] = refusal
         return pod, refusal
@@ -174,7 +175,7 @@ class Planner:
     def _usable(self) -> list[tuple[Key, int, PodLedger]]:
         """A heap of the pods that could take a bare need of no size, first the one that sorts first."""
         usable = [
-            (_key(pod, _NOTHING_HELD), index, pod)
+            (_key(pod, _NOWHERE), index, pod)
             for index, pod in enumerate(self.pods.values())
             if _refuse(_PROBE, pod) is None
         ]
@@ -188,7 +189,7 @@ class Planner:
             if not pod.changed:
                 return pod
             pod.changed = False
-            heapq.heapreplace(self._queue, (_key(pod, _NOTHING_HELD), index, pod))
+            heapq.heapreplace(self._queue, (_key(pod, _NOWHERE), index, pod))
         return None
 
     def _try_first(self, need: ModelNeed) -> tuple[PodLedger, Refusal] | None:
@@ -204,7 +205,7 @@ class Planner:
             heapq.heappush(self._queue, entry)
         return (found, _FOUND) if found is not None else None
 
-    def _search(self, need: ModelNeed, held: Held) -> tuple[PodLedger | None, Refusal]:
+    def _search(self, need: ModelNeed, spread: Spread) -> tuple[PodLedger | None, Refusal]:
         verdicts: list[Verdict] = []
         best: PodLedger | None = None
         best_key: Key = ()
@@ -213,7 +214,7 @@ class Planner:
         for pod in self.pods.values():
             verdict = _refuse(need, pod)
             if verdict is None:
-                key = _key(pod, held)
+                key = _key(pod, spread)
                 if best is None or key < best_key:
                     best, best_key = pod, key
             elif best is None and len(verdicts) < MAX_VERDICTS:
@@ -251,13 +252,13 @@ class Planner:
         pod = self.pods.get(copy.pod_uid)
         return pod.fullness if pod is not None else 1.0
 
-    def _held(self, need: ModelNeed) -> Held:
-        held = Held({}, {}, used=need.rate > 0 and need.wanted > 1)
+    def _spread(self, need: ModelNeed) -> Spread:
+        spread = Spread({}, {}, used=need.rate > 0 and need.wanted > 1)
         for copy in need.copies:
             pod = self.pods.get(copy.pod_uid)
             if pod is not None and not copy.leaving:
-                held.count(pod.offer)
-        return held
+                spread.count(pod.offer)
+        return spread
 
 
 def plan(given: PlanInput) -> Plan:
@@ -270,8 +271,8 @@ def _enough(need: ModelNeed) -> bool:
     return sum(c.loaded and not c.leaving for c in need.copies) >= need.wanted
 
 
-def _key(pod: PodLedger, held: Held) -> Key:
-    return tuple([sorter(pod, held) for sorter in _SORTERS])
+def _key(pod: PodLedger, spread: Spread) -> Key:
+    return tuple([sorter(pod, spread) for sorter in _SORTERS])
 
 
 def _refuse(need: ModelNeed, pod: PodLedger) -> Verdict | None:

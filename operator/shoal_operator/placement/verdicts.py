@@ -1,6 +1,6 @@
 """Every pod's word about one model, as things stand: for people who ask why it is where it is. Pure."""
 
-from shoal_operator.state.values import ModelNeed, PodOffer, Verdict
+from shoal_operator.state.world.values import ModelNeed, PodOffer, Verdict
 
 from .filters import FILTERS
 from .ledger import PodLedger

@@ -1,48 +1,95 @@
 """``step(world, event, now) -> effects``: the only code that changes the world, one event at a time."""
 
-from . import cold, copies, demand, freshness, models, plans, pods, recovery, reports, scaling, services, use
-from .context import Context
-from .effects import DesiredChanged, Effect, WakeAt
-from .events import (
+from typing import Any
+
+from shoal_operator.state.copies import asking, freshness, life, probes, routes
+from shoal_operator.state.demand import cold, room, scaling, use
+from shoal_operator.state.owners import models, plans, services
+from shoal_operator.state.pods import health, moves, recovery, reports
+from shoal_operator.state.world.context import Context
+from shoal_operator.state.world.effects import DesiredChanged, Effect, WakeAt
+from shoal_operator.state.world.entities import World
+from shoal_operator.state.world.events import (
     AgentLost,
     AgentReported,
     EpochClaimed,
     Event,
     GatewayAcknowledged,
-    Kind,
     Listed,
     ModelGone,
     ModelSeen,
     Planned,
     PodGone,
     PodSeen,
+    Proceed,
     Requested,
     ServiceGone,
     ServiceSeen,
     StoreLoaded,
     Tick,
 )
-from .world import World
+from shoal_operator.state.world.pieces import Task
+from shoal_operator.state.world.values import ServiceKey, ServiceSpec
 
 
 def step(world: World, event: Event, now: float) -> list[Effect]:
-    """Apply one event at ``now`` (monotonic seconds) and return what the edges must do, in order."""
+    """Apply one event at ``now`` (monotonic seconds) and return what the edges must do, in order.
+
+    Never raises: what does is said as ``Failed``, and all else goes on.
+    """
     ctx = Context(world, now)
-    _apply(ctx, event)
-    recovery.advance(ctx)
+    world.pieces.new_step()
+    match event:
+        case AgentReported(request):
+            world.touch(request.pod_uid)
+        case PodSeen(pod_spec):
+            world.touch(pod_spec.uid)
+        case PodGone(uid) | AgentLost(uid):
+            world.touch(uid)
+    with ctx.contained(type(event).__name__, _concerned(world, event)):
+        _apply(ctx, event)
+    with ctx.contained("recovery"):
+        recovery.advance(ctx)
     if not world.recovering:
         _pass_time(ctx)
-    wake = _next_wake(world, now)
-    if wake is not None and (wake != world.wake or isinstance(event, Tick)):
-        ctx.effects.append(WakeAt(wake))
-    world.wake = wake
+    with ctx.contained("room"):
+        room.look(ctx)
+    with ctx.contained("next wake"):
+        wake = _next_wake(world, now)
+        if wake is not None and (wake != world.wake or isinstance(event, Tick)):
+            ctx.say(WakeAt(wake))
+        world.wake = wake
     return ctx.effects
+
+
+def _concerned(world: World, event: Event) -> ServiceKey | None:
+    """Whose event it is."""
+    match event:
+        case ServiceSeen(spec) | ModelSeen(spec) | PodSeen(spec):
+            return spec.key if isinstance(spec, ServiceSpec) else spec.service_key
+        case ServiceGone(key) | Requested(key):
+            return key
+        case ModelGone(model_key):
+            model = world.models.get(model_key)
+            return model.spec.service_key if model is not None else None
+        case PodGone(uid) | AgentLost(uid):
+            pod = world.pods.get(uid)
+            return pod.spec.service_key if pod is not None else None
+        case AgentReported(request):
+            pod = world.pods.get(request.pod_uid)
+            return pod.spec.service_key if pod is not None else None
+        case Planned(plan):
+            return plan.service
+        case _:
+            return None
 
 
 def _apply(ctx: Context, event: Event) -> None:
     match event:
-        case ModelSeen(spec, vouched):
-            models.seen(ctx, spec, vouched=vouched and ctx.world.recovering)
+        case ModelSeen(spec, vouched, last_good, failure):
+            known = ctx.world.recovering  # by its status, what an operator before this one knew
+            failure = failure if known else None
+            models.seen(ctx, spec, vouched=vouched and known, last_good=last_good, failure=failure)
         case ModelGone(model_key, uid):
             models.gone(ctx, model_key, uid)
         case ServiceSeen(service_spec):
@@ -50,92 +97,135 @@ def _apply(ctx: Context, event: Event) -> None:
         case ServiceGone(service_key, uid):
             services.gone(ctx, service_key, uid)
         case PodSeen(pod_spec):
-            pods.seen(ctx, pod_spec)
+            health.seen(ctx, pod_spec)
         case PodGone(uid):
-            pods.gone(ctx, uid)
-        case Listed():
-            _sweep(ctx, event)
+            health.gone(ctx, uid)
+        case Listed(kind):
+            ctx.world.listed.add(kind)
         case StoreLoaded(stored):
-            ctx.world.store_loaded = True
-            for copy in stored:
-                ctx.world.stored.setdefault(copy.pod_uid, []).append(copy)
+            recovery.store_loaded(ctx, stored)
         case EpochClaimed(epoch):
             ctx.world.epoch = max(ctx.world.epoch, epoch)
+            ctx.world.epoch_held = ctx.world.epoch_held or epoch
             ctx.world.versions.begin(ctx.world.epoch)
             for pod_uid in ctx.world.pods:
                 ctx.emit(DesiredChanged(pod_uid))  # who refused the former epoch obeys this one
-        case AgentReported(request):
-            reports.apply(ctx, request)
+        case AgentReported(report):
+            reports.apply(ctx, report)
         case AgentLost(pod_uid, session):
-            pods.agent_lost(ctx, pod_uid, session)
+            health.agent_lost(ctx, pod_uid, session)
         case Planned(plan):
             plans.carry_out(ctx, plan)
         case GatewayAcknowledged(sequence):
-            copies.acknowledged(ctx, sequence)
+            life.acknowledged(ctx, sequence)
         case Requested(service_key, name):
-            demand.requested(ctx, service_key, name)
+            asking.requested(ctx, service_key, name)
+        case Proceed():
+            _proceed(ctx)
         case Tick():
             pass
 
 
-def _sweep(ctx: Context, listed: Listed) -> None:
-    """Drop what the API server no longer has: a watch can miss a deletion."""
-    world = ctx.world
-    world.listed.add(listed.kind)
-    match listed.kind:
-        case Kind.MODEL:
-            for model in [m for k, m in world.models.items() if listed.uids.get((k.namespace, k.name)) != m.spec.uid]:
-                models.gone(ctx, model.spec.key, model.spec.uid)
-        case Kind.SERVICE:
-            for service in [
-                s for k, s in world.services.items() if listed.uids.get((k.namespace, k.name)) != s.spec.uid
-            ]:
-                services.gone(ctx, service.spec.key, service.spec.uid)
-        case Kind.POD:
-            present = set(listed.uids.values())
-            for uid in [uid for uid in world.pods if uid not in present]:
-                pods.gone(ctx, uid)
+def _proceed(ctx: Context) -> None:
+    piece = ctx.world.pieces.next()
+    if piece is None:
+        return  # only what is overdue, which passing time finds
+    if piece.task is Task.PODS:
+        for uid in piece.items:
+            ctx.world.touch(uid)
+    elif isinstance(piece.subject, str):
+        ctx.world.touch(piece.subject)
+    done = False
+    with ctx.contained(piece.task):
+        _do(ctx, piece.task, piece.subject, piece.items)
+        done = True
+    if not done:  # whoever it was, the others are done: twice does no harm
+        for item in piece.items:
+            with ctx.contained(piece.task):
+                _do(ctx, piece.task, piece.subject, [item])
+
+
+def _do(ctx: Context, task: Task, subject: Any, items: list[Any]) -> None:
+    pod = ctx.world.pods.get(subject) if isinstance(subject, str) else None
+    match task:
+        case Task.ROUTES:
+            routes.refresh_some(ctx, items)
+        case Task.MODELS:
+            services.revise(ctx, items)
+        case Task.IN_USE:
+            scaling.add_up(ctx, subject, items)
+        case Task.PROBES:
+            probes.assign_all(ctx, items)
+        case Task.PLAN:
+            health.plan_some(ctx, items)
+        case Task.PODS:
+            recovery.meet(ctx, items)
+        case Task.FORGET:
+            recovery.forget_unused(ctx, items)
+        case Task.ANNOUNCE:
+            recovery.announce(ctx, items)
+        case Task.SLOTS if pod is not None:
+            reports.take_in(ctx, pod, items)
+        case Task.FREE if pod is not None:
+            life.free_some(ctx, pod, items)
+        case Task.LOST if pod is not None:
+            health.give_up(ctx, pod, items)
+        case Task.STORED if pod is not None:
+            recovery.restore(ctx, pod, items)
+
+
+_REGULARLY = (
+    life.start_graces,
+    life.end_grace,
+    life.end_patience,
+    health.open_gates,
+    health.abandon_unhealthy,
+    health.end_gatherings,
+    moves.end_overdue,
+    cold.review_due,
+    freshness.end_waits,
+)
+"""What time alone brings about; each has its own queue, and costs nothing while nothing of it is due."""
 
 
 def _pass_time(ctx: Context) -> None:
-    copies.end_grace(ctx)
-    pods.open_gates(ctx)
-    pods.abandon_unhealthy(ctx)
-    for key in list(ctx.world.held):
-        pods.release(ctx, key)
-    models.end_moves(ctx)
-    cold.look_again(ctx)
-    freshness.end_waits(ctx)
+    for each in _REGULARLY:
+        with ctx.contained(each.__name__):
+            each(ctx)
     _review(ctx)
-    plans.retry(ctx)
+    with ctx.contained("retry"):
+        plans.retry(ctx)
 
 
 def _review(ctx: Context) -> None:
-    """What is looked at regularly, as long as something happens."""
+    """What is reviewed regularly, as long as something happens."""
     world = ctx.world
-    if world.review_at is None or ctx.now < world.review_at:
+    if not ctx.review_due():
         return
-    world.review_at = None
-    demand.give_up(ctx)
+    with ctx.contained("asking"):
+        asking.look_again(ctx)
     for key in list(world.reviewing):
-        service = world.services.get(key)
-        if service is None or not (use.review(ctx, service) | scaling.review(ctx, service)):
-            world.reviewing.discard(key)
-    if world.reviewing or world.asking:
-        world.review_at = ctx.now + world.timing.review
+        with ctx.contained("review", key):
+            service = world.services.get(key)
+            if service is None or not (use.review(ctx, service) | scaling.review(ctx, service)):
+                ctx.reviewed(key)
+    if world.reviewing or world.asked:
+        ctx.review_soon()
 
 
 def _next_wake(world: World, now: float) -> float | None:
     if world.recovering:
-        deadline = world.started_at + world.timing.recovery
+        if world.awaiting_since is None:
+            return None
+        deadline = world.awaiting_since + world.timing.recovery
         return deadline if deadline > now else None
-    times = [world.grace[0].at] if world.grace else []
+    times = [queue[0].at for queue in (world.grace, world.outgoing) if queue]
     for uid in world.unhealthy:
         since = world.pods[uid].unhealthy_since
         if since is not None:
             times.append(since + world.timing.server_restart)
-    for service_key in world.held:
-        hold = world.services[service_key].hold_until
+    for service_key in world.gathering:
+        hold = world.services[service_key].gathering_until
         if hold is not None:
             times.append(hold)
     if world.moving:

@@ -1,7 +1,8 @@
 """When a status that differs from the stored one is written: the write budget of DESIGN.md. Pure.
 
-A change of spec or of Ready is what users wait for and goes at once; a state that passes by itself is held back, and
-so costs no write unless it lasts; everything else waits for a quiet period. Every revision of a status stays in etcd
+A change of Ready is what users wait for and goes at once, until it flaps; a user's edit is answered within a second,
+however many there are; a state that passes by itself is held back, and so costs no write unless it lasts; everything
+else waits for a quiet period. Every revision of a status stays in etcd
 for minutes and goes to every watcher, which is what 10,000 models make expensive.
 """
 
@@ -19,6 +20,10 @@ HOLD_SECONDS = 3.0
 """How long a passing state (Pending, Updating, …) must last to be written."""
 HOLD_AFTER_FAILURE_SECONDS = 30.0
 """The same while the stored status says why it failed: a retry must not wipe the cause out each time."""
+EDIT_SECONDS = 1.0
+"""An edit is answered within this time, even while all that can be said is passing; and at most so often."""
+ANSWER_SECONDS = 10.0
+"""For so long after an edit all that is said of the object is its answer, and waits for no quiet period."""
 MODEL_QUIET_SECONDS = 30.0
 SERVICE_QUIET_SECONDS = 10.0
 MAX_URGENT = 4
@@ -28,17 +33,21 @@ MAX_URGENT = 4
 @dataclass(slots=True)
 class Ledger:
     """When an object's status was last written, in monotonic seconds. ``differs_since``: None while nothing is due.
-    ``urgent``: of the last MAX_URGENT urgent writes; a tuple, since thousands of these are kept and few have any."""
+    ``edited``: when an edit was last answered. ``urgent``: of the last MAX_URGENT urgent writes since; a tuple, since
+    thousands of these are kept and few have any."""
 
     differs_since: float | None = None
     last_write: float | None = None
+    edited: float | None = None
     urgent: tuple[float, ...] = ()
 
-    def wrote(self, now: float, *, urgent: bool) -> None:
+    def wrote(self, now: float, due: "Due") -> None:
         """A write went out."""
         self.differs_since = None
         self.last_write = now
-        if urgent:
+        if due.edit:
+            self.edited, self.urgent = now, ()  # what comes of an edit is no flapping
+        elif due.urgent:
             self.urgent = (*self.urgent[1 - MAX_URGENT :], now)
 
 
@@ -53,11 +62,13 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """``at``: earliest time of the write. ``urgent``: users wait for it, and it goes before the quiet period ends."""
+    """``at``: earliest time of the write. ``urgent``: users wait for it, and it goes before the quiet period ends.
+    ``edit``: it is the first to speak of a changed spec."""
 
     at: float
     urgent: bool
     rank: Rank
+    edit: bool = False
 
 
 def due(
@@ -68,15 +79,25 @@ def due(
     before, after = find(previous, READY), find(desired, READY)
     passing = after.get("reason") in reasons.WAITING
     rank = _rank(before, after, passing=passing)
-    if _ready_changed(before, after) or (previous or {}).get("observedGeneration") != desired.get("observedGeneration"):
+    last = ledger.last_write
+    spoken_of = (previous or {}).get("observedGeneration")
+    if spoken_of is not None and spoken_of != desired.get("observedGeneration"):
+        at = since + EDIT_SECONDS if passing else since
+        return Due(_spaced(at, last), urgent=True, rank=min(rank, Rank.FIRST), edit=True)
+    if _ready_changed(before, after) or spoken_of is None:
         if passing:
             failed = before.get("status") == "False" and before.get("reason") not in reasons.WAITING
             return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else HOLD_SECONDS), urgent=False, rank=rank)
         flapping = len(ledger.urgent) == MAX_URGENT and now - ledger.urgent[0] < quiet_seconds
         if not flapping:
             return Due(since, urgent=True, rank=rank)
-    last = ledger.last_write
+    if ledger.edited is not None and now - ledger.edited < ANSWER_SECONDS:
+        return Due(_spaced(since, last), urgent=False, rank=Rank.FIRST)
     return Due(since if last is None else max(since, last + quiet_seconds), urgent=False, rank=Rank.REST)
+
+
+def _spaced(at: float, last_write: float | None) -> float:
+    return at if last_write is None else max(at, last_write + EDIT_SECONDS)
 
 
 def _rank(before: Mapping[str, Any], after: Mapping[str, Any], *, passing: bool) -> Rank:

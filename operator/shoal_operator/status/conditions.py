@@ -10,6 +10,9 @@ from . import reasons
 
 Object = dict[str, Any]
 
+FIELDS_IGNORED = "FieldsIgnored"
+TUNING_NOT_SUPPORTED = "TuningNotSupported"
+MAX_FIELDS_SHOWN = 12
 MAX_MESSAGE_LENGTH = 1024
 """Every revision of a status stays in etcd until it is compacted, so messages are kept short."""
 
@@ -61,6 +64,17 @@ def false(reason: str, message: str, action: str = "") -> Finding:
 def unknown(reason: str = reasons.PENDING, message: str = "") -> Finding:
     """Not decided yet."""
     return Finding(Verdict.UNKNOWN, reason, message)
+
+
+def fields_ignored(paths: Sequence[str]) -> Finding:
+    """What the user wrote and nothing here honours."""
+    more = f" and {len(paths) - MAX_FIELDS_SHOWN} more" if len(paths) > MAX_FIELDS_SHOWN else ""
+    return true(reasons.FIELDS_NOT_SUPPORTED, f"Without effect here: {', '.join(paths[:MAX_FIELDS_SHOWN])}{more}.")
+
+
+def tuning_not_supported(sentences: Sequence[str]) -> Finding:
+    """What the user asks of the model server that it cannot do: never dropped in silence."""
+    return true(reasons.TUNING_NOT_SUPPORTED, "Without effect here: " + "; ".join(sentences) + ".")
 
 
 def conditions(

@@ -10,8 +10,8 @@ from typing import Any
 from shoal_api.messages import CopyFailure
 from shoal_api.quantity import format_bytes
 
-from shoal_operator.state.values import ModelSpec, Problem, Refusal, Verdict
-from shoal_operator.state.views import CopyView, Decision, ModelView
+from shoal_operator.state.world.values import ModelSpec, Problem, Refusal, Verdict
+from shoal_operator.state.world.views import CopyView, Decision, ModelView
 
 from .conditions import timestamp
 from .model_status import diagnose
@@ -43,6 +43,7 @@ def explain(
             "minCopies": spec.min_copies,
             "maxCopies": spec.max_copies,
             "content": spec.content,
+            "tuning": spec.tuning.model_dump(exclude_none=True),
         },
         "summary": summary(view),
         "answers": view.answers,
@@ -53,6 +54,7 @@ def explain(
         ],
         "copiesWanted": {
             "now": view.wanted_copies,
+            "wish": view.wish,
             "min": view.min_copies,
             "max": spec.max_copies,
         },
@@ -64,6 +66,7 @@ def explain(
             "waitingRequests": waiting_requests,
         },
         "memory": _memory(view),
+        "keptOut": {"obtainableBytes": view.obtainable_bytes, "by": list(view.kept_by)} if view.kept_out else None,
         "artifactSeen": view.artifact_seen,
         "artifactBytes": view.artifact_bytes,
         "failure": _failure(view.failure),
@@ -92,14 +95,12 @@ def summary(view: ModelView) -> str:
     serving = sum(copy.serving for copy in view.copies)
     if serving:
         return f"{serving} of {max(view.wanted_copies, serving)} wanted copies answer requests."
-    failure = view.failure or next((copy.failure for copy in view.copies if copy.failure is not None), None)
-    if failure is not None:
-        return f"Not loaded: {failure.message}"
-    if view.on_demand and view.artifact_seen:
-        return "Not loaded, which is as wanted: a request has it loaded."
+    if view.on_demand:
+        ready, *_ = diagnose(view).values()
+        return ready.text or "Not loaded, which is as wanted: a request has it loaded."
     ready, *parts = diagnose(view).values()
     if ready.text:
-        return ready.text
+        return f"Not loaded: {ready.text}"
     return next((part.text for part in parts if not part.good and part.text), "On its way: see copies.")
 
 

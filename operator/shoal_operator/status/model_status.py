@@ -26,19 +26,31 @@ from shoal_api.names import (
     STORAGE_RESOLVED,
 )
 from shoal_api.quantity import format_bytes, quantity_bytes
+from shoal_api.trained_model import ServerTuning, ServingState
+from shoal_api.tuning import UNTUNED
 
-from shoal_operator.state.values import ModelSpec, Refusal, ServiceSpec
-from shoal_operator.state.views import CopyState, ModelView
+from shoal_operator.servers import profiles
+from shoal_operator.state.world.cause import cause
+from shoal_operator.state.world.values import Content, Problem, Refusal, ServiceSpec
+from shoal_operator.state.world.views import CopyState, ModelView
 
-from . import reasons
-from .conditions import Finding, Verdict, conditions, false, find, true, unknown
+from . import causes, reasons
+from .conditions import (
+    FIELDS_IGNORED,
+    TUNING_NOT_SUPPORTED,
+    Finding,
+    Verdict,
+    conditions,
+    false,
+    fields_ignored,
+    find,
+    true,
+    tuning_not_supported,
+    unknown,
+)
 
 Object = dict[str, Any]
 
-_LEAVING = frozenset({CopyState.DRAINING, CopyState.UNLOADING})
-_MEBIBYTE = 1 << 20
-_MAX_VERDICTS = 3
-_MAX_FORMATS = 8
 _ESTIMATED = "Estimated from the artifact: about {}."
 _ESTIMATE = re.compile(re.escape(_ESTIMATED).replace(r"\{\}", r"(\S+)"))
 _SAME_ESTIMATE = 1.25
@@ -52,12 +64,34 @@ def model_status(
     """The whole status of a TrainedModel. ``view.url`` is its InferenceService's; ``previous`` is the last status."""
     status: Object = {"observedGeneration": view.spec.generation}
     if view.service is not None:
-        path = _path(view.spec.name, view.service.protocol)
+        path = _path(view.spec.name, view.service)
         host = f"{view.spec.service}.{view.spec.namespace}.svc.{cluster_domain}"
         status["url"] = f"{view.url}{path}"
         status["address"] = {"url": f"http://{host}{path}"}
-    status["conditions"] = conditions(list(diagnose(view, previous).items()), previous, now)
+    findings = diagnose(view, previous)
+    status["serving"] = _serving(view, findings[READY])
+    if view.last_good is not None:
+        status["content"] = _content(view.last_good)
+    status["conditions"] = conditions(list(findings.items()), previous, now)
     return status
+
+
+def _serving(view: ModelView, ready: Finding) -> str:
+    """In one word, for `kubectl get tm`; like the conditions it is the same whether the model is loaded just now."""
+    if ready.good:
+        return ServingState.ON_DEMAND if _may_be_cold(view) else ServingState.KEPT
+    if ready.verdict is Verdict.FALSE and not ready.waits:
+        return ServingState.FAILED
+    return ServingState.WAITING
+
+
+def _content(content: Content) -> Object:
+    given: Object = {"storageUri": content.storage_uri, "framework": content.framework}
+    if content.memory_bytes is not None:
+        given["memory"] = str(content.memory_bytes)
+    if content.tuning != UNTUNED:
+        given["serving"] = ServerTuning.of(content.tuning).model_dump(mode="json", by_alias=True, exclude_none=True)
+    return given
 
 
 def diagnose(view: ModelView, previous: Mapping[str, Any] | None = None) -> dict[str, Finding]:
@@ -74,7 +108,20 @@ def diagnose(view: ModelView, previous: Mapping[str, Any] | None = None) -> dict
         STORAGE_RESOLVED: _storage(view),
         LOADED: _loaded(view, memory),
     }
-    return {READY: _ready(view, parts), **parts}
+    findings = {READY: _ready(view, parts), **parts}
+    not_honoured = _not_honoured(view)
+    if not_honoured:
+        findings[TUNING_NOT_SUPPORTED] = tuning_not_supported(not_honoured)
+    if view.spec.ignored_fields:
+        findings[FIELDS_IGNORED] = fields_ignored(view.spec.ignored_fields)
+    return findings
+
+
+def _not_honoured(view: ModelView) -> tuple[str, ...]:
+    profile = profiles().get(view.service.server_type) if view.service is not None else None
+    if profile is None or view.service is None:
+        return ()
+    return profile.not_honoured(view.spec.tuning, view.service.policy.seconds, view.spec.framework)
 
 
 def trouble(view: ModelView) -> Finding | None:
@@ -87,7 +134,7 @@ def trouble(view: ModelView) -> Finding | None:
     return None
 
 
-# The first of these that is not True is why a model is not Ready: causes before their effects.
+# The first of these that someone has to act on is what an event says of a model that answers: causes first.
 _ORDER = (
     IS_MMS_PREDICTOR,
     INFERENCE_SERVICE_READY,
@@ -101,26 +148,38 @@ _ORDER = (
 def _ready(view: ModelView, parts: Mapping[str, Finding]) -> Finding:
     if view.service is not None and view.answers:
         return _answering(view, parts)
-    # What is False says more than what is not known yet, wherever it stands.
-    for kind in _ORDER:
-        if parts[kind].verdict is Verdict.FALSE:
-            return parts[kind]
-    if not _may_be_cold(view):
-        return unknown()
-    if all(part.good for part in parts.values()):
-        return true(reasons.ON_DEMAND)
-    if not _found(view):
+    if view.on_demand:
+        return _on_request(view)
+    why = cause(view)
+    if why is not None:
+        return causes.finding(why, view)
+    if _may_be_cold(view) and not _found(view):
         return unknown(message="An agent is looking the artifact up; /explain of the operator says more if it lasts.")
     return unknown()
 
 
+def _on_request(view: ModelView) -> Finding:
+    """A request has it loaded: what the spec names, or the last good content instead."""
+    if view.complaint is not None:
+        return _as_before(view.complaint)
+    failure = _failure(view)
+    if failure is not None:
+        return true(reasons.UPDATE_FAILED, f"{_PREVIOUS} {failure.message}")
+    if _found(view) or view.last_good is None or view.last_good.digest == view.spec.content:
+        return true(reasons.ON_DEMAND)
+    return true(reasons.UPDATING, "A request loads the new content, or the previous one where that fails.")
+
+
+_PREVIOUS = "Requests are answered with the previous content."
+
+
 def _answering(view: ModelView, parts: Mapping[str, Finding]) -> Finding:
+    if view.complaint is not None:
+        return _as_before(view.complaint)
     if any(copy.serving and copy.state is CopyState.LOADED for copy in view.copies):
         return true(reasons.ON_DEMAND if _may_be_cold(view) else reasons.LOADED)
     still = "The previous content keeps serving."
     failure = _failure(view)
-    if view.spec.problem is not None:
-        return true(reasons.UPDATE_FAILED, f"{still} {view.spec.problem.message}")
     if failure is not None:
         return true(reasons.UPDATE_FAILED, f"{still} {failure.message}")
     if view.update_blocked:
@@ -130,90 +189,46 @@ def _answering(view: ModelView, parts: Mapping[str, Finding]) -> Finding:
 
 
 def _service(view: ModelView) -> Finding:
-    name, service = view.spec.service, view.service
-    if service is None:
-        return false(
-            reasons.SERVICE_NOT_FOUND,
-            f"There is no InferenceService {name} in namespace {view.spec.namespace}.",
-            "Apply it, or correct spec.inferenceService; the model is placed as soon as it is there.",
-        )
-    if service.problem is not None:
-        return false(service.problem.reason, service.problem.message)
-    if not view.service_ready:
-        return false(
-            reasons.PODS_NOT_READY,
-            f"No pod of InferenceService {name} can take models yet.",
-            f"If it lasts: kubectl describe isvc {name}",
-        )
-    return true(reasons.READY)
+    if view.service is None:
+        return causes.no_service(view)
+    if view.service.problem is not None:
+        return causes.service_problem(view)
+    return true(reasons.READY) if view.service_ready else causes.no_pods(view)
 
 
 def _multi_model(view: ModelView) -> Finding:
     if view.service is None:
         return unknown(reasons.SERVICE_NOT_FOUND)
-    if not view.service.multi_model:
-        message = view.service.problem.message if view.service.problem is not None else "It serves one model."
-        return false(reasons.NOT_MULTI_MODEL, message)
-    return true(reasons.MULTI_MODEL)
+    return true(reasons.MULTI_MODEL) if view.service.multi_model else causes.single_model(view)
 
 
 def _scheduled(view: ModelView) -> Finding:
-    if _unsupported(view.spec, view.service):
-        formats = sorted(view.service.formats) if view.service is not None else []
-        shown = ", ".join(formats[:_MAX_FORMATS]) + (", …" if len(formats) > _MAX_FORMATS else "")
-        return false(
-            reasons.FRAMEWORK_NOT_SUPPORTED,
-            f"The runtime of InferenceService {view.spec.service} does not load framework {view.spec.framework!r}; "
-            f"it loads {shown or 'none'}.",
-            "Correct spec.model.framework, or name an InferenceService with another runtime.",
-        )
-    refusal = _refusal(view)
-    if refusal is not None:
-        if refusal.missing_bytes > 0:
+    if view.unsupported:
+        return causes.framework(view)
+    if _refusal(view) is not None:
+        if view.refusal is not None and view.refusal.missing_bytes > 0:
             return false(reasons.INSUFFICIENT_MEMORY, "No pod has room; see MemoryResourceAvailable.")
-        return _no_pod(view, refusal)
+        if view.fits_no_pod:
+            return causes.no_pod_fits(view)
     if _may_be_cold(view) and view.service is not None and view.service.problem is None:
         return true(reasons.ON_DEMAND)
-    if any(copy.state not in _LEAVING for copy in view.copies):
+    if view.placed:
         return true(reasons.PLACED)
     return unknown()
 
 
-def _no_pod(view: ModelView, refusal: Refusal) -> Finding:
-    said = [f"{v.pod}: {v.message}" for v in sorted(refusal.verdicts, key=lambda v: v.pod)]
-    shown = "; ".join(said[:_MAX_VERDICTS]) + (f"; and {len(said) - _MAX_VERDICTS} more" if len(said) > 3 else "")
-    held = sum(copy.state not in _LEAVING for copy in view.copies)
-    what = f"{held} of {view.min_copies} copies have a pod" if held else "No pod takes the model"
-    action = "Raise the predictor's minReplicas, or lower spec.serving.minCopies." if held else ""
-    return false(reasons.NO_POD_FITS, f"{what}: {shown or 'there is none'}.", action)
-
-
 def _memory(view: ModelView, previous: Mapping[str, Any]) -> Finding:
-    service, refusal = view.service, _refusal(view)
-    size = view.memory_bytes if view.memory_bytes is not None else view.spec.memory_bytes
-    if service is None or service.problem is not None:
+    refusal = _refusal(view)
+    if view.service is None or view.service.problem is not None:
         return unknown()
-    if size is None:
+    if view.size is None:
         return _not_estimated(view, previous)
-    estimated = view.spec.memory_bytes is None
-    if size > service.capacity_bytes:
-        return false(
-            reasons.MODEL_TOO_LARGE,
-            f"The model takes {format_bytes(size)}{' by its artifact' if estimated else ''}, and a pod of "
-            f"InferenceService {service.name} has room for {format_bytes(service.capacity_bytes)}.",
-            "Raise the predictor's resources.limits.memory"
-            + (", or declare spec.model.memory if the model takes less." if estimated else "."),
-        )
-    if refusal is not None and refusal.missing_bytes > 0:
-        missing = -(-refusal.missing_bytes // _MEBIBYTE)
-        return false(
-            reasons.UPDATE_BLOCKED if view.update_blocked else reasons.INSUFFICIENT_MEMORY,
-            f"The {'new content' if view.update_blocked else 'model'} takes {format_bytes(size)}, and {missing}Mi are "
-            f"missing on the pod of InferenceService {service.name} that has most room.",
-            "Raise its predictor's resources.limits.memory or minReplicas, or delete models.",
-        )
-    if refusal is None and (_may_be_cold(view) or any(copy.state not in _LEAVING for copy in view.copies)):
-        return true(reasons.FITS, _estimate(size, previous) if estimated else "")
+    if view.too_large:
+        return causes.too_large(view)
+    if view.kept_out or (refusal is not None and refusal.missing_bytes > 0):
+        return causes.no_memory(view)
+    if refusal is None and (_may_be_cold(view) or view.placed):
+        return true(reasons.FITS, _estimate(view.size, previous) if view.spec.memory_bytes is None else "")
     return unknown()
 
 
@@ -223,6 +238,8 @@ def _not_estimated(view: ModelView, previous: Mapping[str, Any]) -> Finding:
     same = previous.get("observedGeneration") == view.spec.generation
     if same and _found(view) and (before.get("status"), before.get("reason")) == (Verdict.TRUE, reasons.FITS):
         return true(reasons.FITS, str(before.get("message", "")))
+    if view.complaint is not None or view.spec.problem is not None:
+        return unknown(message="Its memory is not declared, and is estimated once storageUri and the rest can be used.")
     return unknown(message="Its memory is not declared and is being estimated from the artifact.")
 
 
@@ -238,12 +255,15 @@ def _estimate(size: int, previous: Mapping[str, Any]) -> str:
     return message if close else _ESTIMATED.format(format_bytes(size))
 
 
+def _as_before(complaint: Problem) -> Finding:
+    return true(reasons.UPDATE_FAILED, f"What was in force before stays in force. {complaint.message}")
+
+
 def _storage(view: ModelView) -> Finding:
-    if view.spec.problem is not None:
-        return false(view.spec.problem.reason, view.spec.problem.message)
-    failure = _failure(view)
-    if failure is not None and failure.stage is FailureStage.STORAGE:
-        return false(failure.reason, failure.message)
+    if view.complaint is not None or view.spec.problem is not None:
+        return causes.object_problem(view)
+    if causes.failed_in(view, FailureStage.STORAGE):
+        return causes.failed(view)
     if _found(view):
         return true(reasons.RESOLVED)
     return unknown()
@@ -251,11 +271,10 @@ def _storage(view: ModelView) -> Finding:
 
 def _loaded(view: ModelView, memory: Finding) -> Finding:
     cold = _may_be_cold(view)
-    if _any(view, CopyState.LOADED):
+    if view.loaded:
         return _on_demand() if cold else true(reasons.LOADED)
-    failure = _failure(view)
-    if failure is not None and failure.stage is FailureStage.LOAD:
-        return false(failure.reason, failure.message)
+    if causes.failed_in(view, FailureStage.LOAD):
+        return causes.failed(view)
     updating = any(copy.serving and copy.state is CopyState.OUTDATED for copy in view.copies)
     if cold and not updating and _would_load(view, memory):
         return _on_demand()
@@ -281,39 +300,33 @@ def _may_be_cold(view: ModelView) -> bool:
 
 def _would_load(view: ModelView, memory: Finding) -> bool:
     """A request would have it loaded, by all that is known."""
-    usable = view.service is not None and view.spec.problem is None and not _unsupported(view.spec, view.service)
-    return usable and memory.good and _found(view) and _failure(view) is None
+    usable = view.service is not None and view.spec.problem is None and not view.unsupported
+    return usable and memory.good and _found(view) and _failure(view) is None and not view.late
 
 
 def _found(view: ModelView) -> bool:
     """Some agent has seen the artifact."""
-    return view.artifact_seen or _any(view, CopyState.LOADED)
+    return view.artifact_seen or view.loaded
 
 
 def _refusal(view: ModelView) -> Refusal | None:
-    """Why no pod takes the model, where that is worth saying. For a cold model room is made when a request comes, so
-    what was refused a moment ago says nothing about the next one; explain and the service's MemoryPressure do."""
+    """Why no pod takes the model, where that is worth saying: a cold model of which a request would be answered has
+    been refused nothing that matters; explain and the service's MemoryPressure say it."""
     overcommitted = _may_be_cold(view) and view.service is not None and not view.service.strict
-    return None if overcommitted and not view.update_blocked else view.refusal
+    return None if overcommitted and view.ready and not view.update_blocked else view.refusal
 
 
 def _failure(view: ModelView) -> CopyFailure | None:
-    """Why the wanted content is loaded nowhere; always the same copy's word, so that the message stays."""
-    if _any(view, CopyState.LOADED):
-        return None
-    if view.failure is not None:
-        return view.failure
-    failed = [c for c in view.copies if c.failure is not None and c.state not in _LEAVING]
-    return min(failed, key=lambda c: c.pod_uid).failure if failed else None
+    """Why the wanted content is loaded nowhere."""
+    return None if view.loaded else view.failure
 
 
 def _any(view: ModelView, state: CopyState) -> bool:
     return any(copy.state is state for copy in view.copies)
 
 
-def _unsupported(spec: ModelSpec, service: ServiceSpec | None) -> bool:
-    return service is not None and service.problem is None and spec.framework.lower() not in service.formats
-
-
-def _path(name: str, protocol: str) -> str:
-    return f"/v1/models/{name}:predict" if protocol == "v1" else f"/v2/models/{name}/infer"
+def _path(name: str, service: ServiceSpec) -> str:
+    profile = profiles().get(service.server_type)
+    if profile is not None:
+        return profile.path(service.protocol, name)
+    return f"/v1/models/{name}:predict" if service.protocol == "v1" else f"/v2/models/{name}/infer"

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from shoal_operator.state.world.cause import ACTIVATION_TIMEOUT
+
 # Good.
 READY: Final = "Ready"
 LOADED: Final = "Loaded"
@@ -13,6 +15,7 @@ FITS: Final = "Fits"
 MULTI_MODEL: Final = "MultiModel"
 PODS_MISSING: Final = "PodsMissing"
 FIELDS_NOT_SUPPORTED: Final = "FieldsNotSupported"
+TUNING_NOT_SUPPORTED: Final = "TuningNotSupported"
 AUTOSCALED: Final = "Autoscaled"
 
 # Worth knowing: nothing is broken, and something could be better.
@@ -40,7 +43,19 @@ FRAMEWORK_NOT_SUPPORTED: Final = "FrameworkNotSupported"
 UPDATE_FAILED: Final = "UpdateFailed"
 UPDATE_BLOCKED: Final = "UpdateBlocked"
 INVALID_SETTING: Final = "InvalidSetting"
+INTERNAL_ERROR: Final = "InternalError"
 
 WAITING: Final = frozenset(
-    {PENDING, PULLING, LOADING, MAKING_ROOM, UPDATING, SERVICE_NOT_FOUND, PODS_NOT_READY, PODS_STARTING, NO_GATEWAY}
+    {
+        PENDING,
+        PULLING,
+        LOADING,
+        MAKING_ROOM,
+        UPDATING,
+        SERVICE_NOT_FOUND,
+        PODS_NOT_READY,
+        ACTIVATION_TIMEOUT,  # the load goes on
+        PODS_STARTING,
+        NO_GATEWAY,
+    }
 )

@@ -14,19 +14,30 @@ from typing import Any
 
 from shoal_api.names import READY
 
-from shoal_operator.state.views import ServiceView
+from shoal_operator.state.world.views import ServiceView
 
 from . import reasons
-from .conditions import Finding, conditions, false, find, true, unknown
+from .conditions import (
+    FIELDS_IGNORED,
+    TUNING_NOT_SUPPORTED,
+    Finding,
+    conditions,
+    false,
+    fields_ignored,
+    find,
+    true,
+    tuning_not_supported,
+    unknown,
+)
 
 Object = dict[str, Any]
 
 PREDICTOR_READY = "PredictorReady"
 INGRESS_READY = "IngressReady"
-FIELDS_IGNORED = "FieldsIgnored"
 MEMORY_PRESSURE = "MemoryPressure"
 MEMORY_MISDECLARED = "MemoryMisdeclared"
 SCALED = "Scaled"
+INTERNAL_ERROR = "InternalError"
 
 FAR_OFF = (0.5, 1.5)
 """Measured over declared memory: outside of these it is said."""
@@ -56,6 +67,8 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
     predictor, ingress = _predictor(view, previous), _ingress(view)
     ready = next((finding for finding in (predictor, ingress) if not finding.good), None) or _good(predictor)
     findings = {READY: ready, PREDICTOR_READY: predictor, INGRESS_READY: ingress}
+    if view.trouble is not None:
+        findings[INTERNAL_ERROR] = true(view.trouble.reason, view.trouble.message)
     if view.pressure:
         findings[MEMORY_PRESSURE] = true(
             reasons.WORKING_SET_TOO_LARGE,
@@ -69,10 +82,10 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
         findings[MEMORY_MISDECLARED] = misdeclared
     if view.spec.scaled_by or (view.spec.autoscaled and view.scaling_reason):
         findings[SCALED] = _scaled(view, find(previous, SCALED))
+    if view.spec.not_tuned:
+        findings[TUNING_NOT_SUPPORTED] = tuning_not_supported(view.spec.not_tuned)
     if view.spec.ignored_fields:
-        findings[FIELDS_IGNORED] = true(
-            reasons.FIELDS_NOT_SUPPORTED, f"Without effect here: {', '.join(view.spec.ignored_fields)}."
-        )
+        findings[FIELDS_IGNORED] = fields_ignored(view.spec.ignored_fields)
     return findings
 
 
@@ -98,10 +111,11 @@ def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding
     setting = view.spec.degraded is not None and view.spec.degraded.reason == reasons.INVALID_SETTING
     cause = (view.pod_problem or view.spec.degraded) if setting else (view.spec.degraded or view.pod_problem)
     if view.pods_ready > 0 and find(previous, PREDICTOR_READY).get("status") == "True":
-        return true(reasons.PODS_MISSING, f"{counted} {cause.message if cause is not None else ''}".strip())
+        why = cause.message if cause is not None else view.pod_waiting
+        return true(reasons.PODS_MISSING, f"{counted} {why}".strip())
     if cause is not None:
         return false(cause.reason, f"{counted} {cause.message}")
-    return unknown(reasons.PODS_STARTING, counted)
+    return unknown(reasons.PODS_STARTING, f"{counted} {view.pod_waiting}".strip())
 
 
 def _misdeclared(view: ServiceView, before: Mapping[str, Any]) -> Finding | None:

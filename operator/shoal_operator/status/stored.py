@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shoal_operator.state.values import ModelSpec, ServiceSpec
-from shoal_operator.state.views import ModelView
+from shoal_operator.state.world.values import ModelSpec, ServiceSpec
+from shoal_operator.state.world.views import ModelView
 
 from .model_status import model_status
 
@@ -44,10 +44,17 @@ def unpack(packed: bytes) -> Object:
 
 
 def _typical() -> bytes:
-    service = ServiceSpec("default", "service", "", 1, 1 << 30, frozenset({"sklearn"}), "mlserver")
+    service = ServiceSpec("default", "service", "", 1, 1 << 30, frozenset({"sklearn"}), "")
     model = ModelSpec("default", "model", "", 1, "service", "s3://models/model", "sklearn", None, "")
     view = ModelView(
-        model, service, True, "http://service.default.example.com", (), artifact_seen=True, memory_bytes=1, min_copies=0
+        spec=model,
+        service=service,
+        service_ready=True,
+        url="http://service.default.example.com",
+        copies=(),
+        artifact_seen=True,
+        memory_bytes=1,
+        min_copies=0,
     )
     return dump(model_status(view, None, datetime(2026, 1, 1, tzinfo=UTC)))
 

@@ -6,40 +6,33 @@ restart of the operator writes nothing. When more is due than may be sent, ``que
 """
 
 import asyncio
-import hashlib
 import heapq
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from itertools import count
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from shoal_api.quantity import whole_number
 
 from shoal_operator.kube import KubeApi, KubeError, json_patch
 from shoal_operator.logs import OncePer
-from shoal_operator.state.values import ModelKey, ServiceKey
-from shoal_operator.state.views import ModelView, ServiceView
+from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.views import ModelView, ServiceView
 
-from .budget import Due, Ledger, Rank, TokenBucket, due
-from .conditions import Finding
+from .budget import Rank, TokenBucket
+from .entry import Entry, Wishes
 from .events import FailureEvents
 from .finalizers import Finalizers
 from .metrics import StatusMetrics
-from .model_status import model_status, trouble
 from .patches import status_patch
 from .queue import Queues
-from .service_status import service_status
-from .service_status import trouble as service_trouble
-from .stored import EMPTY, dump, pack, unpack
-from .subjects import KINDS, QUIET_SECONDS, Subject, Target, regarding, status_path
+from .stored import pack
+from .subjects import KINDS, Subject, Target, regarding, status_path
 
 log = logging.getLogger(__name__)
-
-Object = dict[str, Any]
 
 COALESCE_SECONDS = 0.05
 RETRY_SECONDS = 0.5
@@ -50,34 +43,9 @@ NEWCOMERS_SECONDS = 0.2
 """How often newcomers that wait to be told of are looked at."""
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One object's status as stored, packed. Thousands of these are kept, so nothing in it is larger than needed."""
-
-    uid: str = ""
-    version: int = 0
-    stored: bytes = EMPTY
-    settled: bytes = b""  # digest of what was sent when something else came of it: the schema may drop fields
-    ledger: Ledger = field(default_factory=Ledger)
-    due: float | None = None
-    queued: Rank | None = None  # the queue it counts in; an older place in another one is void
-    writing: bool = False
-    changed: bool = False  # while it was being written
-    failures: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What would be written now."""
-
-    uid: str
-    desired: Object
-    due: Due
-    trouble: Callable[[], Finding | None]
-
-
 class StatusWriter:
-    """``model_view`` and ``service_view`` build one view on demand; they are called on the event loop."""
+    """``model_view`` and ``service_view`` build one view on demand; they are called on the event loop. ``failed``: told
+    of a status that could not be made, for an error of our own."""
 
     def __init__(
         self,
@@ -86,6 +54,7 @@ class StatusWriter:
         model_view: Callable[[ModelKey], ModelView | None],
         service_view: Callable[[ServiceKey], ServiceView | None],
         events: FailureEvents | None = None,
+        failed: Callable[[Target, Exception], None] = lambda target, error: None,
         cluster_domain: str = "cluster.local",
         writes_per_second: float = 100.0,
         writers: int = 8,
@@ -94,15 +63,13 @@ class StatusWriter:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
-        self._model_view = model_view
-        self._service_view = service_view
+        self._wishes = Wishes(model_view, service_view, cluster_domain, clock, now)
         self._events = events
-        self._cluster_domain = cluster_domain
+        self._on_failed = failed
         self._bucket = TokenBucket(writes_per_second, burst=writes_per_second / 2)
         self._writers = writers
         self._clock = clock
-        self._now = now
-        self._entries: dict[Target, _Entry] = {}
+        self._entries: dict[Target, Entry] = {}
         self._timers: list[tuple[float, int, Target]] = []
         self._sequence = count()
         self._queues: Queues[Target] = Queues()
@@ -181,19 +148,19 @@ class StatusWriter:
     def _look_soon(self, target: Target) -> None:
         entry = self._entries.get(target)
         if entry is None:
-            entry = self._entries[target] = _Entry()
+            entry = self._entries[target] = Entry()
         if entry.writing:
             entry.changed = True
         else:
             self._schedule(target, entry, self._clock() + COALESCE_SECONDS)
 
     def _observed(self, target: Target, uid: str, resource_version: str, status: Mapping[str, Any] | None) -> None:
-        version = int(resource_version) if resource_version.isdigit() else 0
+        version = whole_number(resource_version) or 0
         entry = self._entries.get(target)
         if entry is None:
-            entry = self._entries[target] = _Entry(uid=uid)
+            entry = self._entries[target] = Entry(uid=uid)
         elif entry.uid != uid:
-            entry.uid, entry.stored, entry.settled, entry.ledger = uid, EMPTY, b"", Ledger()
+            entry.begin(uid)
         elif version < entry.version:
             return  # our own write is newer than this event
         entry.version = version
@@ -204,7 +171,7 @@ class StatusWriter:
         # Somebody else wrote it (or this is the first sight of it): compare with what it should be.
         self._look_soon(target)
 
-    def _schedule(self, target: Target, entry: _Entry, at: float) -> None:
+    def _schedule(self, target: Target, entry: Entry, at: float) -> None:
         if entry.due is not None and entry.due <= at:
             return
         entry.due = at
@@ -234,7 +201,10 @@ class StatusWriter:
             if entry is None or entry.due != at:
                 continue
             entry.due = None
-            self._look(target, entry)
+            try:
+                self._look(target, entry)
+            except Exception as error:
+                self._broken(target, entry, error)
             looked += 1
             if looked % LOOKS_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -248,7 +218,7 @@ class StatusWriter:
         entry = self._entries.get(target)
         return entry is None or entry.queued is not Rank.NEWCOMER
 
-    def _enqueue(self, target: Target, entry: _Entry, rank: Rank) -> None:
+    def _enqueue(self, target: Target, entry: Entry, rank: Rank) -> None:
         entry.queued = rank
         self._queues.put(rank, target[1], target)
         if rank is Rank.NEWCOMER:
@@ -256,12 +226,12 @@ class StatusWriter:
         else:
             self._work_waiting.release()
 
-    def _look(self, target: Target, entry: _Entry) -> None:
+    def _look(self, target: Target, entry: Entry) -> None:
         """Queue the object, put it off, or forget the difference."""
         if entry.writing:
             entry.changed = True
             return
-        work = self._work(target, entry)
+        work = self._wishes.of(target, entry)
         if work is None:
             return
         now = self._clock()
@@ -273,37 +243,6 @@ class StatusWriter:
         # Those that have been let through keep their place.
         if entry.queued is None or work.due.rank < entry.queued:
             self._enqueue(target, entry, work.due.rank)
-
-    def _work(self, target: Target, entry: _Entry) -> _Work | None:
-        """What is to be written of an object, or None when it is gone or equal to what is stored."""
-        subject, namespace, name = target
-        previous = unpack(entry.stored)
-        needs_attention: Callable[[], Finding | None]
-        if subject is Subject.MODEL:
-            model = self._model_view(ModelKey(namespace, name))
-            if model is None:
-                return None
-            uid = model.spec.uid
-            previous = previous if uid == entry.uid else {}
-            desired = model_status(model, previous, self._now(), self._cluster_domain)
-            needs_attention = partial(trouble, model)
-        else:
-            service = self._service_view(ServiceKey(namespace, name))
-            if service is None:
-                return None
-            uid = service.spec.uid
-            previous = previous if uid == entry.uid else {}
-            desired = service_status(service, previous, self._now(), self._cluster_domain)
-            needs_attention = partial(service_trouble, service)
-        if uid != entry.uid:
-            entry.version, entry.stored, entry.settled, entry.ledger = 0, EMPTY, b"", Ledger()
-        entry.uid = uid  # the state's own string, so that it is kept only once
-        if desired == previous or (entry.settled and _digest(dump(desired), entry.stored) == entry.settled):
-            entry.ledger.differs_since = None
-            entry.queued = None
-            return None
-        when = due(previous, desired, entry.ledger, QUIET_SECONDS[subject], self._clock())
-        return _Work(uid, desired, when, needs_attention)
 
     # Writing.
 
@@ -320,19 +259,17 @@ class StatusWriter:
             entry.queued, entry.writing = None, True
             try:
                 await self._write(target, entry)
-            except Exception:
-                # One object's trouble must not end a writer.
-                extra = {"event": "StatusFailed", "object": "/".join(target)}
-                log.exception("a status could not be written", extra=extra)
+            except Exception as error:
+                self._broken(target, entry, error)
             finally:
                 entry.writing = False
                 if entry.changed and self._entries.get(target) is entry:
                     entry.changed = False
                     self._look_soon(target)
 
-    async def _write(self, target: Target, entry: _Entry) -> None:
+    async def _write(self, target: Target, entry: Entry) -> None:
         # The time in the queue may have changed everything: what is written is what is true now.
-        work = self._work(target, entry)
+        work = self._wishes.of(target, entry)
         if work is None:
             return
         now = self._clock()
@@ -352,17 +289,22 @@ class StatusWriter:
         if work.due.rank in (Rank.CHANGED, Rank.FIRST):
             self._queues.gate.progressed(now)
         entry.failures = 0
-        entry.ledger.wrote(now, urgent=work.due.urgent)
-        version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
-        if entry.uid == work.uid and version.isdigit() and int(version) >= entry.version:
-            status = answer.get("status") or {}
-            entry.version = int(version)
-            entry.stored = pack(status)
-            entry.settled = b"" if status == work.desired else _digest(dump(work.desired), entry.stored)
+        entry.ledger.wrote(now, work.due)
+        version = whole_number(str((answer.get("metadata") or {}).get("resourceVersion", "")))
+        if entry.uid == work.uid and version is not None and version >= entry.version:
+            entry.wrote(version, work.desired, answer.get("status") or {})
         if self._events is not None and (found := work.trouble()) is not None:
             self._events.failed(regarding(target, work.uid), found.reason, found.text)
 
-    def _failed(self, target: Target, entry: _Entry, error: KubeError) -> None:
+    def _broken(self, target: Target, entry: Entry, error: Exception) -> None:
+        """An error of our own: said once a minute, and tried again; one object's trouble ends nobody else's status."""
+        if self._complain.ready(("broken", *target)):
+            self._on_failed(target, error)
+        entry.failures += 1
+        backoff = min(RETRY_SECONDS * 2 ** min(entry.failures - 1, 10), MAX_RETRY_SECONDS)
+        self._schedule(target, entry, self._clock() + backoff)
+
+    def _failed(self, target: Target, entry: Entry, error: KubeError) -> None:
         if error.gone:
             self._entries.pop(target, None)
             return
@@ -387,10 +329,3 @@ class StatusWriter:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _digest(*parts: bytes) -> bytes:
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.digest()

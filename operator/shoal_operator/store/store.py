@@ -19,9 +19,9 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shoal_operator.logs import OncePer
-from shoal_operator.state.effects import CopyForgotten, CopyStored
-from shoal_operator.state.events import StoredCopy
-from shoal_operator.state.values import ModelKey
+from shoal_operator.state.world.effects import CopyForgotten, CopyStored
+from shoal_operator.state.world.events import StoredCopy
+from shoal_operator.state.world.values import ModelKey
 
 from . import database
 from .metrics import StoreMetrics
@@ -36,6 +36,9 @@ MAX_WAITING_ROWS = 200_000
 LOG_SECONDS = 60.0
 READ_ROWS = 1_000
 CLOSE_SECONDS = 5.0
+OPEN_SECONDS = 60.0
+START_SECONDS = 5.0
+"""For each of what a start waits for; a database that has hung so long is not asked again while it starts."""
 
 Write = CopyStored | CopyForgotten
 CopyKey = tuple[str, str]
@@ -72,6 +75,7 @@ class Store:
         self._epoch: int | None = None
         self._superseded = False
         self._opened = False
+        self._hung_until = float("-inf")
         self._troubled = False
         self._load_failed = False
         self._waiting: dict[CopyKey, Write] = {}  # oldest first
@@ -91,7 +95,7 @@ class Store:
         """
         store = cls(database.parse(url), StoreMetrics(registry), **options)
         with contextlib.suppress(_Away):
-            await store._connected()
+            await store._connected(START_SECONDS)
         store._writer = asyncio.create_task(store._write_behind(), name="store-writer")
         return store
 
@@ -104,8 +108,8 @@ class Store:
         """All placements; none when the database cannot be read (then the agents' reports are all there is)."""
         rows: list[StoredCopy] = []
         try:
-            engine = await self._connected()
-            async with asyncio.timeout(database.STATEMENT_SECONDS), engine.connect() as connection:
+            engine = await self._connected(START_SECONDS)
+            async with asyncio.timeout(START_SECONDS), engine.connect() as connection:
                 result = await connection.stream(
                     select(
                         copies.c.namespace,
@@ -131,8 +135,8 @@ class Store:
     async def epoch(self) -> int:
         """The highest epoch written; 0 when there is none, or it cannot be read."""
         try:
-            engine = await self._connected()
-            async with asyncio.timeout(database.STATEMENT_SECONDS), engine.connect() as connection:
+            engine = await self._connected(START_SECONDS)
+            async with asyncio.timeout(START_SECONDS), engine.connect() as connection:
                 return await _stored_epoch(connection)
         except _Away:
             return 0
@@ -151,8 +155,8 @@ class Store:
         self._superseded = False
         self._wanted.set()
         try:
-            engine = await self._connected()
-            async with asyncio.timeout(database.STATEMENT_SECONDS), engine.begin() as connection:
+            engine = await self._connected(START_SECONDS)
+            async with asyncio.timeout(START_SECONDS), engine.begin() as connection:
                 await self._assert_epoch(connection, epoch)
         except EpochSuperseded:
             self._stand_down()
@@ -327,19 +331,29 @@ class Store:
         else:
             self._idle.set()
 
-    async def _connected(self) -> AsyncEngine:
-        """The engine, connecting first when there is none. Raises _Away, after saying why."""
-        async with self._connecting:
-            if self._engine is None:
-                try:
-                    self._engine = await database.connect(self._url)
-                except Exception as error:
-                    await self._trouble("opening it", error)
-                    raise _Away from None
-                if not self._opened:
-                    self._opened = True
-                    log.info("the store is open", extra={"event": "StoreOpened", "url": self._shown_url})
-            return self._engine
+    async def _connected(self, patience: float = OPEN_SECONDS) -> AsyncEngine:
+        """The engine, connecting first when there is none. Raises _Away, after saying why, also for a database that
+        does not answer within ``patience`` seconds; that one is left alone for a while."""
+        if self._engine is None and time.monotonic() < self._hung_until:
+            raise _Away
+        try:
+            async with asyncio.timeout(patience), self._connecting:
+                return self._engine or await self._connect()
+        except TimeoutError as error:
+            self._hung_until = time.monotonic() + START_SECONDS
+            await self._trouble("opening it", error)
+            raise _Away from None
+
+    async def _connect(self) -> AsyncEngine:
+        try:
+            engine = self._engine = await database.connect(self._url)
+        except Exception as error:
+            await self._trouble("opening it", error)
+            raise _Away from None
+        if not self._opened:
+            self._opened = True
+            log.info("the store is open", extra={"event": "StoreOpened", "url": self._shown_url})
+        return engine
 
     async def _disconnect(self) -> None:
         engine, self._engine = self._engine, None

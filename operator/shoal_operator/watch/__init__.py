@@ -1,1 +1,1 @@
-"""Kubernetes objects -> the rest of the operator: kopf's event handlers, and a sweep for what they miss."""
+"""Kubernetes objects -> the rest of the operator: one informer for every kind, and what is read from the objects."""

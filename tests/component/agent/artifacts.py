@@ -31,6 +31,17 @@ class Slow(MLModel):
         await asyncio.sleep({SLOW_SECONDS})
         return InferenceResponse(model_name=self.name, outputs=[])
 """.encode()
+SLOW_TO_LOAD_SECONDS = 0.2
+SLOW_TO_LOAD = f"""
+import asyncio
+from mlserver import MLModel
+
+
+class Slow(MLModel):
+    async def load(self):
+        await asyncio.sleep({SLOW_TO_LOAD_SECONDS})
+        return True
+""".encode()
 SLOW_SETTINGS = json.dumps({"name": "other", "implementation": "slow.Slow"}).encode()
 
 

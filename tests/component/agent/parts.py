@@ -2,18 +2,17 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import aiohttp
 import boto3
@@ -31,6 +30,8 @@ from shoal_api.messages import (
     copy_id,
 )
 from shoal_api.storage_secrets import STORAGE_FILE, AnnotatedSecret, StorageDocument
+
+from tests.component.made_once import virtual_environment
 
 REPOSITORY = Path(__file__).parents[3]
 PLUGINS = REPOSITORY / "runtimes"
@@ -61,24 +62,10 @@ async def eventually(
 
 
 def mlserver_binary() -> Path:
-    """A virtual environment with what the MLServer image has, made once per list of requirements."""
-    requirements = REPOSITORY / "runtimes" / "mlserver" / "requirements.txt"
-    mark = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    home = Path.home() / ".cache" / "shoal" / "venvs" / f"mlserver-{mark}"
-    binary = home / "bin" / "mlserver"
-    if not binary.exists():
-        making = home.with_name(f"{home.name}.{os.getpid()}")
-        subprocess.run([sys.executable, "-m", "venv", str(making)], check=True)
-        pip = [str(making / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-        subprocess.run([*pip, "-r", str(requirements)], check=True)
-        shutil.rmtree(home, ignore_errors=True)
-        making.rename(home)
-        # Scripts carry the path that they were made at.
-        for script in (home / "bin").iterdir():
-            with contextlib.suppress(UnicodeDecodeError):
-                if script.is_file() and not script.is_symlink():
-                    script.write_text(script.read_text().replace(str(making), str(home)))
-    return binary
+    """In a virtual environment with what the MLServer image has."""
+    return (
+        virtual_environment("mlserver", REPOSITORY / "runtimes" / "mlserver" / "requirements.txt") / "bin" / "mlserver"
+    )
 
 
 class Process:
@@ -86,14 +73,14 @@ class Process:
 
     def __init__(self, arguments: Iterable[str], environment: dict[str, str], log: Path) -> None:
         self._arguments = list(arguments)
-        self._environment = environment
+        self.environment = environment
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._arguments, env={**os.environ, **self._environment}, stdout=output, stderr=output
+                self._arguments, env={**os.environ, **self.environment}, stdout=output, stderr=output
             )
 
     @property
@@ -159,12 +146,28 @@ class Storage:
         self.client.delete_object(Bucket=BUCKET, Key=key)
 
 
+class AnyServer(Protocol):
+    """A model server of some type, which the pod starts."""
+
+    server_type: str
+    ports: dict[str, int]
+    process: Process
+
+    def start(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
 class Server:
     """MLServer as the runtime starts it, with the environment that the operator renders."""
 
-    def __init__(self, folder: Path, models: Path, shared: Path) -> None:
-        self.http, self.grpc, metrics = free_port(), free_port(), free_port()
+    server_type = "mlserver"
+
+    def __init__(
+        self, folder: Path, models: Path, shared: Path, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self.http, self.grpc, metrics, health = (free_port() for _ in range(4))
         self.url = f"http://{HOST}:{self.http}"
+        self.ports = {"http": self.http, "grpc": self.grpc, "metrics": metrics, "health": health}
         slots = str(models / "slots")
         self.process = Process(
             [str(mlserver_binary()), "start", slots],
@@ -180,7 +183,9 @@ class Server:
                 "MLSERVER_GRPC_PORT": str(self.grpc),
                 "MLSERVER_METRICS_PORT": str(metrics),
                 "MLSERVER_DEBUG": "false",
+                "SHOAL_HEALTH_PORT": str(health),
                 "SHOAL_SHARED_DIR": str(shared),
+                **environment,
             },
             folder / "mlserver.log",
         )
@@ -317,6 +322,7 @@ def intent(
     framework: str = "sklearn",
     bucket: str = BUCKET,
     action: Action = Action.LOAD,
+    urgent: bool = False,
 ) -> CopyIntent:
     uri = f"s3://{bucket}/{key or name}"
     return CopyIntent(
@@ -326,13 +332,15 @@ def intent(
         framework=framework,
         memory_bytes=1024,
         action=action,
+        urgent=urgent,
     )
 
 
 class Pod:
-    """All of a pod: volumes, agent, server; beside it storage and operator."""
+    """All of a pod: volumes, agent, server; beside it storage and operator. ``server`` makes the server, of the pod's
+    folder and its two volumes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Callable[[Path, Path, Path], AnyServer] = Server) -> None:
         self.folder = folder
         self.models, self.shared = folder / "models", folder / "shared"
         self.credentials, self.secrets = folder / "credentials", folder / "secrets"
@@ -340,7 +348,8 @@ class Pod:
             path.mkdir(parents=True)
         self.operator = Operator()
         self.storage = Storage(folder)
-        self.server = Server(folder, self.models, self.shared)
+        self.server = server(folder, self.models, self.shared)
+        self.url = f"http://{HOST}:{self.server.ports['http']}"
         self.agent_port = free_port()
         (self.credentials / "token").write_text("pod-token\n")
         annotations = {
@@ -359,8 +368,9 @@ class Pod:
                 "SHOAL_POD": "pod-1",
                 "SHOAL_POD_UID": "pod-uid-1",
                 "SHOAL_INFERENCE_SERVICE": "iris",
-                "SHOAL_SERVER_TYPE": "mlserver",
-                "SHOAL_SERVER_URL": self.server.url,
+                "SHOAL_SERVER_TYPE": self.server.server_type,
+                "SHOAL_SERVER_HOST": HOST,
+                "SHOAL_SERVER_PORTS": ",".join(f"{name}={port}" for name, port in self.server.ports.items()),
                 "SHOAL_MODELS_DIR": str(self.models),
                 "SHOAL_SHARED_DIR": str(self.shared),
                 "SHOAL_CREDENTIALS_DIR": str(self.credentials),
@@ -377,7 +387,9 @@ class Pod:
         )
         plugins = folder / "plugins"
         plugins.mkdir()
-        (plugins / "mlserver").symlink_to(PLUGINS / "mlserver" / "plugin")
+        for runtime in PLUGINS.iterdir():
+            if (runtime / "plugin").is_dir():
+                (plugins / runtime.name).symlink_to(runtime / "plugin")
 
     def keys(self, access: str, secret: str) -> None:
         """As the kubelet writes a Secret: another file under the same name."""
@@ -434,7 +446,7 @@ class Pod:
 
     async def predict(self, name: str, rows: list[list[float]]) -> tuple[int, Any]:
         tensor = {"name": "x", "shape": [len(rows), len(rows[0])], "datatype": "FP64", "data": rows}
-        status, answer = await self.ask("POST", f"{self.server.url}/v2/models/{name}/infer", {"inputs": [tensor]})
+        status, answer = await self.ask("POST", f"{self.url}/v2/models/{name}/infer", {"inputs": [tensor]})
         return status, answer["outputs"][0]["data"] if status == 200 else answer
 
     async def loaded(self, *names: str, seconds: float = 60) -> None:

@@ -20,7 +20,7 @@ async def test_sixty_models_answer_as_themselves_in_v2_and_v1(shared_pod: Pod) -
     await pod.loaded(*names)
     for number, name in enumerate(names):
         assert await pod.predict(name, ROW) == (200, [float(number)])
-        status, answer = await pod.ask("POST", f"{pod.server.url}/v1/models/{name}:predict", {"instances": ROW})
+        status, answer = await pod.ask("POST", f"{pod.url}/v1/models/{name}:predict", {"instances": ROW})
         assert (status, answer) == (200, {"predictions": [float(number)]})
     # m1's folder holds m1's file (and the settings) only, not those of m10…m19.
     assert len(list((pod.models / "slots" / "m1").iterdir())) == 2
@@ -169,7 +169,7 @@ async def test_delete_takes_the_files_and_a_name_used_again_is_a_new_model(share
 async def test_the_server_takes_only_what_the_agent_staged(shared_pod: Pod) -> None:
     pod = shared_pod
     for name in ("unheard-of", ".partial-x", "copies", "%2e%2e"):
-        status, _ = await pod.ask("POST", f"{pod.server.url}/v2/repository/models/{name}/load")
+        status, _ = await pod.ask("POST", f"{pod.url}/v2/repository/models/{name}/load")
         assert status == 404
 
 
@@ -178,7 +178,7 @@ async def test_v1_answers_errors_in_kserves_shape(shared_pod: Pod) -> None:
     pod.storage.put("shape/model.joblib", model(4.0))
     await pod.operator.want(intent("shape"))
     await pod.loaded("shape")
-    base = f"{pod.server.url}/v1/models"
+    base = f"{pod.url}/v1/models"
     assert await pod.ask("GET", f"{base}/shape") == (200, {"name": "shape", "ready": True})
     assert (await pod.ask("GET", f"{base}/none"))[0] == 404
     status, answer = await pod.ask("POST", f"{base}/none:predict", {"instances": ROW})

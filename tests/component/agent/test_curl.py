@@ -22,5 +22,5 @@ async def test_a_body_that_does_not_say_that_it_is_json_is_answered(shared_pod: 
     headers = {"Content-Type": content_type} if content_type else {}
     async with aiohttp.ClientSession(skip_auto_headers=["Content-Type"], headers=headers) as session:
         for path, body in bodies.items():
-            async with session.post(f"{pod.server.url}/{path}", data=json.dumps(body).encode()) as answer:
+            async with session.post(f"{pod.url}/{path}", data=json.dumps(body).encode()) as answer:
                 assert answer.status == 200, f"{path}: {await answer.text()}"

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import ssl
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -13,7 +14,7 @@ from shoal_api.messages import SyncRequest, SyncResponse
 from shoal_operator.agents import AgentsServer, KubernetesReviews, Refused, Tokens
 from shoal_operator.agents.metrics import AgentsMetrics
 from shoal_operator.certificates import Certificates
-from shoal_operator.leader import claim_epoch
+from shoal_operator.leadership import claim_epoch
 
 from tests.component.agents.conftest import Namespace
 from tests.unit.agents.agents_parts import Client, DictionaryBackend, Running, ScriptedReviews, message
@@ -51,10 +52,10 @@ async def test_a_pod_speaks_for_itself_only(namespace: Namespace, served: Runnin
     theirs = await namespace.token("other", other)
     assert await outcome(served, about_mine, theirs) == (403, "AnotherPodsToken")
     elsewhere = await namespace.token("mine", mine, audience="https://kubernetes.default.svc.cluster.local")
-    assert await outcome(served, about_mine, elsewhere) == (401, "TokenInvalid")
+    assert await outcome(served, about_mine, elsewhere) == (401, "TokenAudience")
     assert await outcome(served, about_mine, await namespace.token(None)) == (401, "TokenNotOfAPod")
     assert await outcome(served, about_mine, theirs[:-4] + "AAAA") == (401, "TokenInvalid")
-    assert [report.pod for report in served.backend.reports] == ["mine"]
+    assert [report.pod_uid for report in served.backend.reports] == [mine]
 
 
 async def test_the_token_of_a_deleted_pod_is_worth_nothing(namespace: Namespace) -> None:
@@ -74,14 +75,19 @@ async def test_the_token_of_a_deleted_pod_is_worth_nothing(namespace: Namespace)
 
 
 async def test_epochs_on_a_real_lease(namespace: Namespace) -> None:
-    claimed = await asyncio.gather(*(claim_epoch(namespace.api, namespace.name, f"op-{n}", 0) for n in range(4)))
-    assert sorted(claimed) == [1, 2, 3, 4]
-    assert await claim_epoch(namespace.api, namespace.name, "op-9", 41) == 42
+    before = int(time.time() * 1000)
+    claimed = sorted(
+        await asyncio.gather(*(claim_epoch(namespace.api, namespace.name, f"op-{n}", 0) for n in range(4)))
+    )
+    assert before <= claimed[0] <= time.time() * 1000
+    assert claimed == list(range(claimed[0], claimed[0] + 4))
+    wanted = claimed[-1] + 41
+    assert await claim_epoch(namespace.api, namespace.name, "op-9", wanted - 1) == wanted
     lease = await CoordinationV1Api(namespace.api).read_namespaced_lease("shoal-operator", namespace.name)
     assert lease.metadata is not None
     assert lease.spec is not None
-    assert (lease.metadata.annotations or {})["shoal.dev/epoch"] == "42"
-    assert (lease.spec.holder_identity, lease.spec.lease_transitions) == ("op-9", 42)
+    assert (lease.metadata.annotations or {})["shoal.dev/epoch"] == str(wanted)
+    assert (lease.spec.holder_identity, lease.spec.lease_transitions) == ("op-9", 2**31 - 1)
 
 
 async def test_operators_that_start_at_once_share_their_certificates(namespace: Namespace) -> None:

@@ -51,10 +51,18 @@ class Reply:
 class ApiServer:
     """A client of one API server, as cluster administrator."""
 
-    def __init__(self, http: httpx.Client, kubeconfig: Path, kubectl: Path) -> None:
+    def __init__(self, http: httpx.Client, kubeconfig: Path, kubectl: Path, etcd: str) -> None:
+        """``etcd``: URL of its storage."""
         self.http = http
         self.kubeconfig = kubeconfig
         self._kubectl = kubectl
+        self._etcd = etcd
+
+    def compact(self) -> None:
+        """Have the storage forget what happened until now, as the API server has it do every five minutes."""
+        found = httpx.post(f"{self._etcd}/v3/kv/range", json={"key": "AA=="}, timeout=30).raise_for_status().json()
+        revision = found["header"]["revision"]
+        httpx.post(f"{self._etcd}/v3/kv/compaction", json={"revision": revision}, timeout=30).raise_for_status()
 
     def apply(self, obj: Object, *, namespace: str = "default", manager: str = "test", force: bool = True) -> Reply:
         """Server-side apply, as `kubectl apply --server-side` does it."""
@@ -216,7 +224,7 @@ def api_server(folder: Path) -> Iterator[ApiServer]:
             )
         )
         _until(lambda: _ready(http), START_SECONDS, server)
-        yield ApiServer(http, kubeconfig, kubernetes / "kubectl")
+        yield ApiServer(http, kubeconfig, kubernetes / "kubectl", f"http://127.0.0.1:{client_port}")
 
 
 def _ready(http: httpx.Client) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,9 @@ VALUES: dict[str, tuple[str, ...]] = {
 }
 
 
+TYPES = sorted(file.stem for file in Path(CHART, "files", "runtimes").glob("*.yaml"))
+
+
 def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
     program = binaries.ensure(binaries.HELM) / "helm"
     return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60, check=False)
@@ -71,17 +75,42 @@ def test_the_api_server_accepts_every_object_without_a_warning(server: ApiServer
         assert not warnings, f"{obj['kind']} {obj['metadata']['name']}: {warnings}"
 
 
-def test_the_jobs_runtime_is_accepted(server: ApiServer) -> None:
-    runtimes = json.loads(by_name(rendered())[("ConfigMap", "shoal-install")]["data"]["runtimes.json"])
+def runtimes_of_the_job(*values: str) -> Any:
+    return json.loads(by_name(rendered(*values))[("ConfigMap", "shoal-install")]["data"]["runtimes.json"])
+
+
+def test_the_jobs_runtimes_are_accepted(server: ApiServer) -> None:
+    runtimes = runtimes_of_the_job(*(f"--set=runtimes.{name}.enabled=true" for name in TYPES))
     assert runtimes["remove"] == []
-    (runtime,) = runtimes["apply"]
-    reply, warnings = server.dry_run(runtime)
-    assert reply.ok, reply.message
-    assert not warnings
-    assert reply.body["spec"] == runtime["spec"]
-    assert runtime["spec"]["builtInAdapter"]["memBufferBytes"] == 402653184
-    without = by_name(rendered("--set=runtimes.mlserver.enabled=false"))[("ConfigMap", "shoal-install")]
-    assert json.loads(without["data"]["runtimes.json"]) == {"apply": [], "remove": ["shoal-mlserver"]}
+    assert [runtime["metadata"]["name"] for runtime in runtimes["apply"]] == [f"shoal-{name}" for name in TYPES]
+    for runtime in runtimes["apply"]:
+        reply, warnings = server.dry_run(runtime)
+        assert reply.ok, reply.message
+        assert not warnings
+        assert reply.body["spec"] == runtime["spec"]
+
+
+def test_only_mlservers_runtime_is_there_by_default_and_any_can_be_turned_off() -> None:
+    others = [f"shoal-{name}" for name in TYPES if name != "mlserver"]
+    default = runtimes_of_the_job()
+    assert [runtime["metadata"]["name"] for runtime in default["apply"]] == ["shoal-mlserver"]
+    assert default["apply"][0]["spec"]["builtInAdapter"]["memBufferBytes"] == 402653184
+    assert default["remove"] == others
+    without = runtimes_of_the_job("--set=runtimes.mlserver.enabled=false")
+    assert without == {"apply": [], "remove": sorted(["shoal-mlserver", *others])}
+
+
+def test_no_two_runtimes_are_chosen_for_a_format_with_one_priority() -> None:
+    """KServe's webhook refuses the second."""
+    runtimes = runtimes_of_the_job(*(f"--set=runtimes.{name}.enabled=true" for name in TYPES))
+    chosen = [
+        (each["name"], each.get("version"), protocol, each.get("priority"))
+        for runtime in runtimes["apply"]
+        for each in runtime["spec"]["supportedModelFormats"]
+        for protocol in runtime["spec"].get("protocolVersions") or [""]
+        if each.get("autoSelect")
+    ]
+    assert len(set(chosen)) == len(chosen)
 
 
 def test_names_do_not_depend_on_the_release() -> None:
@@ -109,7 +138,8 @@ def test_permissions_shrink_to_the_watched_namespaces() -> None:
     assert ("ClusterRoleBinding", "shoal-workloads") not in objects
     assert objects[("RoleBinding", "shoal-workloads")]["metadata"]["namespace"] == "team-a"
     wide = [rule["resources"] for rule in objects[("ClusterRole", "shoal-operator")]["rules"]]
-    assert wide == [["clusterservingruntimes"], ["customresourcedefinitions"], ["tokenreviews"]]
+    known = ["clusterservingruntimes", "customresourcedefinitions", "tokenreviews", "subjectaccessreviews"]
+    assert wide == [[each] for each in (*known, "endpointslices")]
 
 
 @pytest.mark.parametrize(

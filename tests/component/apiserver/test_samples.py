@@ -6,25 +6,40 @@ from typing import Any
 import pytest
 import yaml
 from shoal_api.inference_service import InferenceService
-from shoal_operator.state.values import ModelSpec, ServiceSpec
+from shoal_operator.manifests.resolve import resolve
+from shoal_operator.manifests.runtimes import Runtime
+from shoal_operator.state.world.values import ModelSpec, ServiceSpec
 from shoal_operator.watch.parse import model_spec
-from shoal_operator.workloads.resolve import resolve
-from shoal_operator.workloads.runtimes import Runtime
 
 from .server import ApiServer
 
 CHECKOUT = Path(__file__).parents[3]
 SAMPLES = CHECKOUT / "docs" / "samples"
-RUNTIME = {
-    "metadata": {"name": "shoal-mlserver"},
-    "spec": {
-        "multiModel": True,
-        "protocolVersions": ["v1", "v2"],
-        "supportedModelFormats": [{"name": "sklearn", "version": "1", "autoSelect": True}],
-        "builtInAdapter": {"serverType": "mlserver"},
-        "containers": [{"name": "mlserver", "image": "mlserver:1"}],
-    },
-}
+
+
+def runtime(server_type: str, protocols: list[str], *formats: str) -> Runtime:
+    return Runtime.read(
+        {
+            "metadata": {"name": f"shoal-{server_type}"},
+            "spec": {
+                "multiModel": True,
+                "protocolVersions": protocols,
+                "supportedModelFormats": [{"name": each, "version": "1", "autoSelect": True} for each in formats],
+                "builtInAdapter": {"serverType": server_type},
+                "containers": [{"name": server_type, "image": f"{server_type}:1"}],
+            },
+        }
+    )
+
+
+RUNTIMES = [
+    runtime("mlserver", ["v1", "v2"], "sklearn"),
+    runtime("triton", ["v2"], "triton", "python"),
+    runtime("ovms", ["v2"], "openvino"),
+    runtime("djl", [], "djl", "onnx"),
+    runtime("mms", [], "mms"),
+    runtime("torchserve", ["v1", "v2"], "pytorch"),
+]
 
 
 def objects(file: Path) -> list[dict[str, Any]]:
@@ -36,12 +51,12 @@ def test_a_sample_applies_and_is_understood(server: ApiServer, file: Path) -> No
     server.kubectl("apply", "-f", str(file))
     try:
         for written in objects(file):
-            _understood(server, written)
+            _understood(server, written, [Runtime.read(each) for each in objects(file) if "Runtime" in each["kind"]])
     finally:
         server.kubectl("delete", "-f", str(file))
 
 
-def _understood(server: ApiServer, written: dict[str, Any]) -> None:
+def _understood(server: ApiServer, written: dict[str, Any], own: list[Runtime]) -> None:
     kind, name = written["kind"], written["metadata"]["name"]
     if kind not in ("InferenceService", "TrainedModel"):
         return
@@ -50,13 +65,13 @@ def _understood(server: ApiServer, written: dict[str, Any]) -> None:
     if kind == "TrainedModel":
         assert model_spec(stored).problem is None
         return
-    spec = resolve(InferenceService.read(stored), [Runtime.read(RUNTIME)]).spec
+    spec = resolve(InferenceService.read(stored), [*own, *RUNTIMES]).spec
     assert (spec.problem, spec.degraded, spec.ignored_fields) == (None, None, ())
 
 
 def service(name: str) -> ServiceSpec:
     (obj,) = objects(SAMPLES / "many-models" / name)
-    return resolve(InferenceService.read(obj), [Runtime.read(RUNTIME)]).spec
+    return resolve(InferenceService.read(obj), RUNTIMES).spec
 
 
 def test_what_the_samples_say_of_services() -> None:

@@ -268,9 +268,8 @@ def test_what_kubectl_get_shows(server: ApiServer) -> None:
     ready = {"type": "Ready", "status": "False", "reason": "StorageFailed", "message": "no such key"}
     assert server.create(MODEL()).ok
     assert server.create(SERVICE(samples.SKLEARN)).ok
-    server.merge(
-        "TrainedModel", "model1-sklearn", {"status": {"url": "http://m", "conditions": [ready]}}, subresource="/status"
-    )
+    status = {"url": "http://m", "serving": "Failed", "conditions": [ready]}
+    server.merge("TrainedModel", "model1-sklearn", {"status": status}, subresource="/status")
     server.merge(
         "InferenceService",
         "sklearn-iris-example",
@@ -278,13 +277,14 @@ def test_what_kubectl_get_shows(server: ApiServer) -> None:
         subresource="/status",
     )
     header, row = server.kubectl("get", "tm").splitlines()
-    assert header.split() == ["NAME", "INFERENCESERVICE", "FRAMEWORK", "MEMORY", "READY", "REASON", "AGE"]
+    assert header.split() == ["NAME", "INFERENCESERVICE", "FRAMEWORK", "MEMORY", "READY", "SERVING", "REASON", "AGE"]
     assert row.split()[:-1] == [
         "model1-sklearn",
         "sklearn-iris-example",
         "sklearn",
         "256Mi",
         "False",
+        "Failed",
         "StorageFailed",
     ]
     assert "http://m" in server.kubectl("get", "tm", "-o", "wide")

@@ -38,7 +38,8 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         app = web.Application(client_max_size=1 << 28)
         app.router.add_route("*", "/{path:.*}", self._http)
         # MLServer's uvicorn closes an idle connection after 5 s; so do we.
-        self._runner = web.AppRunner(app, keepalive_timeout=5)
+        # It takes headers up to 64 KiB, and so do we.
+        self._runner = web.AppRunner(app, keepalive_timeout=5, max_line_size=2**16, max_field_size=2**16)
         await self._runner.setup()
         self.http_port = free_port(self.host)
         await web.TCPSite(self._runner, self.host, self.http_port, backlog=2048).start()  # as uvicorn

@@ -8,10 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from shoal_operator.state.effects import Unavailable
+from shoal_operator.state.world.effects import Unavailable
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as stubs
 from tritonclient.utils import InferenceServerException
+
+from tests.patience import BUSY
 
 from .test_grpc_routes import HEADER, an_input, client
 from .world import Envoy, World, eventually
@@ -35,18 +37,6 @@ async def test_a_call_waits_for_its_model(
     assert world.asked == ["m1"]
     assert a.requests == []
     assert not any(name.startswith(("x-shoal", "x-envoy-attempt")) for name in b.headers)
-
-
-@both
-async def test_readiness_and_metadata_of_a_cold_model_load_it(
-    world: World, envoy: Envoy, headers: dict[str, str] | None
-) -> None:
-    pod = await world.pod("a")
-    await world.cold("m1")
-    world.loads("m1", pod)
-    async with client(envoy) as server:
-        assert await server.is_model_ready("m1", headers=headers)
-        assert (await server.get_model_metadata("m1", headers=headers)).platform == "a"
 
 
 @both
@@ -75,7 +65,8 @@ async def test_a_large_message_streams_through(world: World, envoy: Envoy, heade
     await world.cold("m1")
     world.loads("m1", pod)
     async with client(envoy) as server:
-        result = await server.infer("m1", [an_input(15_000_000)], headers=headers)
+        floats = 15_000_000 if headers else 1_000_000  # without the header the message is held whole, so it is bounded
+        result = await server.infer("m1", [an_input(floats)], headers=headers)
         assert result.get_response().model_version == "a"
 
 
@@ -117,7 +108,7 @@ async def test_a_deadline_ends_the_wait(world: World, envoy: Envoy, headers: dic
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ModelInfer(messages.ModelInferRequest(model_name="m1"), timeout=0.5, metadata=metadata)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert 0.4 < time.monotonic() - started < 1
+        assert 0.4 < time.monotonic() - started < BUSY
 
         async def gone() -> bool:
             return world.metric("shoal_cold_requests_held") == 0

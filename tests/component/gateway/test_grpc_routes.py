@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
-from shoal_operator.state.effects import Unavailable
+from shoal_operator.state.world.effects import Unavailable
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as stubs
 from tritonclient.utils import InferenceServerException
@@ -120,8 +120,8 @@ async def test_management_is_not_reachable(world: World, envoy: Envoy, headers: 
         for call in (server.get_model_repository_index, lambda **kw: server.unload_model("m1", **kw)):
             with pytest.raises(InferenceServerException) as caught:
                 await call(headers=headers)
-            assert caught.value.status() == "StatusCode.NOT_FOUND"
-            assert "PathNotFound" in caught.value.message()
+            assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+            assert "MethodNotFound" in caught.value.message()
     assert pod.requests == []
 
 
@@ -138,14 +138,25 @@ async def test_the_message_decides_only_without_the_header(world: World, envoy: 
         assert result.get_response().model_version == "a"
 
 
-@pytest.mark.parametrize("headers", [None, HEADER])
-async def test_a_large_message_passes(world: World, envoy: Envoy, headers: dict[str, str] | None) -> None:
+@pytest.mark.parametrize(("headers", "floats"), [(None, 1_000_000), (HEADER, 15_000_000)])
+async def test_a_large_message_passes(world: World, envoy: Envoy, headers: dict[str, str] | None, floats: int) -> None:
     pod = await world.pod("a")
     world.service(pod)
     await world.applied(world.route("m1", pod))
     async with client(envoy) as server:
-        result = await server.infer("m1", [an_input(15_000_000)], headers=headers)
+        result = await server.infer("m1", [an_input(floats)], headers=headers)
         assert result.get_response().model_version == "a"
+
+
+async def test_a_message_too_large_to_be_held_is_told_of_the_header(world: World, envoy: Envoy) -> None:
+    pod = await world.pod("a")
+    world.service(pod)
+    await world.applied(world.route("m1", pod))
+    async with client(envoy) as server:
+        with pytest.raises(InferenceServerException, match=r"MessageNotRead: .*buffer.*mm-model-id") as caught:
+            await server.infer("m1", [an_input(15_000_000)])
+        assert caught.value.status() == "StatusCode.FAILED_PRECONDITION"
+    assert pod.requests == []
 
 
 async def test_a_message_that_is_no_message_is_refused(world: World, envoy: Envoy) -> None:

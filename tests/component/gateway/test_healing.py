@@ -7,8 +7,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from shoal_operator.state.effects import Unavailable
+from shoal_operator.state.world.effects import Unavailable
 from tritonclient.utils import InferenceServerException
+
+from tests.patience import BUSY
 
 from .load import Load
 from .test_cold_rest import HOST, INFER, many
@@ -57,6 +59,41 @@ async def test_over_grpc_too(world: World, envoy: Envoy, headers: dict[str, str]
         assert [answer.get_response().model_version for answer in stream] == ["b", "b"]
 
 
+@pytest.mark.parametrize("path", [INFER, "/default/iris/v2/models/m1/infer"])
+async def test_a_request_that_is_too_long_to_be_sent_on_is_told_to_come_again(
+    world: World, http: aiohttp.ClientSession, path: str
+) -> None:
+    a, b = await world.pod("a"), await world.pod("b")
+    await world.applied(world.route("m1", a))
+    a.lacks.add("m1")
+    world.state_says("m1", unavailable=Unavailable.COLD)
+    world.loads("m1", b)
+    async with http.post(path, data=b"x" * (3 << 20)) as response:
+        assert response.status == 503, await response.text()
+        assert response.headers["Retry-After"] == "1"
+        assert response.headers["Content-Type"] == "application/json"
+        body = await response.json()
+        assert body["reason"] == "ModelNotLoaded"
+        assert "1 MiB" in body["error"]
+        assert not any(name.lower().startswith("x-") for name in response.headers)
+    a.lacks.clear()
+    async with http.post(path, data=b"x" * (3 << 20)) as response:
+        assert (response.status, (await response.json())["bytes"]) == (200, 3 << 20), "and the others go by"
+
+
+async def test_a_call_that_is_too_long_to_be_sent_on_is_unavailable(world: World, envoy: Envoy) -> None:
+    a = await world.pod("a")
+    world.service(a)
+    await world.applied(world.route("m1", a))
+    a.lacks.add("m1")
+    world.state_says("m1", unavailable=Unavailable.COLD)
+    async with client(envoy) as server:
+        with pytest.raises(InferenceServerException) as caught:
+            await server.infer("m1", [an_input(1 << 20)], headers=HEADER)  # 4 MiB
+    assert caught.value.status() == "StatusCode.UNAVAILABLE"
+    assert (caught.value.message() or "").startswith("ModelNotLoaded: ")
+
+
 async def test_a_model_that_moved_is_found_at_once(world: World, http: aiohttp.ClientSession) -> None:
     a, b = await world.pod("a"), await world.pod("b")
     await world.applied(world.route("m1", a))
@@ -64,7 +101,7 @@ async def test_a_model_that_moved_is_found_at_once(world: World, http: aiohttp.C
     world.state_says("m1", b)
     started = time.monotonic()
     assert await many(http, 1) == [(200, "b")]
-    assert time.monotonic() - started < 0.3
+    assert time.monotonic() - started < 0.9  # the second attempt at one pod waits a second
 
 
 async def test_a_dead_pods_model_is_held_until_it_is_loaded_elsewhere(
@@ -95,7 +132,7 @@ async def test_a_pod_that_came_back_is_tried_again_after_a_moment(world: World, 
     asyncio.get_running_loop().call_later(0.5, pod.lacks.clear)
     started = time.monotonic()
     assert await many(http, 1) == [(200, "a")]
-    assert 0.9 < time.monotonic() - started < 1.5
+    assert 0.9 < time.monotonic() - started < BUSY
 
 
 @pytest.mark.parametrize("headers", [None, HEADER], ids=["from-message", "from-header"])
@@ -112,7 +149,7 @@ async def test_a_pod_that_never_gets_it_ends_the_attempts(
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
         assert (response.content_type, body["reason"]) == ("application/json", "ModelNotLoaded")
         assert not any(name.lower().startswith("x-") for name in response.headers)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 2 * BUSY
     assert len(pod.requests) <= 4
     async with client(envoy) as server:
         with pytest.raises(InferenceServerException, match="ModelNotLoaded: ") as caught:
@@ -166,19 +203,6 @@ async def test_an_applications_own_404_is_its_answer(world: World, envoy: Envoy,
     assert world.asked == []
 
 
-async def test_a_request_too_large_to_keep_is_not_healed(world: World, http: aiohttp.ClientSession) -> None:
-    """More than 1 MiB cannot be sent twice: the pod's answer is the client's, without the mark."""
-    a, b = await world.pod("a"), await world.pod("b")
-    await world.applied(world.route("m1", a))
-    a.lacks.add("m1")
-    world.state_says("m1", b)
-    async with http.post(INFER, data=b"x" * 500_000) as response:
-        assert (await response.json())["pod"] == "b"
-    async with http.post(INFER, data=b"x" * 5_000_000) as response:
-        assert response.status == 404
-        assert not any(name.lower().startswith("x-") for name in response.headers)
-
-
 async def test_without_the_operator_a_dead_pod_is_said_at_once(world: World, http: aiohttp.ClientSession) -> None:
     pod = await world.pod("a")
     await world.applied(world.route("m1", pod))
@@ -187,7 +211,7 @@ async def test_without_the_operator_a_dead_pod_is_said_at_once(world: World, htt
     started = time.monotonic()
     async with http.post(INFER) as response:
         assert (response.status, (await response.json())["reason"]) == (503, "ActivatorUnavailable")
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < BUSY
 
 
 async def test_models_are_evicted_under_load_and_no_request_fails(world: World, envoy: Envoy) -> None:

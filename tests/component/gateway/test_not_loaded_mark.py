@@ -1,43 +1,25 @@
 """The real MLServer with our plug-in behind the real Envoy: what it says of models it does not have is understood."""
 
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from shoal_operator.state.effects import PodEndpointChanged, RouteChanged
+from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged
 
-from tests.component.agent.parts import HOST, PLUGINS, Server
+from tests.component.agent import staged
+from tests.component.agent.parts import HOST, Server
 
 from .test_grpc_routes import HEADER, an_input, client
-from .world import SERVICE, Envoy, World, eventually
+from .world import SERVICE, Envoy, World
 
 pytestmark = pytest.mark.component
 
 
 @pytest.fixture
 async def mlserver() -> AsyncIterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="shoal-mlserver-") as folder:
-        shared = Path(folder) / "shared"
-        (shared / "plugins").mkdir(parents=True)
-        (shared / "counters").mkdir()
-        (shared / "plugins" / "mlserver").symlink_to(PLUGINS / "mlserver" / "plugin")
-        (Path(folder) / "models" / "slots").mkdir(parents=True)
-        server = Server(Path(folder), Path(folder) / "models", shared)
-        server.start()
-
-        async def ready() -> bool:
-            try:
-                async with aiohttp.ClientSession() as session, session.get(f"{server.url}/v2/health/ready") as answer:
-                    return answer.status == 200
-            except aiohttp.ClientError:
-                return False
-
-        await eventually(ready, 60, "MLServer is not ready")
+    async with staged.mlserver({}) as server:
         yield server
-        await server.kill()
 
 
 async def test_mlserver_without_the_model_is_passed_by(world: World, envoy: Envoy, mlserver: Server) -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 import aiohttp
 import pytest
-from shoal_operator.state.effects import Unavailable
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.effects import Unavailable
+from shoal_operator.state.world.values import ServiceKey
 
 from .world import Envoy, World
 
@@ -51,7 +51,7 @@ async def test_a_model_answers(
         assert await response.json() == {"pod": "b", "path": seen, "bytes": 10}
 
 
-@pytest.mark.parametrize("name", ["live", "ready", "v1", "v2", "models", "infer", "my.model", "index"])
+@pytest.mark.parametrize("name", ["live", "ready", "v1", "v2", "models", "infer", "0-1", "a" * 253, "index"])
 async def test_a_model_may_have_an_awkward_name(world: World, http: aiohttp.ClientSession, name: str) -> None:
     a, b = await world.pod("a"), await world.pod("b")
     world.service(a)
@@ -65,7 +65,7 @@ async def test_a_model_may_have_an_awkward_name(world: World, http: aiohttp.Clie
         ("/v2", "a"),
         ("/default/iris/v2/health/ready", "a"),
     ]:
-        async with http.post(path) as response:
+        async with http.request("POST" if pod == "b" else "GET", path) as response:
             assert (path, response.status) == (path, 200)
             assert (path, (await response.json())["pod"]) == (path, pod)
 
@@ -79,7 +79,7 @@ async def test_an_inference_service_answers_for_itself(
     await world.applied(world.service(pod))
     async with http.get(prefix + path) as response:
         assert response.status == 200
-        assert (await response.json())["path"] == path
+        assert (await response.json())["path"] == path.rstrip("/")
     await world.applied(world.service())
     async with http.get(prefix + path) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
@@ -139,7 +139,8 @@ async def test_a_known_model_that_cannot_answer_says_why(
             body = await response.json()
             assert (response.status, response.headers["Retry-After"]) == (503, "5")
             assert body["reason"] == reason.value
-            assert "kubectl describe" in body["error"]
+            # What to do next: look, or apply what is not there.
+            assert ("apply it" if reason is Unavailable.SERVICE_NOT_FOUND else "kubectl describe") in body["error"]
             assert response.content_type == "application/json"
     assert pod.requests == []
 

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from shoal_operator.gateway import AdsTls
 from shoal_operator.gateway.bootstrap import ca_secret, certificate_secret, to_yaml
-from shoal_operator.state.effects import Unavailable
+from shoal_operator.state.world.effects import Unavailable
 
 from .authority import Authority
 from .test_control_plane import ask, connected

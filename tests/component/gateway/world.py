@@ -16,9 +16,9 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 from shoal_operator.gateway import AdsTls, Gateway, GatewayTables
 from shoal_operator.gateway.bootstrap import Options, bootstrap, to_yaml
-from shoal_operator.state.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged, Unavailable
-from shoal_operator.state.values import ServiceKey
-from shoal_operator.state.views import ActivationView, Endpoint
+from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged, ServiceRouteChanged, Unavailable
+from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy, ServiceKey
+from shoal_operator.state.world.views import ActivationView, Endpoint
 
 from .pods import Pod, free_port
 
@@ -103,6 +103,11 @@ class Envoy:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def anonymous_bytes(self) -> int:
+        """Memory that is Envoy's own, not a file's."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
+
     def signal(self, name: str) -> None:
         """STOP freezes it as a node without CPU would, CONT lets it go on."""
         os.kill(self.pid, getattr(signal, "SIG" + name))
@@ -119,7 +124,8 @@ class World:
     ``views``: what state would say of each model, kept with each route; ``asked``: the models it was asked to load.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory_bytes: int = 4 * 2**30) -> None:
+        self.memory_bytes = memory_bytes
         self.ads_port = free_port(ENVOY_HOST)
         self.pods: list[Pod] = []
         self.envoys: list[Envoy] = []
@@ -140,6 +146,7 @@ class World:
             self.acknowledged.append,
             view=lambda service, model: self.views.get((service, model)),
             requested=lambda _, model: self._requested(model),
+            memory_bytes=self.memory_bytes,
             registry=self.metrics,
             reconnect_seconds=0.0,
         )
@@ -232,9 +239,12 @@ class World:
         else:
             self.views.pop((service, model), None)
 
-    def service(self, *pods: Pod, known: bool = True, service: ServiceKey = SERVICE) -> int:
+    def service(
+        self, *pods: Pod, known: bool = True, service: ServiceKey = SERVICE, policy: RoutePolicy = DEFAULT_POLICY
+    ) -> int:
         sequence = next(self.sequence)
-        self.gateway.apply([ServiceRouteChanged(service, known, sequence, frozenset(p.name for p in pods))])
+        names = frozenset(pod.name for pod in pods)
+        self.gateway.apply([ServiceRouteChanged(service, known, sequence, names, policy)])
         return sequence
 
     async def applied(self, sequence: int, seconds: float = 10.0) -> None:

@@ -8,9 +8,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from prometheus_client import CollectorRegistry
-from shoal_operator.state.effects import CopyForgotten, CopyStored
-from shoal_operator.state.events import StoredCopy
-from shoal_operator.state.values import ModelKey
+from shoal_operator.state.world.effects import CopyForgotten, CopyStored
+from shoal_operator.state.world.events import StoredCopy
+from shoal_operator.state.world.values import ModelKey
 from shoal_operator.store import EpochSuperseded, Store, database
 from shoal_operator.store.tables import metadata
 from sqlalchemy import Connection

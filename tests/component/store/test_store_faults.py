@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from shoal_operator.logs import EventFormatter
-from shoal_operator.state.effects import CopyForgotten, CopyStored
-from shoal_operator.state.values import ModelKey
+from shoal_operator.state.world.effects import CopyForgotten, CopyStored
+from shoal_operator.state.world.values import ModelKey
 from shoal_operator.store import Store
 
 from tests.component.store.postgres import Postgres

@@ -1,4 +1,4 @@
-"""A real kube-apiserver with Shoal's CRDs, an ApiClient for it, and a watch of owned objects by polling."""
+"""A real kube-apiserver with Shoal's CRDs, an ApiClient for it, and the informers of owned objects."""
 
 import asyncio
 import time
@@ -9,10 +9,12 @@ import pytest
 import pytest_asyncio
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from prometheus_client import CollectorRegistry
 from shoal_api.crd import definitions
-from shoal_operator.kube import Kube, object_path
-from shoal_operator.watch.handlers import OTHERS_TOO
-from shoal_operator.workloads.owned import KINDS, OWNED_SELECTOR, UNWATCHED_KINDS, ObjectKey
+from shoal_operator.kube import Kube
+from shoal_operator.watch.informer import Gone, Informers
+from shoal_operator.watch.kinds import AUTOSCALERS, OWNED
+from shoal_operator.workloads import WorkloadController
 
 from tests.component.apiserver.server import ApiServer, api_server
 
@@ -54,22 +56,23 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.05)
 
 
-async def watch_owned(kube: Kube, namespace: str, changed: Callable[[str, str, str, Any], None]) -> None:
-    """Tell of owned objects that came, changed or went, as the operator's watch does. Until cancelled."""
-    seen: dict[ObjectKey, str] = {}
-    while True:
-        now: dict[ObjectKey, str] = {}
-        for kind, (version, plural) in KINDS.items():
-            if kind in UNWATCHED_KINDS:
-                continue
-            query = {} if kind in OTHERS_TOO else {"labelSelector": OWNED_SELECTOR}
-            found = await kube.request("GET", object_path(version, plural, namespace), query=query)
-            for obj in found["items"]:
-                key = ObjectKey(kind, namespace, obj["metadata"]["name"])
-                now[key] = obj["metadata"]["resourceVersion"]
-                if seen.get(key) != now[key]:
-                    changed(*key, obj)
-        for key in seen.keys() - now.keys():
-            changed(*key, None)
-        seen = now
-        await asyncio.sleep(0.1)
+class _Owned:
+    """watch.informer.Sink that passes owned objects on."""
+
+    def __init__(self, controller: WorkloadController) -> None:
+        self._controller = controller
+
+    def seen(self, kind: str, obj: Any) -> None:
+        self._controller.owned_object_changed(kind, obj["metadata"]["namespace"], obj["metadata"]["name"], obj)
+
+    def gone(self, kind: str, gone: Gone) -> None:
+        self._controller.owned_object_changed(kind, gone.namespace, gone.name, None)
+
+    def listed(self, kind: str) -> None:
+        if kind == AUTOSCALERS.kind:
+            self._controller.autoscalers_listed()
+
+
+async def watch_owned(kube: Kube, namespace: str, controller: WorkloadController) -> None:
+    """Tell of owned objects that came, changed or went. Until cancelled."""
+    await Informers(kube, [namespace], _Owned(controller), registry=CollectorRegistry(), watched=OWNED).run()

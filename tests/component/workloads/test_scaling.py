@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from shoal_operator.workloads import controller as controller_module
-from shoal_operator.workloads.controller import WorkloadController
+from shoal_operator import workloads as controller_module
+from shoal_operator.workloads import WorkloadController
 
 from tests.component.apiserver.server import ApiServer
 
@@ -64,7 +64,7 @@ async def restarted(b: Bench, obj: Object) -> AsyncIterator[WorkloadController]:
     again.inference_service_seen(obj)
     tasks = [
         asyncio.create_task(again.run()),
-        asyncio.create_task(watch_owned(b.kube, b.namespace, again.owned_object_changed)),
+        asyncio.create_task(watch_owned(b.kube, b.namespace, again)),
     ]
     try:
         await until(lambda: again.pending == 0)

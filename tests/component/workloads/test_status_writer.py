@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from shoal_api.messages import CopyFailure, FailureStage, content_digest
-from shoal_operator.state.values import ModelKey, ModelSpec, Problem, ServiceKey, ServiceSpec
-from shoal_operator.state.views import CopyState, CopyView, ModelView, ServiceView
+from shoal_operator.state.world.values import ModelKey, ModelSpec, Problem, ServiceKey, ServiceSpec
+from shoal_operator.state.world.views import CopyState, CopyView, ModelView, ServiceView
 from shoal_operator.status import budget
 from shoal_operator.status.events import FailureEvents
 from shoal_operator.status.writer import StatusWriter
 
 from tests.component.apiserver.server import ApiServer
+from tests.unit.status.model_views import with_copies
 
 from .conftest import CountingKube, until
 
@@ -73,7 +74,8 @@ class Bench:
             content_digest(uri, "sklearn"),
         )
         service = ServiceSpec(self.namespace, "iris", "u", 1, 1 << 30, frozenset({"sklearn"}), "mlserver")
-        view = ModelView(spec, service, True, "http://iris.example.com", copies)
+        bare = ModelView(spec=spec, service=service, service_ready=True, url="http://iris.example.com", copies=())
+        view = with_copies(bare, copies)
         self.models[spec.key] = view
         self.writer.observed_model_status(spec.key, spec.uid, meta["resourceVersion"], obj.get("status"))
         self.writer.model_changed(spec.key)
@@ -113,9 +115,9 @@ async def test_one_write_from_apply_to_ready(server: ApiServer, kube: CountingKu
     async with bench(server, kube) as b:
         view = b.add_model("m")
         for state in (CopyState.PENDING, CopyState.PULLING, CopyState.LOADING):
-            b.show(replace(view, copies=(CopyView("pod-1", "uid-1", state, serving=False),)))
+            b.show(with_copies(view, [CopyView("pod-1", "uid-1", state, serving=False)]))
             await asyncio.sleep(0.3)
-        b.show(replace(view, copies=(LOADED,), artifact_seen=True))
+        b.show(with_copies(view, [LOADED], artifact_seen=True))
         await until(lambda: b.ready("m") == ("True", "Loaded"))
         assert b.status_writes == 1
         status = b.stored("m")["status"]
@@ -133,7 +135,7 @@ async def test_a_state_that_lasts_is_written(
     async with bench(server, kube) as b:
         view = b.add_model("m")
         await until(lambda: b.ready("m") == ("Unknown", "Pending"))
-        b.show(replace(view, copies=(LOADED,)))
+        b.show(with_copies(view, [LOADED]))
         await until(lambda: b.ready("m") == ("True", "Loaded"))
         assert b.status_writes == 2
 
@@ -192,7 +194,7 @@ async def test_a_name_used_again_never_gets_the_old_status(server: ApiServer, ku
             namespace=b.namespace,
         ).body
         # The state has not heard of the new object yet, and says something new of the old one.
-        b.show(replace(old, copies=(CopyView("p", "u", CopyState.FAILED, serving=False, failure=failing),)))
+        b.show(with_copies(old, [CopyView("p", "u", CopyState.FAILED, serving=False, failure=failing)]))
         await asyncio.sleep(1)
         assert b.ready("m") is None
         b.set_view(obj, LOADED)
@@ -205,7 +207,7 @@ async def test_a_failure_is_told_once_as_an_event(server: ApiServer, kube: Count
         failed = CopyView("pod-1", "uid-1", CopyState.FAILED, serving=False, failure=failure)
         view = b.add_model("m", failed)
         await until(lambda: b.ready("m") == ("False", "BucketNotFound"))
-        b.show(replace(view, copies=(LOADED,)))
+        b.show(with_copies(view, [LOADED]))
         await until(lambda: b.ready("m") == ("True", "Loaded"))
         b.show(view)
         await until(lambda: b.ready("m") == ("False", "BucketNotFound"))

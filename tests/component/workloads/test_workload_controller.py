@@ -8,12 +8,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from shoal_operator.state.events import Event, ServiceGone, ServiceSeen
-from shoal_operator.state.values import ServiceSpec
-from shoal_operator.workloads import controller as controller_module
-from shoal_operator.workloads.controller import WorkloadController
-from shoal_operator.workloads.pod_counts import Scaled
-from shoal_operator.workloads.settings import WorkloadSettings
+from shoal_operator import workloads as controller_module
+from shoal_operator.manifests.settings import WorkloadSettings
+from shoal_operator.replicas.pod_counts import Scaled
+from shoal_operator.state.world.events import Event, ServiceGone, ServiceSeen
+from shoal_operator.state.world.values import ServiceSpec
+from shoal_operator.workloads import WorkloadController
 
 from tests.component.apiserver.server import ApiServer
 
@@ -104,7 +104,7 @@ async def bench(server: ApiServer, kube: CountingKube, settings: WorkloadSetting
     running = Bench(server, kube, namespace, settings)
     tasks = [
         asyncio.create_task(running.controller.run()),
-        asyncio.create_task(watch_owned(kube, namespace, running.controller.owned_object_changed)),
+        asyncio.create_task(watch_owned(kube, namespace, running.controller)),
     ]
     running.controller.runtime_seen(RUNTIME)
     running.controller.runtimes_listed()
@@ -150,6 +150,7 @@ async def test_a_restarted_operator_changes_nothing(server: ApiServer, kube: Cou
         again = WorkloadController(kube, SETTINGS, ca_pem=lambda: b.ca, on_event=lambda _: None)
         again.runtime_seen(RUNTIME)
         again.runtimes_listed()
+        again.autoscalers_listed()
         again.inference_service_seen(obj)
         task = asyncio.create_task(again.run())
         await until(lambda: again.pending == 0)
@@ -230,6 +231,35 @@ async def test_a_deleted_object_is_made_again(server: ApiServer, kube: CountingK
         await until(lambda: b.get("/api/v1/{ns}/services/iris") is not None)
 
 
+@pytest.mark.parametrize("how", ["at once", "in the foreground", "made anew"])
+async def test_nothing_is_made_again_for_an_owner_whose_end_no_watch_has_told(
+    server: ApiServer, kube: CountingKube, how: str
+) -> None:
+    """Its watch is silent; the garbage collector takes what it owned, as often as that is made again."""
+    async with bench(server, kube) as b:
+        obj = service()
+        if how == "in the foreground":
+            obj["metadata"]["finalizers"] = ["test.example.com/waits"]
+        b.apply(obj)
+        await b.settled()
+        assert b.deployment() is not None
+        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{b.namespace}/inferenceservices/iris"
+        assert server.request("DELETE", path).ok
+        if how == "made anew":
+            assert server.apply(service(), namespace=b.namespace).ok
+        writes = len(kube.writes)
+        for _ in range(3):
+            server.request("DELETE", f"/apis/apps/v1/namespaces/{b.namespace}/deployments/iris-predictor")
+            await asyncio.sleep(0.7)
+        assert b.deployment() is None
+        assert [path for _, path in kube.writes[writes:] if "deployments" in path] == []
+        await until(lambda: isinstance(b.events[-1], ServiceGone))
+        if how == "made anew":
+            found = server.request("GET", path)
+            b.controller.inference_service_seen(found.body)
+            assert b.told.uid == found.body["metadata"]["uid"]
+
+
 async def test_what_is_no_longer_rendered_is_deleted(server: ApiServer, kube: CountingKube) -> None:
     async with bench(server, kube) as b:
         obj = b.apply(service())
@@ -238,7 +268,7 @@ async def test_what_is_no_longer_rendered_is_deleted(server: ApiServer, kube: Co
     b.controller = WorkloadController(kube, settings, ca_pem=lambda: b.ca, on_event=b.events.append)
     tasks = [
         asyncio.create_task(b.controller.run()),
-        asyncio.create_task(watch_owned(kube, b.namespace, b.controller.owned_object_changed)),
+        asyncio.create_task(watch_owned(kube, b.namespace, b.controller)),
     ]
     b.controller.runtime_seen(RUNTIME)
     b.controller.runtimes_listed()
@@ -394,3 +424,77 @@ def _wish(obj: Object) -> Object:
         "spec": obj.get("spec"),
         "data": obj.get("data"),
     }
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"dnsPolicy": "Nonsense"}, "dnsPolicy"),  # refused by the API server
+        ({"initContainers": [{"image": "busybox"}]}, "name"),  # likewise, as server-side apply says it: with status 500
+        ({"terminationGracePeriodSeconds": "x"}, "spec.predictor.terminationGracePeriodSeconds is 'x'"),
+        ({"volumes": [{"name": "shoal-models"}]}, "spec.predictor.volumes"),
+    ],
+)
+async def test_what_cannot_be_is_said_once_and_the_pods_go_on(
+    server: ApiServer, kube: CountingKube, edit: Object, said: str
+) -> None:
+    async with bench(server, kube) as b:
+        b.apply(service())
+        await b.settled()
+        b.patch("/apis/apps/v1/{ns}/deployments/iris-predictor/status", {"status": {"replicas": 1}})
+        await b.settled()
+        before, writes = b.deployment(), len(kube.writes)
+        b.apply(service(**edit))
+        await until(lambda: b.told.degraded is not None)
+        await b.settled()
+        assert b.told.degraded is not None
+        assert said in b.told.degraded.message
+        assert (b.told.problem, b.told.capacity_bytes, b.told.generation) == (None, 512 << 20, 2)
+        tried = len(kube.writes) - writes
+        assert tried <= 1
+        b.controller.resync()  # nothing has changed: it is not sent again
+        await b.settled()
+        after = b.deployment()
+        assert len(kube.writes) - writes == tried
+        assert before is not None
+        assert after is not None
+        assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+        b.apply(service(terminationGracePeriodSeconds=90))
+        await until(lambda: b.told.degraded is None)
+
+
+async def test_an_operator_that_starts_beside_a_broken_spec_knows_what_its_pods_serve(
+    server: ApiServer, kube: CountingKube
+) -> None:
+    async with bench(server, kube) as b:
+        b.apply(service())
+        await b.settled()
+        b.patch("/apis/apps/v1/{ns}/deployments/iris-predictor/status", {"status": {"replicas": 1}})
+        broken = b.apply(service(terminationGracePeriodSeconds="x"))
+        events: list[Event] = []
+        again = WorkloadController(kube, SETTINGS, ca_pem=lambda: b.ca, on_event=events.append)
+        again.runtime_seen(RUNTIME)
+        again.runtimes_listed()
+        again.autoscalers_listed()
+        again.inference_service_seen(broken)
+        again.owned_object_changed("Deployment", b.namespace, "iris-predictor", b.deployment())
+        last = events[-1]
+        assert isinstance(last, ServiceSeen)
+        assert (last.spec.problem, last.spec.capacity_bytes, last.spec.server_type) == (None, 512 << 20, "mlserver")
+        assert last.spec.formats == {"sklearn"}
+        assert last.spec.degraded is not None
+        assert "terminationGracePeriodSeconds" in last.spec.degraded.message
+
+
+async def test_an_object_nested_deeper_than_python_can_follow_is_read(server: ApiServer, kube: CountingKube) -> None:
+    async with bench(server, kube) as b:
+        deep: Object = {}
+        for _ in range(700):
+            deep = {"a": deep}
+        assert server.create(service("deep", affinity=deep), namespace=b.namespace).ok
+        path = f"/apis/serving.kserve.io/v1beta1/namespaces/{b.namespace}/inferenceservices"
+        found = (await kube.request("GET", path))["items"]
+        b.controller.inference_service_seen(found[0])
+        await b.settled()
+        assert (b.told.name, b.told.problem) == ("deep", None)
+        assert "spec.predictor.affinity.a" in b.told.ignored_fields

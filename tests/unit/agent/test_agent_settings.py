@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from shoal_agent.servers.mlserver_settings import model_settings, write_settings
+from shoal_agent.servers.mlserver.settings_file import model_settings, write_settings
 from shoal_agent.settings import SettingsError, read_settings
 from shoal_agent.storage import StorageError
 
@@ -13,6 +13,8 @@ RENDERED = {
     "SHOAL_NAMESPACE": "default",
     "SHOAL_POD": "iris-0",
     "SHOAL_POD_UID": "uid",
+    "SHOAL_SERVER_TYPE": "mlserver",
+    "SHOAL_SERVER_PORTS": "http=8080,grpc=8081,metrics=8082",
 }
 
 
@@ -21,7 +23,8 @@ def test_defaults_fit_what_the_operator_renders() -> None:
     assert settings.operator_url == "https://shoal-operator.shoal-system.svc:8443"
     assert str(settings.models_dir) == "/mnt/models"
     assert str(settings.storage_secrets_dir) == "/var/run/secrets/shoal-storage"
-    assert (settings.port, settings.server_type) == (9090, "mlserver")
+    assert (settings.port, settings.server_type, settings.server_host) == (9090, "mlserver", "127.0.0.1")
+    assert (settings.server_ports, settings.server_files) == ({"http": 8080, "grpc": 8081, "metrics": 8082}, {})
     changed = read_settings({**RENDERED, "SHOAL_MAX_ARTIFACT_BYTES": "5", "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": "1.5"})
     assert (changed.max_artifact_bytes, changed.model_loading_timeout) == (5, 1.5)
 
@@ -34,6 +37,13 @@ def test_defaults_fit_what_the_operator_renders() -> None:
         ("SHOAL_CONCURRENT_LOADS", "many"),
         ("SHOAL_MODEL_LOADING_TIMEOUT_SECONDS", "-1"),
         ("SHOAL_MODEL_LOADING_TIMEOUT_SECONDS", "nan"),
+        ("SHOAL_SERVER_TYPE", ""),
+        ("SHOAL_SERVER_PORTS", "8080"),
+        ("SHOAL_SERVER_PORTS", "http=0"),
+        ("SHOAL_SERVER_PORTS", "http=65536"),
+        ("SHOAL_SERVER_FILES", "[]"),
+        ("SHOAL_SERVER_FILES", '{"../../etc/passwd": "x"}'),
+        ("SHOAL_SERVER_FILES", '{"a": 1}'),
     ],
 )
 def test_what_is_wrong_is_named(name: str, value: str) -> None:
@@ -80,7 +90,22 @@ def test_what_cannot_be_made_says_what_was_found_and_expected(
         assert part in caught.value.message
 
 
-def test_the_users_settings_keep_everything_but_the_name_and_the_version() -> None:
+@pytest.mark.parametrize(
+    ("files", "uri"),
+    [
+        (["MLmodel", "conda.yaml", "metadata/MLmodel", "model.pkl"], "./."),
+        (["model/MLmodel", "model/model.pkl"], "./model"),
+    ],
+)
+def test_mlflows_folder_as_it_was_written(files: list[str], uri: str) -> None:
+    assert model_settings(None, files, "m", "mlflow") == {
+        "name": "m",
+        "implementation": "mlserver_mlflow.MLflowRuntime",
+        "parameters": {"uri": uri, "content_type": "np"},
+    }
+
+
+def test_the_users_settings_keep_everything_but_the_name() -> None:
     own = {
         "name": "other",
         "implementation": "custom.Model",
@@ -91,8 +116,10 @@ def test_the_users_settings_keep_everything_but_the_name_and_the_version() -> No
         "name": "m",
         "implementation": "custom.Model",
         "max_batch_size": 5,
-        "parameters": {"uri": "./weights", "extra": {"a": 1}},
+        "parameters": {"uri": "./weights", "version": "v1", "extra": {"a": 1}},
     }
+    numbered = model_settings(b'{"parameters": {"version": 3}}', ["model.pkl"], "m", "sklearn")
+    assert numbered["parameters"] == {"uri": "./model.pkl", "version": "3"}
     assert model_settings(b"{}", ["model.pkl"], "m", "sklearn")["parameters"] == {"uri": "./model.pkl"}
     custom = model_settings(b'{"implementation": "c.M"}', ["c.py"], "m", "anything")
     assert custom["parameters"] == {"uri": "."}
@@ -108,6 +135,9 @@ def test_the_users_settings_keep_everything_but_the_name_and_the_version() -> No
         b'{"implementation": "c.M", "parameters": {"uri": "../other/model.joblib"}}',
         b'{"implementation": "c.M", "parameters": {"uri": "file:///etc/passwd"}}',
         b'{"implementation": "c.M", "parameters": {"uri": 1}}',
+        b'{"implementation": "c.M", "parameters": {"version": [3]}}',
+        b'{"implementation": "c.M", "parameters": {"version": true}}',
+        b'{"implementation": "c.M", "parameters": {"version": ""}}',
     ],
 )
 def test_settings_that_are_broken_or_lead_elsewhere_are_refused(own: bytes) -> None:

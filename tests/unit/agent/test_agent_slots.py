@@ -198,6 +198,15 @@ def test_backoff_has_bounds_and_jitter() -> None:
     assert backoff.delay(10**9, 0.5) == 300 * 0.875
 
 
+def test_a_load_that_fails_after_another_copy_was_wanted_says_nothing_about_that_one() -> None:
+    """The operator would take it for a failure of what worked last, and refuse its requests."""
+    slot = slots.begin(pulled(want(SERVING, WANT_NEW), NEW), Doing.LOADING, NEW)
+    slot = fail(want(slot, WANT_OLD))
+    assert slot.failure is None
+    assert slot.not_before == 0.0
+    assert slots.report(slot).phase is CopyPhase.LOADED
+
+
 def test_long_messages_are_cut_to_the_protocols_length() -> None:
     slot = slots.failed(SERVING, FailureStage.LOAD, "X", "y" * 5000, now=0, backoff=BACKOFF, chance=0)
     assert slot.failure is not None
@@ -247,6 +256,44 @@ def test_a_newcomer_does_not_wait_for_hundreds_and_none_of_them_waits_for_ever()
     assert taken[-2] == "199"
 
 
+def test_what_is_urgent_comes_before_hundreds_that_were_there_first() -> None:
+    made = lanes()
+    for number in range(300):
+        made.put(str(number), Lane.PULL)
+    made.put("150", Lane.PULL, urgent=True)  # it was waiting already
+    made.put("new", Lane.PULL, urgent=True)
+    made.put("7", Lane.PULL, urgent=True)
+    made.put("7", Lane.PULL)  # nobody waits for it any more
+    taken = []
+    while (found := made.take()) is not None:
+        taken.append(found[0])
+        made.done(Lane.PULL)
+    assert taken[:2] == ["150", "new"]
+    assert sorted(taken) == sorted({*map(str, range(300)), "new"}), "each of them once"
+    assert taken.index("7") > 2
+
+
+def test_what_is_urgent_without_end_leaves_a_turn_to_others() -> None:
+    made = lanes()
+    for number in range(10):
+        made.put(str(number), Lane.LOAD)
+    taken = []
+    for turn in range(90):
+        made.put(f"urgent{turn}", Lane.LOAD, urgent=True)
+        name, lane = made.take() or ("", Lane.LOAD)
+        taken.append(name)
+        made.done(lane)
+    assert [index for index, name in enumerate(taken) if name.isdigit()] == [7, 15, 23, 31, 39, 47, 55, 63, 71, 79]
+
+
+def test_a_trial_waits_for_what_is_urgent_as_well() -> None:
+    made = lanes()
+    made.put("suspect", Lane.TRIAL)
+    made.put("asked", Lane.LOAD, urgent=True)
+    assert made.take() == ("asked", Lane.LOAD)
+    assert made.take() is None
+
+
 def test_looking_up_yields_to_pulls_and_loads() -> None:
     made = lanes(stat=3, pull=2)
     for name in ("a", "b", "c", "d"):
@@ -264,3 +311,23 @@ def test_looking_up_yields_to_pulls_and_loads() -> None:
     assert [made.take(), made.take(), made.take()] == [("p", Lane.PULL), ("d", Lane.STAT), None]
     made.done(Lane.PULL)
     assert made.take() == ("e", Lane.STAT)
+
+
+def test_bytes_of_memory_are_told_for_all_that_may_be_in_it() -> None:
+    old, new = replace(OLD, memory=30), replace(NEW, memory=50)
+    slot = Slot("m", None, current=old, live=True)
+    assert slots.report(slot).held_bytes == 30, "as it was staged for, by an operator that is no more"
+    slot = want(slot, WANT_NEW)
+    assert slots.report(slot).held_bytes == 31, "it may begin to load at any time"
+    slot = slots.begin(pulled(slot, new), Doing.LOADING, new)
+    slot = want(slot, None)
+    assert slots.report(slot).held_bytes == 80, "until it has ended, however it ends"
+    assert slots.report(Slot("m", live=True, foreign="x")).held_bytes is None
+
+
+def test_what_is_being_loaded_is_told_before_what_is_wanted_next() -> None:
+    slot = slots.begin(pulled(want(Slot("m"), WANT_NEW), NEW), Doing.LOADING, NEW)
+    slot = want(slot, WANT_OLD)
+    assert slots.report(slot).target == "uid.new"
+    slot = fail(slot)
+    assert slots.report(slot).target == "uid.old"

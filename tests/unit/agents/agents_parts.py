@@ -9,22 +9,35 @@ from typing import Any
 
 import aiohttp
 from shoal_api.messages import CopyIntent, CopyPhase, ServerReport, SlotReport, SyncRequest, SyncResponse
-from shoal_operator.agents import AgentsServer, ReportResult, ReviewUnavailable
+from shoal_operator.agents import AgentsServer, ReviewUnavailable
 from shoal_operator.agents.identity import POD_NAME, POD_UID, ReviewedToken
-from shoal_operator.state.desired import DesiredList, Versions
+from shoal_operator.state.pods.limits import EPOCH_STEP, Known
+from shoal_operator.state.world.desired import DesiredList, Versions
+from shoal_operator.state.world.report import AgentReport
 
 
 def token(pod: str = "pod-1", namespace: str = "team", seconds: float = 3600, **changes: Any) -> str:
-    """A token that the scripted review understands; its payload is what the API server would find in it."""
+    """A token as the API server projects it into a pod; the scripted review believes all that it says."""
     payload = {
-        "exp": int(time.time() + seconds),
-        "username": f"system:serviceaccount:{namespace}:default",
-        "pod": pod,
-        "uid": f"uid-{pod}",
         "aud": ["shoal"],
+        "exp": int(time.time() + seconds),
+        "iat": int(time.time()),
+        "iss": "https://kubernetes.default.svc.cluster.local",
+        "kubernetes.io": {
+            "namespace": namespace,
+            "pod": {"name": pod, "uid": f"uid-{pod}"},
+            "serviceaccount": {"name": "default", "uid": "uid-of-the-account"},
+        },
+        "nbf": int(time.time()),
+        "sub": f"system:serviceaccount:{namespace}:default",
     }
-    text = base64.urlsafe_b64encode(json.dumps(payload | changes).encode()).decode().rstrip("=")
-    return f"eyJhbGciOiJub25lIn0.{text}.signature"
+    return jwt(payload | changes)
+
+
+def jwt(payload: object, header: object = None, signature: str = "c2lnbmF0dXJl") -> str:
+    parts = [{"alg": "RS256", "kid": "k"} if header is None else header, payload]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*encoded, signature])
 
 
 @dataclass
@@ -41,57 +54,72 @@ class ScriptedReviews:
             await self.gate.wait()
         if self.away:
             raise ReviewUnavailable("the API server answered 500 to a TokenReview")
-        try:
-            part = token.split(".")[1]
-            payload = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        except (IndexError, ValueError):
-            return ReviewedToken(authenticated=False, error="not a token")
-        if payload["exp"] < time.time():
-            return ReviewedToken(authenticated=False, error="expired")
-        extra = {POD_NAME: [payload["pod"]], POD_UID: [payload["uid"]]} if payload["pod"] else {}
-        return ReviewedToken(True, payload["username"], tuple(payload["aud"]), extra)
+        part = token.split(".")[1]
+        payload = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        if payload["exp"] < time.time() or not token.endswith(".c2lnbmF0dXJl"):
+            return ReviewedToken(authenticated=False, error="expired, or not ours")
+        pod = payload["kubernetes.io"]["pod"]
+        extra = {POD_NAME: [pod["name"]], POD_UID: [pod["uid"]]}
+        return ReviewedToken(True, payload["sub"], tuple(payload["aud"]), extra)
 
 
 @dataclass
 class DictionaryBackend:
     versions: Versions = field(default_factory=lambda: Versions(epoch=1))
     lists: dict[str, DesiredList] = field(default_factory=dict)
-    reports: list[SyncRequest] = field(default_factory=list)
+    reports: list[AgentReport] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     drained_pods: set[str] = field(default_factory=set)
     asked_for_use: set[str] = field(default_factory=set)
     gone: list[tuple[str, str]] = field(default_factory=list)
+    is_news: bool = True
     claimed: int = 1
     acknowledge_nothing: bool = False
+    address: str = "127.0.0.1"
+    models: int = 20_000
+    use_seconds: float = 3.0
 
     def pod(self, pod_uid: str = "uid-pod-1") -> DesiredList:
         return self.lists.setdefault(pod_uid, DesiredList(self.versions))
 
-    def report(self, request: SyncRequest) -> ReportResult:
-        if request.pod == "breaks-the-operator":
+    def known(self, pod_uid: str) -> Known | None:
+        if pod_uid in self.unknown or "*" in self.unknown:
+            return None
+        pod = pod_uid.removeprefix("uid-")
+        return Known("team", pod, self.address, lambda name: not name.startswith("stray"), self.models)
+
+    def addresses(self) -> list[str]:
+        return [] if "*" in self.unknown else [self.address]
+
+    def epoch_limit(self) -> int:
+        return self.claimed + EPOCH_STEP
+
+    def report(self, report: AgentReport) -> int | None:
+        if report.pod_uid == "uid-breaks-the-operator":
             raise RuntimeError("a bug that names eyJhbGciOiJub25lIn0.eyJhIjoxfQ.secret")
-        self.reports.append(request)
-        return ReportResult(
-            0 if self.acknowledge_nothing else request.observed_version, request.pod_uid not in self.unknown
+        if self.known(report.pod_uid) is None:
+            return None
+        self.reports.append(report)
+        return 0 if self.acknowledge_nothing else report.observed_version
+
+    def answer(self, report: AgentReport, acknowledged: int) -> SyncResponse:
+        held = self.lists.get(report.pod_uid)
+        change = held.since(report.desired_version) if held is not None and report.epoch <= self.claimed else None
+        return SyncResponse(
+            epoch=self.claimed,
+            observed_acknowledged=acknowledged,
+            desired_version=change.version if change else None,
+            desired_base=change.base if change else None,
+            desired=list(change.intents) if change else [],
+            desired_gone=list(change.gone) if change else [],
+            use_seconds=self.use_seconds,
+            use_now=report.pod_uid in self.asked_for_use,
+            drained=report.draining and report.pod_uid in self.drained_pods,
         )
 
-    def desired(self, pod_uid: str) -> DesiredList | None:
-        return self.lists.get(pod_uid)
-
-    def drained(self, pod_uid: str) -> bool:
-        return pod_uid in self.drained_pods
-
-    def use_seconds(self, pod_uid: str) -> float:
-        return 3.0
-
-    def use_now(self, pod_uid: str) -> bool:
-        return pod_uid in self.asked_for_use
-
-    def epoch(self) -> int:
-        return self.claimed
-
-    def lost(self, pod_uid: str, session: str) -> None:
+    def lost(self, pod_uid: str, session: str) -> bool:
         self.gone.append((pod_uid, session))
+        return self.is_news
 
 
 def intent(name: str, content: int = 0) -> CopyIntent:
@@ -131,7 +159,7 @@ class Client:
         data = body if isinstance(body, bytes) else body.model_dump_json().encode()
         if bearer is None:
             bearer = token(body.pod, body.namespace) if isinstance(body, SyncRequest) else token()
-        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json", **headers}
         return await self.session.post(f"{self.url}/v1/sync", data=data, headers=headers)
 
     async def sync(self, body: SyncRequest) -> SyncResponse:

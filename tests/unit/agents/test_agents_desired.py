@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shoal_api.messages import CopyIntent
-from shoal_operator.state.desired import DesiredChange, DesiredList, Versions
+from shoal_operator.state.world.desired import DesiredChange, DesiredList, Versions
 
 NAMES = ("a", "b", "c", "d")
 

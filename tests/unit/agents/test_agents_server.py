@@ -1,6 +1,7 @@
 """The sync endpoint, as an agent meets it."""
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -8,16 +9,25 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from shoal_api.messages import SyncResponse
+from shoal_operator.agents.bodies import PLACES_OF_A_NAMESPACE, LargeBodies
+from shoal_operator.state.pods.limits import MAX_STRAYS
 
+from tests.patience import BUSY
 from tests.unit.agents.agents_parts import Running, message, slots, token
+
+EARLIER = {
+    "namespace": "team",
+    "pod": {"name": "pod-1", "uid": "uid-of-an-earlier-pod-1"},
+    "serviceaccount": {"name": "default", "uid": "x"},
+}
 
 
 async def soon(task: asyncio.Task[SyncResponse], seconds: float = 1) -> SyncResponse:
     return await asyncio.wait_for(task, seconds)
 
 
-def polling(running: Running, **changes: Any) -> asyncio.Task[SyncResponse]:
-    return asyncio.create_task(running.client.sync(message(wait_seconds=20, **changes)))
+def polling(running: Running, pod: str = "pod-1", **changes: Any) -> asyncio.Task[SyncResponse]:
+    return asyncio.create_task(running.client.sync(message(pod, wait_seconds=20, **changes)))
 
 
 async def settled() -> None:
@@ -30,7 +40,7 @@ async def test_a_new_agent_gets_its_whole_list_at_once(running: Running) -> None
     answer = await soon(polling(running))
     assert (answer.desired_base, [i.name for i in answer.desired], answer.epoch) == (None, ["a", "b"], 1)
     assert answer.observed_acknowledged == 1
-    assert running.backend.reports[0].pod == "pod-1"
+    assert running.backend.reports[0].pod_uid == "uid-pod-1"
 
 
 async def test_a_poll_waits_for_a_change_and_gets_only_that(running: Running) -> None:
@@ -42,7 +52,7 @@ async def test_a_poll_waits_for_a_change_and_gets_only_that(running: Running) ->
     started = time.perf_counter()
     running.change("b")
     answer = await soon(poll)
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < BUSY
     assert (answer.desired_base, [i.name for i in answer.desired]) == (held, ["b"])
     poll = polling(running, desired_version=answer.desired_version)
     await settled()
@@ -79,7 +89,7 @@ async def test_nothing_new_within_the_wait(running: Running) -> None:
     held = running.backend.pod().version
     started = time.perf_counter()
     answer = await running.client.sync(message(desired_version=held, wait_seconds=0.3))
-    assert 0.25 < time.perf_counter() - started < 1
+    assert 0.25 < time.perf_counter() - started < BUSY
     assert (answer.desired_version, answer.desired) == (None, [])
 
 
@@ -144,6 +154,25 @@ async def test_an_agent_that_hangs_up_is_lost_after_the_grace(running: Running, 
     assert registry.get_sample_value("shoal_agents_connected") == 0
 
 
+@pytest.mark.parametrize(("is_news", "told"), [(True, ("WARNING", "AgentLost")), (False, ("INFO", "AgentEnded"))])
+async def test_an_agent_that_ends_with_its_pod_is_no_warning(
+    running: Running,
+    registry: CollectorRegistry,
+    caplog: pytest.LogCaptureFixture,
+    is_news: bool,
+    told: tuple[str, str],
+) -> None:
+    """Its InferenceService was deleted, say: nobody has to look for it."""
+    running.backend.is_news = is_news
+    poll = polling(running, desired_version=running.backend.pod().version)
+    await settled()
+    with caplog.at_level("INFO"):
+        poll.cancel()
+        await asyncio.sleep(1.0)
+    assert told in [(r.levelname, r.__dict__["event"]) for r in caplog.records if "event" in r.__dict__]
+    assert registry.get_sample_value("shoal_agents_lost_total") == float(is_news)
+
+
 async def test_an_agent_that_comes_back_in_time_is_not_lost(running: Running) -> None:
     held = running.backend.pod().version
     poll = polling(running, desired_version=held)
@@ -193,13 +222,18 @@ async def test_drained_is_told_at_once_and_then_without_spinning(running: Runnin
     [
         ("", 401, "TokenMissing"),
         ("nonsense", 401, "TokenInvalid"),
-        (token(seconds=-10), 401, "TokenInvalid"),
+        (token(seconds=-10), 401, "TokenExpired"),
         (token(aud=["https://kubernetes.default.svc"]), 401, "TokenAudience"),
-        (token(username="system:admin"), 401, "TokenNotOfAServiceAccount"),
+        (token(sub="system:admin"), 401, "TokenNotOfAServiceAccount"),
         (token(pod=""), 401, "TokenNotOfAPod"),
+        (token()[:-4] + "AAAA", 401, "TokenInvalid"),
         (token(pod="pod-2"), 403, "AnotherPodsToken"),
         (token(namespace="another-team"), 403, "AnotherPodsToken"),
-        (token(uid="uid-of-an-earlier-pod-1"), 403, "AnotherPodsToken"),
+        (
+            token(**{"kubernetes.io": EARLIER}),
+            403,
+            "AnotherPodsToken",
+        ),
     ],
     ids=lambda value: str(value)[:12],
 )
@@ -259,6 +293,25 @@ async def test_a_fault_of_ours_tells_the_agent_nothing_secret(running: Running) 
         assert response.status == 500
         assert "secret" not in await response.text()
     assert (await running.client.sync(message())).epoch == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "nonsense"])
+async def test_a_report_in_another_encoding_is_refused_unread(running: Running, encoding: str) -> None:
+    """It was 500 with two traces in the log, and could have been any size once unpacked."""
+    async with await running.client.post(message(), **{"Content-Encoding": encoding}) as response:
+        assert response.status == 415
+        assert (await response.json())["reason"] == "EncodingNotSupported"
+    async with await running.client.post(message(), **{"Content-Encoding": "identity"}) as response:
+        assert response.status == 200
+
+
+async def test_a_pod_that_calls_each_request_another_session_does_not_fill_the_log(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        for number in range(30):
+            await running.client.sync(message(session=f"s{number}"))
+    assert sum(getattr(record, "event", "") == "AgentConnected" for record in caplog.records) == 2
 
 
 async def test_a_full_report_of_20000_models_fits_and_a_larger_one_is_refused(running: Running) -> None:
@@ -331,3 +384,67 @@ async def feed(running: Running) -> None:
         running.change(f"m{number}")
         if number % 20 == 0:
             await asyncio.sleep(0.005)
+
+
+async def test_an_epoch_that_nobody_can_have_had_is_refused_counted_and_harms_nobody_else(
+    running: Running, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Finding exp_epoch: one POST of a tenant's pod stopped every agent, or the operator."""
+    others = polling(running, pod="pod-2", desired_version=running.backend.pod("uid-pod-2").version)
+    await settled()
+    far = running.backend.epoch_limit() + 1
+    for epoch, status, reason in [
+        (str(far), 409, "EpochTooFar"),
+        (str(2**63 - 1), 409, "EpochTooFar"),
+        (str(2**63), 400, "RequestInvalid"),
+        ("1" + "0" * 400, 400, "RequestInvalid"),
+        ("9" * 4300, 400, "RequestInvalid"),
+        ("9" * 100_000, 400, "RequestInvalid"),
+    ]:
+        raw = message().model_dump_json().replace('"epoch":0', f'"epoch":{epoch}').encode()
+        async with await running.client.post(raw) as response:
+            body = await response.json()
+            assert (response.status, body["reason"]) == (status, reason)
+            assert len(body["message"]) < 600
+    assert running.backend.reports[-1].pod_uid == "uid-pod-2"
+    refused = [dict(record.__dict__) for record in caplog.records if record.__dict__.get("event") == "SyncRefused"]
+    assert {each["reason"] for each in refused} == {"EpochTooFar", "RequestInvalid"}
+    assert registry.get_sample_value("shoal_agents_syncs_total", {"outcome": "EpochTooFar"}) == 2
+    assert not others.done()
+    running.change("a", pod_uid="uid-pod-2")
+    assert [each.name for each in (await soon(others)).desired] == ["a"]
+    # As far as it is believed, it is heard.
+    assert (await running.client.sync(message(epoch=far - 1, observed_version=2))).desired_version is None
+
+
+async def test_a_report_larger_than_its_pod_can_have_is_not_read(running: Running) -> None:
+    running.backend.models = 0
+    async with await running.client.post(message(observed=slots(20_000))) as response:
+        assert response.status == 413
+        assert (await response.json())["reason"] == "RequestTooLarge"
+    assert running.backend.reports == []
+
+
+async def test_slots_that_were_not_wanted_are_counted_and_the_rest_is_heard(
+    running: Running, registry: CollectorRegistry
+) -> None:
+    made_up = [{"name": f"stray-{n}", "phase": "Loaded"} for n in range(5_000)]
+    mine = [{"name": "mine", "phase": "Loaded"}]
+    answer = await running.client.sync(message(observed=[*made_up, *mine]))
+    assert answer.observed_acknowledged == 1
+    assert len(running.backend.reports[0].observed) == MAX_STRAYS + 1
+    assert registry.get_sample_value("shoal_agents_stray_slots_total") == 5_000 - MAX_STRAYS
+
+
+async def test_slow_bodies_of_one_namespace_keep_another_namespaces_from_nothing() -> None:
+    places = LargeBodies()
+    async with contextlib.AsyncExitStack() as theirs:
+        for _ in range(PLACES_OF_A_NAMESPACE):
+            await theirs.enter_async_context(places.place("slow"))
+        more = asyncio.create_task(theirs.enter_async_context(places.place("slow")))
+        async with asyncio.timeout(2), places.place("other"):
+            assert not more.done()
+        more.cancel()
+    async with asyncio.timeout(2), places.place("slow"):
+        pass
+    assert not places._of

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 from shoal_api.errors import SpecError
-from shoal_api.quantity import MAX_BYTES, duration_seconds, format_bytes, quantity_bytes
+from shoal_api.quantity import MAX_BYTES, duration_seconds, format_bytes, quantity_bytes, whole_number
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,20 @@ def test_what_is_no_duration_is_named(written: object) -> None:
 @pytest.mark.parametrize(("size", "shown"), [(0, "0"), (1023, "1023"), (2**20, "1Mi"), (3 * 2**29, "1.5Gi")])
 def test_sizes_as_people_read_them(size: int, shown: str) -> None:
     assert format_bytes(size) == shown
+
+
+@given(st.integers(min_value=0, max_value=2**70), st.integers(min_value=0, max_value=2**64))
+def test_a_whole_number_is_read_up_to_its_bound(number: int, most: int) -> None:
+    assert whole_number(str(number), most) == (number if number <= most else None)
+
+
+@given(st.text())
+def test_nothing_else_is_a_whole_number(text: str) -> None:
+    """Python calls digits what ``int`` cannot read; and reads signs, blanks and underscores."""
+    if not set(text) <= set("0123456789") or not text:
+        assert whole_number(text) is None
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "\u0661", "+1", " 1", "1_0", "9" * 5000, str(MAX_BYTES + 1)])
+def test_what_is_no_whole_number(text: str) -> None:
+    assert whole_number(text) is None

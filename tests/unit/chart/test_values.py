@@ -1,6 +1,8 @@
 """The chart's files agree with each other and with the code."""
 
 import json
+import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 from shoal_api import names
 from shoal_operator.gateway import bootstrap
+from shoal_operator.manifests.settings import WorkloadSettings
 
 CHECKOUT = Path(__file__).parents[3]
 CHART = CHECKOUT / "charts" / "shoal"
@@ -54,6 +57,20 @@ def test_every_value_is_in_both_files() -> None:
 def test_bad_values_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(change, schema())
+
+
+def test_every_container_of_ours_has_all_four_amounts() -> None:
+    """A ResourceQuota on requests and limits asks for them of every container."""
+    given, job = values(), (CHART / "templates" / "install-job.yaml").read_text()
+    parts = [given["operator"], given["agent"], given["gateway"], given["runtimes"]["mlserver"]]
+    amounts = [part["resources"] for part in parts] + [dict(WorkloadSettings("shoal-system", "agent").agent_resources)]
+    found = re.search(r"resources:\n( +requests: .*\n +limits: .*)\n", job)
+    assert found is not None
+    amounts.append(yaml.safe_load(found[1]))
+    for amount in amounts:
+        assert {(kind, name) for kind in amount for name in amount[kind]} == set(
+            product(("requests", "limits"), ("cpu", "memory"))
+        )
 
 
 def test_envoys_files_are_current(capsys: pytest.CaptureFixture[str]) -> None:

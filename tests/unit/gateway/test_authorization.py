@@ -4,10 +4,11 @@ import json
 
 import pytest
 from envoy.service.auth.v3 import attribute_context_pb2
+from shoal_api.grammar import MODEL_NAME
 from shoal_operator.gateway.activation import Refused
 from shoal_operator.gateway.authorization import Question, read, write
-from shoal_operator.state.values import ServiceKey
-from shoal_operator.state.views import Endpoint
+from shoal_operator.state.world.values import ServiceKey
+from shoal_operator.state.world.views import Endpoint
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -24,7 +25,7 @@ def attributes(
 
 
 def question(*, grpc: bool = False) -> Question:
-    return Question(ServiceKey("default", "iris"), "m1", "iris.default.example.com", grpc, "", 1)
+    return Question(ServiceKey("default", "iris"), "m1", "iris.default.example.com", grpc, "", 1, None)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +56,70 @@ def test_the_service_of_a_request(host: str) -> None:
     assert read(attributes("/v2/models/m1", "localhost")).service == ServiceKey("", "localhost")
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "known"),
+    [
+        ("/v2/models/m1/infer", "iris.default", True),
+        ("/v2/health/ready", "iris.default", True),
+        ("/v2/models/My_Model/infer", "iris.default", False),
+        ("/v2/models/" + "a" * 254, "iris.default", False),
+        ("/v2/models/m1", "localhost", False),
+        ("/v2/models/m1", "Iris.default", False),
+        ("/v2/models/m1", "iris.de_fault", False),
+    ],
+)
+def test_only_names_are_asked_of_the_activator(path: str, host: str, known: bool) -> None:
+    asked = read(attributes(path, host))
+    assert asked.can_be_known is known
+    said = json.loads(write(asked, None).denied_response.body)
+    assert said["reason"] == "ModelNotFound"
+    assert len(said["error"]) < 600
+    assert ("(no model's name)" in said["error"]) == (not MODEL_NAME.matches(asked.model))
+
+
 def test_where_a_request_has_been() -> None:
     asked = read(attributes("/v2/models/m1", x_envoy_attempt_count="2", content_type="application/grpc+proto"))
     assert (asked.came_from, asked.attempt, asked.grpc) == ("", 2, True)
     asked = read(attributes("/v2/models/m1", came_from="target", x_envoy_attempt_count="x"))
     assert (asked.came_from, asked.attempt, asked.grpc) == ("target", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "body_bytes"),
+    [
+        ("POST", {"content_length": "1000"}, 1000),
+        ("POST", {"content_length": "9" * 30_000}, 10**15 - 1),  # a number that Python would refuse to read
+        ("POST", {"content_length": "x"}, None),
+        ("POST", {}, None),
+        ("GET", {}, 0),
+    ],
+)
+def test_how_much_of_it_may_come(method: str, headers: dict[str, str], body_bytes: int | None) -> None:
+    asked = attributes("/v2/models/m1", **headers)
+    asked.request.http.method = method
+    assert read(asked).body_bytes == body_bytes
+
+
+@pytest.mark.parametrize(
+    ("received", "came_from", "content_type", "known"),
+    [
+        ("5000 3", "", "application/grpc", (5000, 5000)),  # all of it is there
+        ("5000 0", "", "application/grpc+proto", (5000, 5000)),
+        ("5000 -", "", "application/grpc", (None, 5000)),  # more may come
+        ("0 -", "", "application/grpc", (None, 0)),  # the name came as metadata: nothing was read
+        ("0 1", "", "application/grpc", (None, 0)),
+        ("", "", "application/grpc", (None, 0)),
+        ("x y", "", "application/grpc", (None, 0)),
+        ("5 3", "target", "application/grpc", (None, 0)),  # the client's own word: nobody has overwritten it
+        ("5 3", "", "application/json", (None, 0)),
+    ],
+)
+def test_how_much_of_a_call_is_there(
+    received: str, came_from: str, content_type: str, known: tuple[int | None, int]
+) -> None:
+    asked = attributes(INFER, came_from=came_from, x_shoal_received=received, content_type=content_type)
+    asked.request.http.method = "POST"
+    assert (read(asked).body_bytes, read(asked).received) == known
 
 
 @pytest.mark.parametrize(

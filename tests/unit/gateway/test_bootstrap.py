@@ -1,14 +1,18 @@
 """Envoy's bootstrap: the chart's files are current, and what must be in them is."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import descriptor_pb2
 from shoal_operator.gateway import main_listener
+from shoal_operator.gateway import vocabulary as words
 from shoal_operator.gateway.bootstrap import Options, bootstrap, chart_files, main
-from shoal_operator.gateway.routes import COLD_SECONDS
+from shoal_operator.gateway.limits import HEAP_SHARE, PLACEHOLDERS, UNNAMED_MESSAGE_BYTES, Limits
+from shoal_operator.gateway.policy import HOLD_SECONDS
 
 CHART_FILE = Path(__file__).parents[3] / "charts" / "shoal" / "files" / "envoy.yaml"
 
@@ -25,10 +29,45 @@ def test_a_stale_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert str(tmp_path / "tls-ca.yaml") in capsys.readouterr().err
 
 
-def test_yaml_says_what_was_built() -> None:
-    assert yaml.safe_load(chart_files()["envoy.yaml"]) == bootstrap(Options())
+def test_yaml_says_what_was_built_once_the_chart_has_put_its_values_in() -> None:
+    text = chart_files()["envoy.yaml"]
+    template = (CHART_FILE.parent.parent / "templates" / "gateway.yaml").read_text()
+    defaults = Limits()
+    for field in dataclasses.fields(Limits):
+        placeholder = getattr(PLACEHOLDERS, field.name)
+        assert placeholder in text
+        assert f'"{placeholder}"' in template
+        text = text.replace(placeholder, str(getattr(defaults, field.name)))
+    assert yaml.safe_load(text) == bootstrap(Options())
     fields = {field.name for field in bootstrap_pb2.Bootstrap.DESCRIPTOR.fields}
     assert set(bootstrap(Options())) <= fields
+
+
+def test_the_defaults_are_those_of_the_charts_values() -> None:
+    gateway = yaml.safe_load((CHART_FILE.parent.parent / "values.yaml").read_text())["gateway"]
+    assert gateway["resources"]["limits"]["memory"] == "1Gi"
+    values, memory = gateway["limits"], 2**30
+    assert Limits() == Limits(
+        heap_bytes=int(memory * HEAP_SHARE),
+        connections=values["connections"],
+        streams=values["streamsPerConnection"],
+        idle_seconds=values["idleSeconds"],
+        header_seconds=values["headerSeconds"],
+        held_requests=memory // 2**18,
+    )
+    assert values["unnamedMessageBytes"] == UNNAMED_MESSAGE_BYTES
+
+
+def _listener(name: str) -> dict[str, Any]:
+    return next(each for each in bootstrap(Options())["static_resources"]["listeners"] if each["name"] == name)
+
+
+def test_clients_can_never_lock_the_probes_out() -> None:
+    probes, main = _listener("probes"), _listener("main")
+    assert probes["ignore_global_conn_limit"] is probes["bypass_overload_manager"] is True
+    assert main.keys().isdisjoint({"ignore_global_conn_limit", "bypass_overload_manager"})
+    (layer,) = bootstrap(Options())["layered_runtime"]["layers"]
+    assert layer["static_layer"]["envoy.resource_limits.listener.probes.connection_limit"] == 100
 
 
 def test_the_admin_interface_stays_inside_the_pod() -> None:
@@ -40,9 +79,11 @@ def test_the_activator_is_waited_for_longer_than_any_service_may_ask() -> None:
     cold = next(each for each in listeners if each["name"] == "cold")
     assert (cold["internal_listener"], "address" in cold) == ({}, False)  # nobody but this Envoy can connect
     filters = cold["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
-    activation = filters[0]["typed_config"]
+    names = [each["name"] for each in filters]
+    assert names.index("limit") < names.index(words.ACTIVATION_FILTER)  # counted before it is asked
+    activation = filters[names.index(words.ACTIVATION_FILTER)]["typed_config"]
     assert activation["failure_mode_allow"] is False
-    assert 600 < float(activation["grpc_service"]["timeout"].rstrip("s")) < COLD_SECONDS
+    assert 600 < float(activation["grpc_service"]["timeout"].rstrip("s")) < HOLD_SECONDS + 60
     assert "with_request_body" not in activation
 
 

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from shoal_operator.gateway import Gateway, GatewayTables
 from shoal_operator.gateway.vocabulary import CLUSTER
-from shoal_operator.state.effects import PodEndpointChanged, RouteChanged
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged
+from shoal_operator.state.world.values import ServiceKey
 
 
 def a_gateway(reported: list[int], **options: Any) -> Gateway:

@@ -5,8 +5,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 from shoal_operator.gateway import vocabulary as words
 from shoal_operator.gateway.subscription import STALLED_SECONDS, EnvoySubscription
 from shoal_operator.gateway.tables import GatewayTables
-from shoal_operator.state.effects import PodEndpointChanged, RouteChanged
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged
+from shoal_operator.state.world.values import ServiceKey
 
 SERVICE = ServiceKey("default", "iris")
 
@@ -89,6 +89,10 @@ class FakeEnvoy:
         return [name for logged, names in self.log if logged == kind for name in names]
 
 
+def pod(uid: str, ip: str) -> PodEndpointChanged:
+    return PodEndpointChanged(uid, ip, service=SERVICE)
+
+
 def route(model: str, sequence: int, *pods: str) -> RouteChanged:
     return RouteChanged(SERVICE, model, sequence, frozenset(pods))
 
@@ -99,7 +103,7 @@ def scopes_of_models(envoy: FakeEnvoy) -> list[str]:
 
 def test_first_sync_goes_clusters_anchors_routes_models_gate() -> None:
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1"), route("m1", 1, "a"), route("m2", 2, "a")])
+    tables.apply([pod("a", "10.0.0.1"), route("m1", 1, "a"), route("m2", 2, "a")])
     envoy = FakeEnvoy(tables)
     assert envoy.stream.acknowledged == -1
     envoy.settle()
@@ -121,7 +125,7 @@ def test_a_scope_waits_for_its_routes_and_holds_the_acknowledgement() -> None:
     tables = GatewayTables()
     envoy = FakeEnvoy(tables)
     envoy.settle()
-    envoy.apply(PodEndpointChanged("a", "10.0.0.1"), route("m1", 1, "a"))
+    envoy.apply(pod("a", "10.0.0.1"), route("m1", 1, "a"))
     (clusters, anchor) = envoy.take()
     assert [r.name[0] for r in anchor.resources] == ["~"]
     envoy.answer(clusters)
@@ -139,7 +143,7 @@ def test_a_scope_waits_for_its_routes_and_holds_the_acknowledgement() -> None:
 
 def test_a_change_while_one_is_under_way_is_not_acknowledged_with_it() -> None:
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1"), PodEndpointChanged("b", "10.0.0.2"), route("m1", 1, "a")])
+    tables.apply([pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), route("m1", 1, "a")])
     envoy = FakeEnvoy(tables)
     envoy.settle()
     envoy.now += 10
@@ -155,7 +159,7 @@ def test_a_change_while_one_is_under_way_is_not_acknowledged_with_it() -> None:
 
 def test_a_burst_is_collected() -> None:
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1")])
+    tables.apply([pod("a", "10.0.0.1")])
     envoy = FakeEnvoy(tables)
     envoy.settle()
     envoy.now += 10
@@ -174,7 +178,7 @@ def test_a_burst_is_collected() -> None:
 
 def test_who_comes_back_gets_the_differences_only() -> None:
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1"), PodEndpointChanged("b", "10.0.0.2")])
+    tables.apply([pod("a", "10.0.0.1"), pod("b", "10.0.0.2")])
     tables.apply([route(f"m{number}", number, "a") for number in range(1, 20)])
     envoy = FakeEnvoy(tables)
     envoy.settle()
@@ -186,7 +190,7 @@ def test_who_comes_back_gets_the_differences_only() -> None:
     # Another operator's tables, still empty when Envoy comes, then the same but for two models.
     other = envoy.tables = GatewayTables()
     envoy.connect()
-    envoy.apply(PodEndpointChanged("a", "10.0.0.1"), PodEndpointChanged("b", "10.0.0.2"))
+    envoy.apply(pod("a", "10.0.0.1"), pod("b", "10.0.0.2"))
     envoy.apply(*(route(f"m{number}", number, "a") for number in range(2, 20)), route("m2", 21, "b"))
     assert envoy.stream.acknowledged == -1
     envoy.settle()
@@ -197,7 +201,7 @@ def test_who_comes_back_gets_the_differences_only() -> None:
 
 def test_one_refused_resource_does_not_keep_the_others() -> None:
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1")])
+    tables.apply([pod("a", "10.0.0.1")])
     envoy = FakeEnvoy(tables)
     envoy.settle()
     envoy.now += 10
@@ -213,7 +217,7 @@ def test_one_refused_resource_does_not_keep_the_others() -> None:
 def test_routes_that_come_back_wait_for_their_second_acknowledgement(slow: bool) -> None:
     """Envoy dropped them with their anchor; what it acknowledged before does not count."""
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1"), PodEndpointChanged("b", "10.0.0.2")])
+    tables.apply([pod("a", "10.0.0.1"), pod("b", "10.0.0.2")])
     tables.apply([route("m1", 1, "a", "b")])
     envoy = FakeEnvoy(tables)
     envoy.settle()
@@ -252,7 +256,7 @@ def test_routes_that_come_back_wait_for_their_second_acknowledgement(slow: bool)
 
 def test_who_does_not_answer_is_called_stalled() -> None:
     tables = GatewayTables()
-    tables.apply([PodEndpointChanged("a", "10.0.0.1"), route("m1", 1, "a")])
+    tables.apply([pod("a", "10.0.0.1"), route("m1", 1, "a")])
     envoy = FakeEnvoy(tables)
     envoy.settle()
     envoy.now += 1000

@@ -1,12 +1,14 @@
 """The tables: what a change costs, what is shared, what goes when."""
 
 import pytest
+from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 from shoal_operator.gateway import vocabulary as words
-from shoal_operator.gateway.tables import MAX_TARGETS, Change, GatewayTables
-from shoal_operator.state.effects import (
+from shoal_operator.gateway.scopes import digest
+from shoal_operator.gateway.tables import MAX_TARGETS, MAX_UNKNOWN, Change, GatewayTables, Resource
+from shoal_operator.state.world.effects import (
     DesiredChanged,
     Effect,
     PodEndpointChanged,
@@ -14,13 +16,13 @@ from shoal_operator.state.effects import (
     ServiceRouteChanged,
     Unavailable,
 )
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.world.values import RoutePolicy, ServiceKey
 
 SERVICE = ServiceKey("default", "iris")
 
 
 def pod(uid: str, ip: str = "10.0.0.1") -> PodEndpointChanged:
-    return PodEndpointChanged(uid, ip)
+    return PodEndpointChanged(uid, ip, service=SERVICE)
 
 
 def route(model: str, sequence: int, *pods: str, unavailable: Unavailable | None = None) -> RouteChanged:
@@ -112,8 +114,8 @@ def test_an_unknown_pod_gets_its_address_later(tables: GatewayTables) -> None:
 def test_the_pods_behind_a_cluster_are_known_by_its_name(tables: GatewayTables) -> None:
     """The activator asks: which pods has a request been to that came from there."""
     tables.apply([route("m1", 2, "a", "b")])
-    version = tables.resources[words.SCOPE][tables.apply([route("m1", 3, "a", "b")])[0].name].version
-    target = version.removeprefix("pods-")
+    target = digest("a,b")
+    assert target in tables.resources[words.CLUSTER]
     assert {endpoint.ip for endpoint in tables.endpoints(target)} == {"10.0.0.1", "10.0.0.2"}
     tables.apply([pod("a", "")])
     assert {endpoint.ip for endpoint in tables.endpoints(target)} == {"10.0.0.2"}
@@ -123,14 +125,60 @@ def test_the_pods_behind_a_cluster_are_known_by_its_name(tables: GatewayTables) 
 def test_every_cold_model_shares_one_route_configuration(tables: GatewayTables) -> None:
     changes = tables.apply([route("m1", 2, unavailable=Unavailable.COLD), route("m2", 3, unavailable=Unavailable.COLD)])
     assert kinds(changes) == ["ScopedRouteConfiguration"] * 2
-    assert {tables.resources[words.SCOPE][change.name].version for change in changes} == {"cold"}
+    assert len({tables.resources[words.SCOPE][change.name].version for change in changes}) == 1
+
+
+def test_a_policy_changes_in_place_whatever_number_of_models_there_are(tables: GatewayTables) -> None:
+    for number in range(100):
+        tables.apply([route(f"m{number}", number + 2, "a")])
+        tables.apply([route(f"c{number}", number + 200, unavailable=Unavailable.COLD)])
+    tables.apply([RouteChanged(ServiceKey("default", "wine"), "m1", 500, frozenset("b"))])
+    policy = RoutePolicy(timeout=7.5, path_style=False)
+    changes = tables.apply([ServiceRouteChanged(SERVICE, True, 501, frozenset("a"), policy)])
+    own = [change.name for change in changes if change.type_url == words.ROUTES]
+    assert len(own) == 4  # pods a, pods b, its own, its cold models'
+    assert len([change for change in changes if change.type_url == words.SCOPE]) == 4 + 2  # their anchors, its own two
+    for name in own:
+        guard = content(tables.resources[words.ROUTES][name]).virtual_hosts[0].routes[0]
+        assert guard.match.headers[0].name == words.PATH_STYLE_HEADER
+    assert tables.apply([ServiceRouteChanged(SERVICE, True, 502, frozenset("a"), policy)]) != []
+    assert all(
+        c.type_url == words.SCOPE
+        for c in tables.apply([ServiceRouteChanged(SERVICE, True, 503, frozenset("a"), policy)])
+    )
+
+
+def test_an_inference_service_that_goes_leaves_nothing(tables: GatewayTables) -> None:
+    before = {kind: dict(each) for kind, each in tables.resources.items()}
+    wine = ServiceKey("default", "wine")
+    tables.apply([PodEndpointChanged("w", "10.0.0.9", service=wine)])
+    tables.apply([ServiceRouteChanged(wine, True, 2, frozenset("w"), RoutePolicy(retries=1))])
+    for number, reason in enumerate(Unavailable):
+        tables.apply([RouteChanged(wine, f"m{number}", number + 3, frozenset(), reason)])
+    tables.apply([RouteChanged(wine, "m", 20, frozenset("w"))])
+    for number in range(len(Unavailable)):
+        tables.apply([RouteChanged(wine, f"m{number}", number + 21)])
+    tables.apply([RouteChanged(wine, "m", 40), ServiceRouteChanged(wine, False, 41), PodEndpointChanged("w", "")])
+    tables.collect(41)
+    assert tables.resources == before
+
+
+def test_anyone_may_name_inference_services_that_are_not_there(tables: GatewayTables) -> None:
+    before = len(tables.resources[words.ROUTES])
+    for number in range(MAX_UNKNOWN + 100):
+        missing = ServiceKey("default", f"no{number}")
+        tables.apply([RouteChanged(missing, "m1", number + 2, frozenset(), Unavailable.SERVICE_NOT_READY)])
+    assert len(tables.resources[words.ROUTES]) == before + MAX_UNKNOWN
+    changes = tables.apply([RouteChanged(SERVICE, "m1", 999, frozenset(), Unavailable.SERVICE_NOT_READY)])
+    assert words.COLD in clusters_of(tables.resources[words.ROUTES][changes[0].name])  # one that is known is held
 
 
 def test_model_names_of_other_services_do_not_meet(tables: GatewayTables) -> None:
-    before = len(tables.resources[words.SCOPE])
-    for service in (SERVICE, ServiceKey("other", "iris"), ServiceKey("default", "wine")):
-        tables.apply([RouteChanged(service, "m1", 5, frozenset("a"))])
-    assert len(tables.resources[words.SCOPE]) == before + 3
+    services = (SERVICE, ServiceKey("other", "iris"), ServiceKey("default", "wine"))
+    changes = [tables.apply([RouteChanged(each, "m1", 5, frozenset("a"))])[-1] for each in services]
+    assert len({change.name for change in changes}) == 3
+    # Nor do their route configurations, whatever pods they lead to: each has a policy of its own.
+    assert len({tables.resources[words.SCOPE][change.name].version for change in changes}) == 3
 
 
 def test_an_unknown_model_has_no_scope(tables: GatewayTables) -> None:
@@ -158,6 +206,16 @@ def test_the_family_of_sets_is_bounded(tables: GatewayTables, monkeypatch: pytes
         tables.resources[words.SCOPE][change.name].version for change in tables.apply([route("m2", 9, "p0", "p3")])
     }
     assert len(versions) == 1  # routed, to one of its pods
+
+
+def clusters_of(resource: Resource) -> set[str]:
+    """Where a route configuration leads."""
+    return {route.route.cluster for route in content(resource).virtual_hosts[0].routes if route.HasField("route")}
+
+
+def content(resource: Resource) -> route_pb2.RouteConfiguration:
+    (sent,) = discovery_pb2.DeltaDiscoveryResponse.FromString(resource.payload).resources
+    return route_pb2.RouteConfiguration.FromString(sent.resource.value)
 
 
 PODS = ["a", "b", "c"]
@@ -201,7 +259,13 @@ def test_every_scope_has_its_routes_and_every_route_its_clusters(steps: list[obj
         assert shadow == tables.resources
         routes, clusters = tables.resources[words.ROUTES], tables.resources[words.CLUSTER]
         assert {r.version for r in tables.resources[words.SCOPE].values()} == set(routes)  # anchors included
-        for name in routes:
-            if name.startswith("pods-"):
-                target = name.removeprefix("pods-")
-                assert {target, target + "-grpc"} <= set(clusters)
+        for resource in (each for name, each in routes.items() if name != words.GATE):
+            assert clusters_of(resource) <= {*clusters, words.COLD, words.ANSWERS, "none"}
+
+
+def test_a_services_change_counts_as_applied() -> None:
+    """What is acknowledged is compared with it: a change that does not count is never waited for."""
+    tables = GatewayTables()
+    changes = tables.apply([pod("a"), ServiceRouteChanged(SERVICE, True, 7, frozenset("a"))])
+    assert tables.sequence == 7
+    assert max(change.sequence for change in changes) == 7

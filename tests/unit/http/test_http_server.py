@@ -9,8 +9,15 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
-from shoal_operator.http import HttpServer
-from shoal_operator.state.values import Problem
+from shoal_operator.http import Access, HttpServer
+from shoal_operator.state.world.values import Problem
+
+
+class ApiServer:
+    """As kube.Kube, for a cluster whose API server has no address of ours."""
+
+    async def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> dict[str, Any]:
+        return {"endpoints": [{"addresses": ["192.0.2.1"]}]}
 
 
 @dataclass
@@ -19,6 +26,12 @@ class Parts:
     models: dict[tuple[str, str], dict[str, Any] | Problem] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     url: str = ""
+    kube: ApiServer = field(default_factory=ApiServer)
+    pages: list[tuple[str, str | None, str, int]] = field(default_factory=list)
+
+    def list(self, namespace: str, service: str | None, after: str, limit: int) -> Mapping[str, Any]:
+        self.pages.append((namespace, service, after, limit))
+        return {"items": [{"name": "m-1"}], "continue": "m-1"}
 
     def ready(self) -> tuple[bool, str]:
         return self.answer
@@ -32,7 +45,7 @@ class Parts:
 @pytest.fixture
 async def parts() -> AsyncIterator[Parts]:
     parts = Parts()
-    server = HttpServer(parts.ready, parts.explain, parts.registry)
+    server = HttpServer(parts.ready, parts.explain, parts.list, Access(parts.kube, lambda: 0.0, 8444), parts.registry)
     port = await server.start("127.0.0.1", 0)
     parts.url = f"http://127.0.0.1:{port}"
     yield parts
@@ -67,8 +80,8 @@ async def test_metrics_in_the_format_that_the_scraper_asks_for(parts: Parts, acc
 
 
 async def test_explain(parts: Parts) -> None:
-    parts.models["team", "m.1"] = {"model": "m.1", "copies": [{"pod": "p", "state": "Loaded"}]}
-    status, text, headers = await get(parts, "/explain/team/m.1")
+    parts.models["team", "m-1"] = {"model": "m-1", "copies": [{"pod": "p", "state": "Loaded"}]}
+    status, text, headers = await get(parts, "/explain/team/m-1")
     assert status == 200
     assert '"state": "Loaded"' in text
     assert headers["Content-Type"].startswith("application/json")
@@ -114,3 +127,24 @@ async def test_read_only(parts: Parts, method: str) -> None:
 
 async def test_head(parts: Parts) -> None:
     assert (await get(parts, "/healthz", "HEAD"))[:2] == (200, "")
+
+
+async def test_a_page_of_models(parts: Parts) -> None:
+    status, text, _ = await get(parts, "/models?namespace=team")
+    assert (status, json.loads(text)["continue"]) == (200, "m-1")
+    await get(parts, "/models?namespace=team&service=shop&limit=2&continue=m-1")
+    assert parts.pages == [("team", None, "", 500), ("team", "shop", "m-1", 2)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?namespace=", "?namespace=Team"]
+    + [
+        f"?namespace=t&{more}"
+        for more in ("service=", "limit=0", "limit=1001", "limit=-1", "limit=1e3", "continue=../x")
+    ],
+)
+async def test_a_page_that_cannot_be(parts: Parts, query: str) -> None:
+    status, text, _ = await get(parts, f"/models{query}")
+    assert (status, json.loads(text)["reason"]) == (400, "InvalidQuery")
+    assert parts.pages == []

@@ -114,3 +114,15 @@ def test_once_per_period_and_key() -> None:
     assert [once.ready("a"), once.ready("c")] == [True, True]
     once.reset("a")
     assert once.ready("a")
+
+
+def test_what_strangers_can_provoke_is_said_seldom(written: Written) -> None:
+    """aiohttp logs a trace for whatever it cannot read as HTTP, and anybody who reaches a port can send that."""
+    server = logging.getLogger("aiohttp.server")
+    for number in range(100):
+        try:
+            raise ValueError(f"not HTTP {number}")
+        except ValueError:
+            server.exception("Error handling request from %s", f"10.0.0.{number}")
+    server.warning("another thing")
+    assert [line["message"] for line in written.lines] == ["Error handling request from 10.0.0.0", "another thing"]

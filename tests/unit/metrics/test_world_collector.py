@@ -6,9 +6,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from shoal_operator.metrics import PlanMetrics, WorldCollector
-from shoal_operator.state import events
-from shoal_operator.state.values import ServiceKey
-from shoal_operator.state.world import World
+from shoal_operator.state.world import events
+from shoal_operator.state.world.entities import World
+from shoal_operator.state.world.values import ServiceKey
 
 from tests.unit.state.world_in_hand import MI, Hand, model_spec, service_spec
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from shoal_agent.counters import Counters, Reading, totals
+from shoal_agent.servers.mlserver.counters import Counters, FileReading
 from shoal_api.messages import ModelUse
 from shoal_mlserver.counters import CounterTable
 from shoal_mlserver.memory import MemoryWatch, resident_bytes
@@ -18,10 +18,10 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.counters = Counters(path)
-        self.before: Reading | None = None
+        self.before: FileReading | None = None
 
     def changes(self) -> dict[str, ModelUse]:
-        now = self.counters.read()
+        now = self.counters.read_now()
         assert now is not None
         found = self.counters.changes(now, self.before, time.time())
         self.before = now
@@ -47,13 +47,14 @@ def test_the_agent_reads_what_the_plugin_counted(tmp_path: Path) -> None:
     assert (iris.requests, iris.in_flight) == (3, 1)
     assert 0 <= iris.idle_seconds < 5
     assert iris.busy_seconds >= 0
-    assert reader.counters.in_flight("iris") == 1
-    assert reader.counters.in_flight("wine") == reader.counters.in_flight("none") == 0
-    summed = totals(reader.before)
+    assert reader.counters.in_flight_now("iris") == 1
+    assert reader.counters.in_flight_now("wine") == reader.counters.in_flight_now("none") == 0
+    assert reader.before is not None
+    summed = reader.before.totals()
     assert (summed.succeeded, summed.failed, summed.in_flight) == (1, 1, 1)
     assert reader.changes() == {}
     table.finished(running, True)
-    assert (reader.changes()["iris"].in_flight, reader.counters.in_flight("iris")) == (0, 0)
+    assert (reader.changes()["iris"].in_flight, reader.counters.in_flight_now("iris")) == (0, 0)
 
 
 def test_idle_time_is_the_wall_clocks_and_never_negative(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_idle_time_is_the_wall_clocks_and_never_negative(tmp_path: Path) -> None
     table.add("m")
     ask(table, "m")
     counters = Counters(tmp_path / "c")
-    now = counters.read()
+    now = counters.read_now()
     assert now is not None
     assert counters.changes(now, None, time.time() + 100)[0].idle_seconds == pytest.approx(100, abs=5)
     assert counters.changes(now, None, time.time() - 100)[0].idle_seconds == 0
@@ -117,7 +118,7 @@ def test_a_record_that_changes_hands_while_it_is_read_is_not_given_to_the_wrong_
     table.add("first")
     ask(table, "first")
     reader = Reader(tmp_path / "c")
-    stale = reader.counters.read()
+    stale = reader.counters.read_now()
     assert stale is not None
     table.remove("first")
     table.add("second")
@@ -127,11 +128,11 @@ def test_a_record_that_changes_hands_while_it_is_read_is_not_given_to_the_wrong_
 
 
 def test_other_files_are_no_counters(tmp_path: Path) -> None:
-    assert Counters(tmp_path / "none").read() is None
+    assert Counters(tmp_path / "none").read_now() is None
     (tmp_path / "short").write_bytes(b"SHOALCT2")
-    assert Counters(tmp_path / "short").read() is None
+    assert Counters(tmp_path / "short").read_now() is None
     (tmp_path / "other").write_bytes(b"\0" * 4096)
-    assert Counters(tmp_path / "other").read() is None
+    assert Counters(tmp_path / "other").read_now() is None
     table = CounterTable(str(tmp_path / "cut"), "b", capacity=100)
     for number in range(100):
         table.add(f"m{number}")
@@ -141,23 +142,23 @@ def test_other_files_are_no_counters(tmp_path: Path) -> None:
     for size in (130, 1000, 6528, 7000):
         (tmp_path / "cut").write_bytes(whole[:size])
         counters = Counters(tmp_path / "cut")
-        now = counters.read()
+        now = counters.read_now()
         assert now is not None
         assert len(counters.changes(now, None, 0.0)) <= 2
-        assert counters.in_flight("m99") == 0
+        assert counters.in_flight_now("m99") == 0
 
 
 def test_memory_is_that_of_the_process_and_its_children(tmp_path: Path) -> None:
     table = CounterTable(str(tmp_path / "c"), "b", capacity=1)
     counters = Counters(tmp_path / "c")
-    unknown = counters.read()
+    unknown = counters.read_now()
     assert unknown is not None
     assert (unknown.resident_bytes, unknown.base_bytes) == (None, None)
 
     async def measure() -> None:
         watch = MemoryWatch(table.memory, seconds=0.02)
         watch.begin()
-        first = counters.read()
+        first = counters.read_now()
         assert first is not None
         assert first.resident_bytes
         assert first.resident_bytes == pytest.approx(first.base_bytes, rel=0.1)
@@ -173,7 +174,7 @@ def test_memory_is_that_of_the_process_and_its_children(tmp_path: Path) -> None:
         await child.stdout.readline()
         watch.begin()  # of a later load: the base stays
         await asyncio.sleep(0.1)
-        after = counters.read()
+        after = counters.read_now()
         await child.communicate(b"\n")
         assert after is not None
         assert after.resident_bytes

@@ -35,6 +35,24 @@ def test_objects_become_columns() -> None:
     ]
 
 
+def test_null_among_numbers_is_a_missing_one() -> None:
+    (tensor,), _ = v1.inputs_of({"instances": [[1, None], [None, 2.5]]})
+    assert (tensor["datatype"], tensor["shape"]) == ("FP64", [2, 2])
+    assert str(tensor["data"]) == "[1.0, nan, nan, 2.5]"
+    columns, kind = v1.inputs_of({"instances": [{"age": None, "name": "a"}, {"age": 4, "name": None}]})
+    assert kind == "pd"
+    assert str(columns[0]["data"]) == "[nan, 4.0]"
+    assert columns[1] == {"name": "name", "shape": [2, 1], "datatype": "BYTES", "data": ["a", None]}
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [([[1, 2]], None), ([[1, None], [None]], "[0][1]"), ([{"a": 1}, {"a": None}], '[1]["a"]'), (None, "")],
+)
+def test_where_the_first_null_is(value: object, at: str | None) -> None:
+    assert v1.first_null(value) == at
+
+
 def test_inputs_is_taken_for_instances_as_kserve_does() -> None:
     assert v1.inputs_of({"inputs": [[1.0]]})[0][0]["data"] == [1.0]
 
@@ -50,7 +68,10 @@ def test_inputs_is_taken_for_instances_as_kserve_does() -> None:
         {"instances": []},
         {"instances": [[1], [1, 2]]},
         {"instances": [[1, "a"]]},
-        {"instances": [[None]]},
+        {"instances": [["a", None]]},
+        {"instances": [[True, None]]},
+        {"instances": [{"a": "x"}, {"a": None}, {"a": 1}]},
+        {"instances": [{"a": True}, {"a": None}]},
         {"instances": [{"a": 1}, {"b": 1}]},
         {"instances": [{}]},
         {"instances": [{"a": [1]}, {"a": [1, 2]}]},

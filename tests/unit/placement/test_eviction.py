@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from shoal_operator.placement.planner import plan
-from shoal_operator.state.values import ModelKey, ModelNeed, Plan, PlanInput, PodOffer, ServiceKey, Victim
+from shoal_operator.state.world.values import ModelKey, ModelNeed, Plan, PlanInput, PodOffer, ServiceKey, Victim
 
 SERVICE = ServiceKey("ns", "svc")
 

@@ -1,12 +1,15 @@
 """Where models go, and the words said when they go nowhere."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shoal_operator.placement.filters import DESCRIPTIONS, FILTERS
 from shoal_operator.placement.planner import plan
 from shoal_operator.placement.sorters import DESCRIPTIONS as SORTER_DESCRIPTIONS
 from shoal_operator.placement.sorters import SORTERS
-from shoal_operator.state.values import (
+from shoal_operator.state.world.values import (
     CopyAt,
     ModelKey,
     ModelNeed,
@@ -62,6 +65,13 @@ def where(found: tuple[Placement, ...]) -> dict[str, list[str]]:
 
 
 class TestPlacing:
+    def test_a_further_copy_of_what_is_in_use_goes_to_the_least_busy_pod(self) -> None:
+        """However little it is used."""
+        pods = [replace(pod("a"), rate=5.0), replace(pod("b"), rate=5.0), replace(pod("c", committed=50), rate=1.0)]
+        used = replace(need("m", wanted=2, copies=(at("a"),)), rate=0.5)
+        assert where(planned(pods, used).add) == {"m": ["c"]}
+        assert where(planned(pods, replace(used, rate=0.0)).add) == {"m": ["b"]}, "the emptiest"
+
     def test_models_spread_by_memory(self) -> None:
         found = planned([pod("a"), pod("b"), pod("c")], *(need(f"m{i}") for i in range(9)))
         per_pod = [placement.pod_uid for placement in found.add]
@@ -81,6 +91,10 @@ class TestPlacing:
     def test_copies_go_to_different_nodes(self) -> None:
         pods = [pod("a", node="n1"), pod("b", node="n1"), pod("c", node="n2", committed=80)]
         assert set(where(planned(pods, need("m", wanted=2)).add)["m"]) in ({"a", "c"}, {"b", "c"})
+
+    def test_a_further_copy_keeps_away_from_the_node_of_the_first(self) -> None:
+        pods = [pod("a", node="n1"), pod("b", node="n1"), pod("c", node="n2", committed=80)]
+        assert where(planned(pods, need("m", wanted=2, copies=(at("a"),))).add) == {"m": ["c"]}
 
     def test_zones_count_more_than_nodes(self) -> None:
         pods = [pod("a", zone="z1"), pod("b", zone="z1"), pod("c", zone="z2", committed=80)]
@@ -194,6 +208,13 @@ class TestBalancing:
         assert [placement.pod_uid for placement in found.add] == ["c"] * 4
         assert not found.retire
 
+    @pytest.mark.parametrize(
+        "new", [pod("c", server_ready=False), pod("c", agent_connected=False), pod("c", leaving=True)]
+    )
+    def test_nothing_moves_to_a_pod_that_could_not_load_it(self, new: PodOffer) -> None:
+        needs = [need(f"m{i}", copies=(at("a" if i % 2 else "b"),)) for i in range(12)]
+        assert not planned([pod("a", committed=60), pod("b", committed=60), new], *needs, balance=True).add
+
     def test_small_differences_stay(self) -> None:
         needs = [need(f"m{i}", copies=(at("a" if i % 2 else "b"),)) for i in range(11)]
         assert not planned([pod("a", committed=50), pod("b", committed=60)], *needs, balance=True).add
@@ -202,6 +223,21 @@ class TestBalancing:
         needs = [need(f"m{i:03}", 1, copies=(at("a"),)) for i in range(400)]
         found = planned([pod("a", capacity=1000, committed=400), pod("b", capacity=1000)], *needs, balance=True)
         assert len(found.add) == 64
+        assert found.unbalanced
+
+    def test_one_round_moves_between_few_pods(self) -> None:
+        """Each pair of pods is routes of its own in every Envoy."""
+        full = [pod(f"p{i:03}", capacity=100, committed=50) for i in range(100)]
+        needs = [need(f"m{i:04}", 1, copies=(at(f"p{i % 100:03}"),)) for i in range(5000)]
+        found = planned([*full, pod("new", capacity=100)], *needs, balance=True)
+        assert len(found.add) == 12
+        assert found.unbalanced
+
+    def test_what_is_loading_anyway_counts_as_in_flight(self) -> None:
+        needs = tuple(need(f"m{i:03}", 1, copies=(at("a"),)) for i in range(400))
+        pods = (pod("a", capacity=1000, committed=400), pod("b", capacity=1000))
+        found = plan(PlanInput(SERVICE, pods, needs, balance=True, in_flight=60))
+        assert len(found.add) == 4
         assert found.unbalanced
 
 

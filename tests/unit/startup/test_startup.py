@@ -1,5 +1,6 @@
 """What the operator asks first, of an API server that is not quite ready."""
 
+import resource
 from typing import Any
 
 import pytest
@@ -27,7 +28,6 @@ class Api:
 
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferenceservices.serving.kserve.io"
-RUNTIMES = "/apis/serving.kserve.io/v1alpha1"
 
 
 async def test_an_api_server_that_still_starts_is_asked_again() -> None:
@@ -45,17 +45,21 @@ async def test_without_definitions_it_does_not_start() -> None:
         await startup.definitions_are_foreign(Api({}))
 
 
-async def test_runtimes_of_the_watched_namespaces_and_of_the_cluster() -> None:
-    api = Api(
-        {
-            f"{RUNTIMES}/namespaces/a/servingruntimes": {"items": [{"n": 1}]},
-            f"{RUNTIMES}/namespaces/b/servingruntimes": {"items": None},
-            f"{RUNTIMES}/clusterservingruntimes": {"items": [{"n": 2}]},
-        }
-    )
-    assert await startup.runtimes(api, ("a", "b")) == [{"n": 1}, {"n": 2}]
-    assert await startup.runtimes(Api({}), ()) == []
-
-
 async def test_outside_a_cluster_nobody_owns_the_secrets() -> None:
     assert await startup.own_deployment(Api({}), "shoal-system", "shoal-operator") is None
+
+
+def test_as_many_files_as_agents_need_and_never_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    infinity = resource.RLIM_INFINITY
+    for limits, expected in [
+        ((1024, 524_288), (startup.FILES, 524_288)),
+        ((1024, 4096), (4096, 4096)),
+        ((1024, infinity), (startup.FILES, infinity)),
+        ((1_048_576, 1_048_576), None),
+        ((infinity, infinity), None),
+    ]:
+        wanted: list[tuple[int, int]] = []
+        monkeypatch.setattr(resource, "getrlimit", lambda _, now=limits: now)
+        monkeypatch.setattr(resource, "setrlimit", lambda _, limit, said=wanted: said.append(limit))
+        startup.allow_files()
+        assert wanted == ([expected] if expected else [])

@@ -3,10 +3,10 @@
 from typing import Any
 
 from shoal_api.messages import Action, CopyPhase, ModelUse, SlotReport, copy_id
-from shoal_operator.state import events
-from shoal_operator.state.effects import Effect
-from shoal_operator.state.values import ModelKey, ServiceKey
-from shoal_operator.state.world import Model, Service
+from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import Effect
+from shoal_operator.state.world.entities import Model, Service
+from shoal_operator.state.world.values import ModelKey, ServiceKey
 
 from .world_in_hand import MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 

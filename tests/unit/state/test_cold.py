@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from shoal_api.messages import CopyPhase
-from shoal_operator.state import events
-from shoal_operator.state.project import activation_view
-from shoal_operator.state.values import Eviction, ModelKey, Placement, Plan
-from shoal_operator.state.world import Stage
+from shoal_operator.state.owners.project import activation_view
+from shoal_operator.state.world import events
+from shoal_operator.state.world.entities import Stage
+from shoal_operator.state.world.values import Eviction, ModelKey, Placement, Plan
 
 from .overcommitted import SERVICE, Cold
 from .world_in_hand import MI, Hand, failure, model_spec, pod_spec, service_spec, slot
@@ -45,7 +45,7 @@ def test_a_request_has_the_least_recently_used_model_make_way() -> None:
     assert hand.route("a0") == "Cold", "out of the routes first"
     assert "a0" in hand.desired(), "still there until all Envoys know"
     copy = hand.model("b").copies["pod-1"]
-    assert copy.stage is Stage.HELD, "pulled meanwhile"
+    assert copy.stage is Stage.PROMISED, "pulled meanwhile"
     hand.agents()
     assert hand.route("b") == {"pod-1"}
     assert hand.loaded_models() == {"a1", "b"}
@@ -161,7 +161,7 @@ def test_a_copy_on_a_leaving_pod_does_not_let_the_only_other_one_go() -> None:
 def test_what_is_too_large_for_any_pod_is_said_at_once() -> None:
     hand = Cold("pod-1")
     hand.add("large", memory_bytes=21 * MI)
-    assert hand.route("large") == "InsufficientMemory"
+    assert hand.route("large") == "ModelTooLarge"
     assert not hand.model("large").ready
 
 
@@ -194,8 +194,10 @@ def test_who_stops_asking_is_cold_again() -> None:
     hand.agents()
     assert hand.route("b") == "InsufficientMemory"
     hand.pass_time(130, step=10)
+    assert hand.world.asked == set()
+    assert hand.route("b") == "InsufficientMemory", "what is kept makes way for nobody"
+    hand.do(events.ModelSeen(model_spec("kept", min_copies=0, generation=2)))
     assert hand.route("b") == "Cold"
-    assert hand.world.asking == set()
 
 
 # -- failures
@@ -393,7 +395,6 @@ def restarted(*, vouched: bool = True) -> Cold:
     hand = Cold.__new__(Cold)
     Hand.__init__(hand, recovered=False)
     hand.now = before.now
-    hand.world.started_at = hand.now
     hand.room, hand.broken, hand.spec = 2, set(), before.spec
     hand.do(events.ServiceSeen(hand.spec))
     hand.do(events.PodSeen(pod_spec("pod-1", capacity_bytes=20 * MI)))
@@ -409,6 +410,13 @@ def test_after_a_restart_cold_models_are_ready_at_once() -> None:
     assert hand.route("b") == "Cold"
     assert hand.model("b").ready
     assert hand.loaded_models() == {"a0", "a1"}
+
+
+def test_a_model_is_not_believed_to_be_ready_because_it_is_there() -> None:
+    assert not restarted(vouched=False).model("b").ready
+    hand = full("pod-1")
+    hand.do(events.ModelSeen(model_spec("new")))
+    assert not hand.model("new").ready
 
 
 def test_after_a_restart_an_eviction_is_not_pressure() -> None:
@@ -464,7 +472,7 @@ def test_one_plan_that_evicts_a_copy_and_places_another_keeps_the_model_loaded()
     there = {"pod-1": "pod-2", "pod-2": "pod-1"}[here]
     key = hand.model("a").spec.key
     evict = (Eviction(key, here, hand.model("a").spec.key),)
-    hand.do(events.Planned(Plan(hand.spec.key, considered=(key,), evict=evict, add=(Placement(key, there),))))
+    hand.do(events.Planned(Plan(hand.spec.key, models=(key,), evict=evict, add=(Placement(key, there),))))
     hand.agents()
     hand.pass_time(5)
     hand.agents()

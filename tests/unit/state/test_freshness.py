@@ -1,9 +1,10 @@
 """Nobody is evicted on old news: agents say what is used now first."""
 
 from shoal_api.messages import ModelUse
-from shoal_operator.state import events, freshness
-from shoal_operator.state.effects import DesiredChanged
-from shoal_operator.state.values import ServiceKey
+from shoal_operator.state.copies import freshness
+from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import DesiredChanged
+from shoal_operator.state.world.values import ServiceKey
 
 from .world_in_hand import MI, Hand, model_spec, service_spec, slot
 

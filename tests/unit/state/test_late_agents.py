@@ -1,8 +1,8 @@
 """Agents that come after the recovery has ended without them: what they hold stays loaded."""
 
 from shoal_api.messages import copy_id
-from shoal_operator.state import events
-from shoal_operator.state.pods import desired
+from shoal_operator.state.pods.health import desired
+from shoal_operator.state.world import events
 
 from .world_in_hand import Hand, model_spec, pod_spec, service_spec, slot
 
@@ -45,3 +45,22 @@ def test_nothing_is_told_while_recovering() -> None:
     hand.do(events.PodSeen(pod_spec()))
     hand.report("pod-1")
     assert desired(hand.world, "pod-1") is None
+
+
+def test_agents_have_their_time_from_when_they_can_connect() -> None:
+    """A slow store or API server used it up: routes went out without the models of agents that came a moment later."""
+    hand = Hand(recovered=False)
+    hand.now = 31.0
+    hand.do(events.EpochClaimed(2))
+    hand.do(events.StoreLoaded(()))
+    hand.do(events.ServiceSeen(service_spec(min_replicas=1, strict=False)))
+    hand.do(events.PodSeen(pod_spec("pod-1", ready=True, gate_open=True)))
+    hand.do(events.ModelSeen(model_spec()))
+    for kind in events.Kind:
+        hand.do(events.Listed(kind))
+    assert hand.world.recovering
+    hand.wait(29.0)
+    assert hand.world.recovering
+    hand.report("pod-1", slot("m", f"uid-m.{model_spec().content}"))
+    assert not hand.world.recovering
+    assert hand.route() == {"pod-1"}

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 from shoal_api.messages import CopyPhase, FailureStage, ServerReport, content_digest, copy_id
-from shoal_operator.state import events
-from shoal_operator.state.effects import (
+from shoal_operator.state.owners.project import model_view, service_view
+from shoal_operator.state.pods.health import drained
+from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import (
     ClaimEpoch,
     CopyForgotten,
     DesiredChanged,
@@ -16,10 +18,9 @@ from shoal_operator.state.effects import (
     RouteChanged,
     ServiceRouteChanged,
 )
-from shoal_operator.state.pods import drained
-from shoal_operator.state.project import model_view, service_view
-from shoal_operator.state.values import ModelKey, ModelSpec, ServiceKey
-from shoal_operator.state.views import CopyState
+from shoal_operator.state.world.values import ModelKey, ModelSpec, ServiceKey
+from shoal_operator.state.world.views import CopyState
+from shoal_operator.status.model_status import diagnose
 
 from .world_in_hand import KEY, MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 
@@ -42,7 +43,7 @@ class TestLoading:
     def test_a_model_before_its_service_waits(self) -> None:
         hand = Hand()
         hand.do(events.ModelSeen(model_spec()))
-        assert hand.route() == "InferenceServiceNotReady"
+        assert hand.refused() == "InferenceServiceNotFound"
         hand.with_pods("pod-1")
         hand.loaded()
         assert hand.route() == {"pod-1"}
@@ -68,7 +69,7 @@ class TestLoading:
     def test_a_framework_without_runtime(self) -> None:
         hand = Hand().with_pods("pod-1")
         hand.do(events.ModelSeen(model_spec(framework="onnx")))
-        assert hand.route() == "NoRuntime"
+        assert hand.route() == "FrameworkNotSupported"
         assert not hand.desired()
 
     def test_no_room_says_how_much_is_missing_and_loads_when_there_is(self) -> None:
@@ -160,6 +161,24 @@ class TestUpdating:
         assert hand.route() == {"pod-1"}
         assert hand.world.pods["pod-1"].committed == 10 * MI
 
+    @pytest.mark.parametrize(
+        ("phase", "state"),
+        [
+            (CopyPhase.WAITING, CopyState.PENDING),
+            (CopyPhase.PULLING, CopyState.PULLING),
+            (CopyPhase.PULLED, CopyState.PULLED),
+            (CopyPhase.LOADING, CopyState.LOADING),
+        ],
+    )
+    def test_how_far_a_load_is_can_be_seen(self, phase: CopyPhase, state: CopyState) -> None:
+        hand = Hand().with_pods("pod-1")
+        hand.do(events.ModelSeen(model_spec()))
+        hand.report("pod-1", slot("m", None, target=hand.desired()["m"], phase=phase))
+        view = model_view(hand.world, KEY, hand.now, url="")
+        assert view is not None
+        assert [(c.state, c.serving) for c in view.copies] == [(state, False)]
+        assert not view.update_blocked
+
     def test_a_broken_update_keeps_the_old_one_and_says_so(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec())
         old = hand.desired()["m"]
@@ -169,7 +188,9 @@ class TestUpdating:
         assert hand.route() == {"pod-1"}
         view = model_view(hand.world, KEY, hand.now, url="")
         assert view is not None
-        assert [(c.state, c.serving, c.failure is not None) for c in view.copies] == [(CopyState.OUTDATED, True, True)]
+        assert [(c.state, c.serving) for c in view.copies] == [(CopyState.OUTDATED, True)]
+        assert view.failure is not None
+        assert diagnose(view)["Ready"].reason == "UpdateFailed"
 
     def test_without_room_for_both_it_is_loaded_on_another_pod(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec(memory_bytes=60 * MI))
@@ -264,6 +285,7 @@ class TestPods:
 
     def test_a_lost_agent_keeps_its_routes_and_gets_no_new_models(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec())
+        hand.do(events.PodSeen(pod_spec(gate_open=True, ready=True)))
         hand.do(events.AgentLost("pod-1", "0000000001"))
         assert hand.route() == {"pod-1"}
         hand.do(events.ModelSeen(model_spec("late")))
@@ -362,12 +384,6 @@ class TestRecovery:
         assert not hand.desired()
         assert hand.route() is None
 
-    def test_a_sweep_finds_ghosts(self) -> None:
-        hand = Hand().with_pods("pod-1").with_loaded(model_spec())
-        hand.do(events.Listed(events.Kind.MODEL, {}))
-        assert hand.route() is None
-        assert KEY not in hand.world.models
-
 
 class TestQuiet:
     def test_the_same_again_does_nothing(self) -> None:
@@ -396,3 +412,16 @@ def test_counts_and_service_routes() -> None:
     assert view is not None
     assert (view.models_total, view.models_ready, view.models_failed) == (3, 2, 1)
     assert [e.pods for e in hand.effects if isinstance(e, ServiceRouteChanged)][-1] == {"pod-1"}
+
+
+def test_requests_without_a_model_go_to_few_pods_that_stay_the_same() -> None:
+    hand = Hand().with_pods(*(f"pod-{number:02d}" for number in range(20)))
+    first = hand.world.services[service_spec().key].route
+    assert len(first) == 8
+    other = next(uid for uid in hand.world.pods if uid not in first)
+    assert not [each for each in hand.do(events.PodGone(other)) if isinstance(each, ServiceRouteChanged)]
+    one = min(first)
+    hand.do(events.PodGone(one))
+    after = hand.world.services[service_spec().key].route
+    assert len(after) == 8
+    assert first - {one} < after

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 from shoal_api.messages import CopyPhase, ServerReport, content_digest, copy_id
-from shoal_operator.state import events
-from shoal_operator.state.effects import (
+from shoal_operator.state.pods.health import drained
+from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import (
     ClaimEpoch,
     DesiredChanged,
     GateChanged,
@@ -15,9 +16,8 @@ from shoal_operator.state.effects import (
     ServiceStatusChanged,
     WakeAt,
 )
-from shoal_operator.state.pods import drained
-from shoal_operator.state.values import ModelKey, ServiceKey
-from shoal_operator.state.world import Stage
+from shoal_operator.state.world.entities import Stage
+from shoal_operator.state.world.values import ModelKey, ServiceKey
 
 from .world_in_hand import KEY, MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 
@@ -167,13 +167,32 @@ class TestMemory:
         assert hand.world.models[spec.key].refusal is None
         assert hand.route("a") == {"pod-1"}
 
-    def test_raised_together_with_another_update_both_contents_are_counted_with_it(self) -> None:
+    def test_with_another_update_each_content_is_counted_with_its_own_size(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec("a"), model_spec("b", memory_bytes=30 * MI))
         hand.do(events.ModelSeen(model_spec("a", storage_uri="s3://models/a2", generation=2)))
         assert hand.world.pods["pod-1"].committed == 50 * MI
-        spec = model_spec("a", storage_uri="s3://models/a3", memory_bytes=40 * MI, generation=3)
+        hand.do(events.ModelSeen(model_spec("a", storage_uri="s3://models/a3", memory_bytes=40 * MI, generation=3)))
+        assert hand.world.pods["pod-1"].committed == 90 * MI, (
+            "the one that serves, the one that may be loading, the new"
+        )
+        assert hand.route("a") == {"pod-1"}
+        first, third = (copy_id("uid-a", content_digest(f"s3://models/{key}", "sklearn")) for key in ("a", "a3"))
+        kept = slot("b", copy_id("uid-b", content_digest("s3://models/b", "sklearn")))
+        hand.report("pod-1", slot("a", first, target=third), kept)
+        assert hand.world.pods["pod-1"].committed == 80 * MI, "its agent has let go of the second"
+
+    def test_an_update_that_is_smaller_frees_nothing_before_it_has_loaded(self) -> None:
+        hand = Hand().with_pods("pod-1").with_loaded(model_spec("a", memory_bytes=60 * MI))
+        hand.do(events.ModelSeen(model_spec("a", storage_uri="s3://models/a2", memory_bytes=5 * MI, generation=2)))
+        assert hand.world.pods["pod-1"].committed == 65 * MI
+        hand.loaded()
+        assert hand.world.pods["pod-1"].committed == 5 * MI
+
+    def test_raised_together_with_an_update_that_finds_no_room_it_waits(self) -> None:
+        hand = Hand().with_pods("pod-1").with_loaded(model_spec("a"), model_spec("b", memory_bytes=30 * MI))
+        spec = model_spec("a", storage_uri="s3://models/a2", memory_bytes=70 * MI, generation=2)
         hand.do(events.ModelSeen(spec))
-        assert hand.world.pods["pod-1"].committed <= 100 * MI
+        assert hand.world.pods["pod-1"].committed == 40 * MI
         assert hand.route("a") == {"pod-1"}
         assert hand.world.models[spec.key].refusal is not None
 
@@ -236,6 +255,7 @@ class TestCopies:
         hand.do(events.ModelSeen(model_spec("a")))
         hand.do(events.ModelSeen(model_spec("b")))
         stuck = next(name for name in ("a", "b") if name in hand.desired(first))
+        hand.do(events.PodSeen(pod_spec(first, gate_open=True, ready=True)))
         hand.do(events.AgentLost(first, "0000000001"))
         assert hand.route("kept") == {first}
         assert stuck in hand.desired(OTHER[first])
@@ -266,7 +286,7 @@ class TestServices:
     def test_deleted_and_made_again_while_old_pods_end(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec())
         hand.do(events.ServiceGone(ServiceKey("ns", "svc"), "service-1"))
-        assert hand.route() == "InferenceServiceNotReady"
+        assert hand.refused() == "InferenceServiceNotFound"
         hand.do(events.ServiceSeen(service_spec(uid="service-2")))
         assert hand.route() == {"pod-1"}, "the old pod serves until it goes"
         hand.do(events.PodSeen(pod_spec("pod-1", deleting=True)))
@@ -286,7 +306,7 @@ class TestServices:
         hand.do(events.ServiceGone(ServiceKey("ns", "svc"), "service-1"))
         hand.loaded()
         hand.do(events.ModelSeen(model_spec("late")))
-        assert hand.route("late") == "InferenceServiceNotReady"
+        assert hand.refused("late") == "InferenceServiceNotFound"
         hand.do(events.ModelGone(KEY, "uid-m"))
         hand.acknowledge()
         hand.wait(1.1)
@@ -297,7 +317,7 @@ class TestServices:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec())
         hand.do(events.ServiceSeen(service_spec(formats=frozenset({"onnx"}), generation=2)))
         hand.do(events.ModelSeen(model_spec("late")))
-        assert (hand.route(), hand.route("late")) == ({"pod-1"}, "NoRuntime")
+        assert (hand.route(), hand.route("late")) == ({"pod-1"}, "FrameworkNotSupported")
         hand.do(events.ServiceSeen(service_spec(generation=3)))
         assert set(hand.desired()) == {"m", "late"}
 
@@ -387,6 +407,9 @@ class TestRecovery:
         hand.do(events.ModelSeen(model_spec()))
         hand.report("pod-1", slot("m", "uid-m.first", target="uid-m.second", phase=CopyPhase.LOADING))
         hand.recover()
+        assert hand.world.pods["pod-1"].committed == 30 * MI, "both, and what is wanted now beside them"
+        want = copy_id("uid-m", content_digest("s3://models/m", "sklearn"))
+        hand.report("pod-1", slot("m", "uid-m.first", target=want, phase=CopyPhase.LOADING))
         assert hand.world.pods["pod-1"].committed == 20 * MI
 
     def test_adopting_never_charges_more_than_a_pod_has(self) -> None:
@@ -451,4 +474,4 @@ def test_what_is_adopted_ends_the_wait_for_first_pods() -> None:
     hand.do(events.ServiceSeen(service_spec(min_replicas=3)))
     hand.recover()
     assert hand.route() == {"pod-1"}
-    assert not hand.world.held
+    assert not hand.world.gathering

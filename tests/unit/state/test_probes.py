@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from shoal_api.messages import Action, CopyPhase, FailureStage, SlotReport, content_digest
-from shoal_operator.state import events, probes
-from shoal_operator.state.values import ModelKey
-from shoal_operator.state.world import Model
+from shoal_operator.state.copies import probes
+from shoal_operator.state.world import events
+from shoal_operator.state.world.entities import Model
+from shoal_operator.state.world.values import ModelKey
 
 from .world_in_hand import KEY, MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 
@@ -27,7 +28,7 @@ def probed(hand: Hand, pod: str = "pod-1") -> set[str]:
 def looked_up(hand: Hand, name: str, **given: Any) -> SlotReport:
     """What an agent says of an artifact that it was to look up."""
     found: dict[str, Any] = {"phase": CopyPhase.SEEN, "artifact_bytes": 4 * MI, **given}
-    return SlotReport(name=name, target=model(hand, name).want, action=Action.STAT, **found)
+    return SlotReport(name=name, target=model(hand, name).aim_id, action=Action.STAT, **found)
 
 
 def missing(hand: Hand, name: str) -> SlotReport:
@@ -103,8 +104,8 @@ def test_an_update_without_declared_memory_is_loaded_where_every_pod_serves_the_
     hand.loaded()
     uri = "s3://models/m-2"
     hand.do(events.ModelSeen(model_spec(memory_bytes=None, storage_uri=uri, content=content_digest(uri, "sklearn"))))
-    assert hand.desired() == {"m": model(hand).want}
-    hand.report("pod-1", slot("m", model(hand).want, artifact_bytes=10 * MI))
+    assert hand.desired() == {"m": model(hand).aim_id}
+    hand.report("pod-1", slot("m", model(hand).aim_id, artifact_bytes=10 * MI))
     assert hand.route() == {"pod-1"}
     assert model(hand).memory == 20 * MI, "the new content is larger"
     hand.loaded()
@@ -143,7 +144,7 @@ def test_a_cold_model_is_ready_once_an_agent_has_seen_its_artifact() -> None:
     hand.do(events.ModelSeen(model_spec("cold")))
     assert probed(hand) == {"cold"}
     assert not model(hand, "cold").ready
-    hand.report("pod-1", slot("loaded", model(hand, "loaded").want), looked_up(hand, "cold"))
+    hand.report("pod-1", slot("loaded", model(hand, "loaded").aim_id), looked_up(hand, "cold"))
     assert model(hand, "cold").ready
     assert probed(hand) == set()
 

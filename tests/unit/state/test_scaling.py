@@ -1,15 +1,18 @@
 """How many pods an autoscaled service asks for, when, and which goes first."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from shoal_api.messages import ModelUse
-from shoal_operator.state import events
-from shoal_operator.state.effects import DeletionCost, ReplicasWanted
-from shoal_operator.state.values import ModelKey, ScaleMetric
+from shoal_operator.state.demand import scaling
+from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import DeletionCost, ReplicasWanted
+from shoal_operator.state.world.pieces import WEIGHT, Task
+from shoal_operator.state.world.values import ModelKey, ScaleMetric
 
 from .overcommitted import Cold
-from .world_in_hand import MI, pod_spec, service_spec
+from .world_in_hand import MI, model_spec, pod_spec, service_spec
 
 
 def scaled(*pods: str, room: int = 2, least: int = 1, most: int = 4, **given: Any) -> Cold:
@@ -95,6 +98,7 @@ def test_fewer_one_at_a_time_and_late_and_the_least_busy_goes() -> None:
 def test_a_pod_that_cannot_take_models_goes_first() -> None:
     hand = scaled("pod-1", "pod-2", "pod-3")
     hand.service.scale.replicas = 3
+    hand.do(events.PodSeen(replace(hand.world.pods["pod-2"].spec, gate_open=True, ready=True)))
     hand.do(events.AgentLost("pod-2", "0000000001"))
     for _ in range(80):
         hand.wait(5.0)
@@ -152,6 +156,27 @@ def test_models_that_are_kept_and_find_no_room_ask_for_pods(strict: bool) -> Non
     assert wanted(hand)[-1] == 1
 
 
+@pytest.mark.parametrize("pinned_late", [True, False], ids=["pinned late", "made late"])
+def test_models_that_pins_keep_out_ask_for_a_pod_and_keep_it(pinned_late: bool) -> None:
+    hand = scaled(room=2)
+    hand.add("a", "b", "c", min_copies=0) if pinned_late else hand.add("a", "b", min_copies=1)
+    hand.pass_time(60, step=5)
+    assert wanted(hand) == [1]
+    if pinned_late:
+        for name in ("a", "b"):
+            hand.do(events.ModelSeen(model_spec(name, min_copies=1, generation=2)))
+    else:
+        hand.add("c")
+    hand.pass_time(60, step=5)
+    assert not hand.model("c").ready
+    assert wanted(hand) == [1, 2]
+    hand.join("pod-2")
+    hand.pass_time(20, step=1)
+    assert hand.model("c").ready
+    hand.pass_time(1000, step=10)
+    assert wanted(hand) == [1, 2], "with a pod less it would be kept out again"
+
+
 def test_what_fits_no_pod_asks_for_none() -> None:
     hand = scaled(room=2, strict=True)
     hand.add("large", memory_bytes=25 * MI)
@@ -187,3 +212,24 @@ def test_copies_that_need_a_pod_each_do_not_have_pods_come_and_go() -> None:
     hand.join("pod-2")
     hand.pass_time(1000, step=10)
     assert wanted(hand) == [1, 2]
+
+
+def test_what_is_in_use_is_added_up_a_few_pods_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all copies of all pods in one step, each five seconds."""
+    looked_at: list[int] = []
+    real = scaling.add_up
+
+    def add_up(ctx: Any, key: Any, uids: Any) -> None:
+        looked_at.append(len(uids))
+        real(ctx, key, uids)
+
+    monkeypatch.setattr(scaling, "add_up", add_up)
+    hand = scaled("pod-1", "pod-2", "pod-3", "pod-4", least=1)
+    hand.world.pieces.size = WEIGHT[Task.IN_USE]
+    hand.add("a", "b", "c")
+    hand.service.scale.replicas = 4
+    requests(hand, 20, 1)
+    assert hand.service.scale.in_use is not None
+    assert hand.service.scale.in_use.used == 10 * MI, "of the one that was asked for"
+    assert len(looked_at) >= 4
+    assert max(looked_at) == 1

@@ -1,8 +1,8 @@
 """A user who finds an update broken goes back to what was there: the model never left, and says so again."""
 
 from shoal_api.messages import CopyPhase, content_digest, copy_id
-from shoal_operator.state import events
-from shoal_operator.state.project import model_view
+from shoal_operator.state.owners.project import model_view
+from shoal_operator.state.world import events
 
 from .world_in_hand import KEY, MI, Hand, failure, model_spec, slot
 
@@ -37,3 +37,14 @@ def test_it_stays_on_its_pod_when_there_are_others() -> None:
     hand.do(events.ModelSeen(model_spec(generation=3)))
     assert hand.desired(home) == {"m": copy_id("uid-m", model_spec().content)}
     assert hand.desired(other) == {}, "nothing is loaded a second time"
+
+
+def test_what_is_wanted_again_while_it_is_being_restored_may_make_way_later() -> None:
+    """It was no longer counted among what answers, so nobody could have had its place, for good."""
+    hand = Hand().with_pods("pod-1").with_loaded(model_spec())
+    good = copy_id("uid-m", model_spec().content)
+    hand.report("pod-1", slot("m", None, target=good, phase=CopyPhase.WAITING))  # its server has restarted
+    hand.do(events.ModelSeen(model_spec(storage_uri="s3://models/other", generation=2)))
+    hand.report("pod-1", slot("m", good))  # its agent had not heard of the update yet
+    hand.do(events.ModelSeen(model_spec(generation=3)))
+    assert list(hand.world.pods["pod-1"].lru) == ["m"]

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from shoal_api.messages import ModelUse
-from shoal_operator.state import events
-from shoal_operator.state.use import rate, report_seconds
+from shoal_operator.state.demand.use import rate, report_seconds
+from shoal_operator.state.world import events
 
 from .overcommitted import Cold
-from .world_in_hand import model_spec
+from .world_in_hand import MI, Hand, model_spec, pod_spec, slot
 
 
 def hot(*pods: str, **given: Any) -> Cold:
@@ -79,6 +79,27 @@ def test_a_hot_model_gets_copies_on_all_pods_and_loses_them_when_it_cools() -> N
     assert (copies(hand, "b"), copies(hand, "c")) == (1, 1)
     traffic(hand, 120, a=1, b=50, c=50)
     assert copies(hand) == 1
+
+
+def test_copies_of_a_hot_model_that_a_new_operator_finds_go_once_it_is_not_hot() -> None:
+    hand = hot("pod-1", "pod-2")
+    traffic(hand, 40, a=90, b=5, c=5)
+    assert copies(hand) == 2
+    after = Cold.__new__(Cold)
+    Hand.__init__(after, recovered=False)
+    after.now, after.room, after.broken, after.spec = hand.now, hand.room, hand.broken, hand.spec
+    after.do(events.ServiceSeen(hand.spec))
+    for uid in ("pod-1", "pod-2"):
+        after.do(events.PodSeen(pod_spec(uid, capacity_bytes=30 * MI)))
+    for name in ("a", "b", "c"):
+        after.do(events.ModelSeen(model_spec(name), vouched=True))
+    for uid in ("pod-1", "pod-2"):
+        after.report(uid, *(slot(name, want) for name, want in hand.desired(uid).items()))
+    after.recover()
+    assert copies(after) == 2, "they may be needed still"
+    after.pass_time(300, step=5)
+    traffic(after, 30, b=50, c=50)
+    assert copies(after) == 1
 
 
 def test_even_traffic_copies_nothing() -> None:

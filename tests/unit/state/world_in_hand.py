@@ -11,11 +11,14 @@ from shoal_api.messages import (
     SyncRequest,
     content_digest,
 )
+from shoal_operator.agents.border import facts
 from shoal_operator.engine import Engine
-from shoal_operator.state import events
-from shoal_operator.state.effects import Effect, RouteChanged
-from shoal_operator.state.values import ModelKey, ModelSpec, PodSpec, ServiceSpec
-from shoal_operator.state.world import Timing, World
+from shoal_operator.state.owners.project import activation_view
+from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import Effect, Failed, RouteChanged
+from shoal_operator.state.world.entities import World
+from shoal_operator.state.world.timing import Timing
+from shoal_operator.state.world.values import ModelKey, ModelSpec, PodSpec, ServiceKey, ServiceSpec
 
 MI = 1 << 20
 
@@ -58,6 +61,8 @@ def pod_spec(uid: str = "pod-1", **given: Any) -> PodSpec:
         "service": "svc",
         "ip": "10.0.0.1",
         "capacity_bytes": 100 * MI,
+        "http_port": 8080,
+        "grpc_port": 8081,
     }
     return PodSpec(**{**known, **given})
 
@@ -78,19 +83,17 @@ class Hand:
     def recover(self, epoch: int = 1) -> None:
         self.do(events.EpochClaimed(epoch))
         self.do(events.StoreLoaded(()))
-        models = {(k.namespace, k.name): m.spec.uid for k, m in self.world.models.items()}
-        services = {(k.namespace, k.name): s.spec.uid for k, s in self.world.services.items()}
-        pods = {(p.spec.namespace, p.spec.name): uid for uid, p in self.world.pods.items()}
-        self.do(events.Listed(events.Kind.MODEL, models))
-        self.do(events.Listed(events.Kind.SERVICE, services))
-        self.do(events.Listed(events.Kind.POD, pods))
+        for kind in events.Kind:
+            self.do(events.Listed(kind))
 
     def do(self, event: events.Event) -> list[Effect]:
-        found = self.engine.handle(event, self.now) + self.engine.settle(self.now)
+        found = self.engine.handle(event, self.now) + self.engine.work_off(self.now)
         self.effects += found
         for effect in found:
             if isinstance(effect, RouteChanged):
                 self.routes[effect.service.name, effect.model] = effect
+            if isinstance(effect, Failed):
+                raise effect.error
         return found
 
     def wait(self, seconds: float) -> list[Effect]:
@@ -115,7 +118,7 @@ class Hand:
             "observed": list(slots),
             "desired_version": self.world.pods[pod].desired.version if pod in self.world.pods else 0,
         }
-        return self.do(events.AgentReported(SyncRequest(**{**known, **given})))
+        return self.do(events.AgentReported(facts(SyncRequest(**{**known, **given}))))
 
     def loaded(self, pod: str = "pod-1", *, but: tuple[str, ...] = ()) -> list[Effect]:
         """The agent has loaded everything that its pod should hold, except ``but``."""
@@ -131,6 +134,11 @@ class Hand:
         if found is None:
             return None
         return set(found.pods) or (found.unavailable.value if found.unavailable else None)
+
+    def refused(self, model: str = "m", service: str = "svc") -> str | None:
+        """Why the activator cannot have a request for the model answered, as it stands now; Cold: it waits."""
+        view = activation_view(self.world, ServiceKey("ns", service), model, self.now)
+        return view.unavailable.value if view is not None and view.unavailable is not None else None
 
     def pod_of(self, model: str = "m") -> str:
         """The one pod that the model's requests go to."""

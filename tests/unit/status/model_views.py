@@ -1,12 +1,13 @@
 """Views of one model in one service, for the tests of status and explain."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from shoal_api.messages import CopyFailure, FailureStage
-from shoal_operator.state.values import ModelSpec, Problem, ServiceSpec
-from shoal_operator.state.views import CopyState, CopyView, ModelView
+from shoal_operator.state.world.values import ModelSpec, Problem, ServiceSpec
+from shoal_operator.state.world.views import CopyState, CopyView, ModelView
 from shoal_operator.status.model_status import model_status
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -24,8 +25,16 @@ def copy(state: CopyState, failure: CopyFailure | None = None, pod: str = "p1") 
 
 
 def view(*copies: CopyView, **changes: Any) -> ModelView:
-    whole = ModelView(SPEC, SERVICE, True, "http://iris.demo.example.com", copies)
-    return replace(whole, **changes)
+    whole = ModelView(spec=SPEC, service=SERVICE, service_ready=True, url="http://iris.demo.example.com", copies=())
+    return with_copies(whole, copies, **changes)
+
+
+def with_copies(of: ModelView, copies: Sequence[CopyView], **changes: Any) -> ModelView:
+    """As state makes it: what it says of the model's copies as a whole is so of these."""
+    placed = sum(copy.state not in (CopyState.DRAINING, CopyState.UNLOADING) for copy in copies)
+    failures = [copy.failure for copy in sorted(copies, key=lambda copy: copy.pod_uid) if copy.failure is not None]
+    given = {"copies": tuple(copies), "placed": placed, "failure": next(iter(failures), None)}
+    return replace(of, **{**given, **changes})
 
 
 def verdicts(of: ModelView) -> dict[str, tuple[str, str]]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from shoal_api.messages import Action, CopyPhase, SlotReport
-from shoal_operator.state import events
-from shoal_operator.state.project import model_view, service_view
-from shoal_operator.state.values import ModelKey, ServiceKey
+from shoal_operator.state.owners.project import model_view, service_view
+from shoal_operator.state.world import events
+from shoal_operator.state.world.values import ModelKey, ServiceKey
 from shoal_operator.status import stored
 from shoal_operator.status.model_status import model_status
 from shoal_operator.status.service_status import service_status

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from shoal_operator.state.values import Refusal, Verdict
-from shoal_operator.state.views import CopyState, CopyView, ModelView
+from shoal_operator.state.world.advice import ADVICE
+from shoal_operator.state.world.effects import Unavailable
+from shoal_operator.state.world.values import Refusal, Verdict
+from shoal_operator.state.world.views import CopyState, CopyView, ModelView
 from shoal_operator.status import stored
 from shoal_operator.status.model_status import model_status
 
@@ -18,8 +20,21 @@ OVERCOMMIT = {"min_copies": 0, "wanted_copies": 0, "memory_bytes": 256 * MEBIBYT
 
 def cold(*copies: CopyView, **changes: Any) -> ModelView:
     """A model that may be cold, whose artifact was seen; without copies it is."""
-    given = {"artifact_seen": True, "on_demand": not copies, **OVERCOMMIT, **changes}
-    return view(*copies, **given)
+    given = {"artifact_seen": True, **OVERCOMMIT, **changes}
+    of = view(*copies, **given)
+    return replace(of, **{"on_demand": _on_demand(of), **changes})
+
+
+def _on_demand(of: ModelView) -> bool:
+    """What state says of such a model (state.copies.routes.on_demand), which has no former content."""
+    known = of.artifact_seen or any(copy.state is CopyState.LOADED for copy in of.copies)
+    failed = of.failure is not None or any(copy.failure is not None for copy in of.copies)
+    failed = failed and not any(copy.state is CopyState.LOADED for copy in of.copies)
+    usable = of.service is not None and of.service.problem is None and of.service_ready and of.spec.problem is None
+    usable = usable and of.service is not None and of.spec.framework in of.service.formats
+    fits = of.memory_bytes is None or (of.service is not None and of.memory_bytes <= of.service.capacity_bytes)
+    refused = of.refusal is not None and of.service is not None and of.service.strict
+    return known and not failed and usable and fits and not refused and of.min_copies == 0
 
 
 PHASES: list[tuple[str, ModelView]] = [
@@ -168,6 +183,18 @@ ON_DEMAND_SITUATIONS: list[tuple[str, ModelView, tuple[str, str], str, tuple[str
         ("False", "LoadFailed"),
     ),
     (
+        "the update waits for the pod that holds the content before it",  # "1 of 0 copies have a pod" was said
+        cold(
+            copy(CopyState.OUTDATED),
+            failure=LOAD,
+            refusal=Refusal(verdicts=(Verdict("p", "not_here", "it holds a copy already"),)),
+            update_blocked=True,
+        ),
+        ("True", "UpdateFailed"),
+        "Scheduled",
+        ("True", "OnDemand"),
+    ),
+    (
         "no room for the update",
         cold(copy(CopyState.OUTDATED), refusal=Refusal(missing_bytes=5), update_blocked=True),
         ("True", "UpdateBlocked"),
@@ -241,6 +268,12 @@ def test_a_model_never_seen_says_who_is_looking() -> None:
     assert "being estimated" in message(cold(**NEVER_SEEN), "MemoryResourceAvailable")
 
 
+def test_nothing_is_being_estimated_of_what_cannot_be_used() -> None:
+    bad = cold(memory_bytes=None, spec=replace(SPEC, memory_bytes=None, problem=UNSUPPORTED))
+    assert "being estimated" not in message(bad, "MemoryResourceAvailable")
+    assert "not declared" in message(bad, "MemoryResourceAvailable")
+
+
 def test_missing_bytes_of_a_model_that_is_kept_warm() -> None:
     said = message(cold(min_copies=1, refusal=Refusal(missing_bytes=100 * MEBIBYTE)))
     assert "256Mi" in said
@@ -286,7 +319,7 @@ def test_an_estimate_that_is_too_large_says_how_to_correct_it() -> None:
     assert "declare spec.model.memory" in said
 
 
-def test_a_model_declared_too_large_is_told_of_the_limit_only() -> None:
+def test_a_model_declared_too_large_is_told_so() -> None:
     said = message(cold(memory_bytes=1 << 30))
     assert "by its artifact" not in said
-    assert said.endswith("limits.memory.")
+    assert said.endswith(ADVICE[Unavailable.MODEL_TOO_LARGE])

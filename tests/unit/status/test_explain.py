@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 from shoal_operator.placement.filters import DESCRIPTIONS
-from shoal_operator.state.values import Refusal, Verdict
-from shoal_operator.state.views import CopyState, Decision, ModelView
+from shoal_operator.state.world.values import Content, Refusal, Verdict
+from shoal_operator.state.world.views import CopyState, Decision, ModelView
 from shoal_operator.status.explain import MAX_VERDICTS, explain, not_known, summary
 
 from .model_views import LOAD, MEBIBYTE, PULL, SERVICE, SPEC, copy, view
+
+GOOD = Content("s3://bucket/before", "sklearn", "before", MEBIBYTE)
 
 
 def test_copies_and_each_pods_word() -> None:
@@ -39,6 +41,7 @@ def test_everything_that_is_known_of_a_cold_model() -> None:
             memory_bytes=12 * MEBIBYTE,
             min_copies=0,
             wanted_copies=0,
+            wish="Cold",
             idle_seconds=61.234,
             requests_per_second=0.12345,
             verdicts=(Verdict("p2", "NotLeaving", "the pod is leaving"), Verdict("p1", "FitsMemory", "full")),
@@ -48,7 +51,7 @@ def test_everything_that_is_known_of_a_cold_model() -> None:
         waiting_requests=7,
     )
     assert said["onDemand"] is True
-    assert said["copiesWanted"] == {"now": 0, "min": 0, "max": 4}
+    assert said["copiesWanted"] == {"now": 0, "wish": "Cold", "min": 0, "max": 4}
     assert said["use"] == {
         "requestsPerSecond": 0.123,
         "idleSeconds": 61.2,
@@ -87,10 +90,14 @@ def test_how_the_memory_was_found(declared: int | None, size: int | None, words:
         (view(copy(CopyState.LOADED)), "1 of 1 wanted copies answer"),
         (view(copy(CopyState.LOADED), wanted_copies=3), "1 of 3"),
         (view(on_demand=True, artifact_seen=True, min_copies=0, wanted_copies=0), "a request has it loaded"),
-        (view(on_demand=True, artifact_seen=True, min_copies=0, failure=LOAD), "Not loaded: ValueError: no joblib."),
+        (view(artifact_seen=True, min_copies=0, failure=LOAD), "Not loaded: ValueError: no joblib."),
+        (
+            view(on_demand=True, min_copies=0, failure=LOAD, last_good=GOOD),
+            "the previous content. ValueError: no joblib.",
+        ),
         (view(copy(CopyState.FAILED, PULL)), "403 for s3://bucket/m."),
         (view(service=None, service_ready=False), "no InferenceService iris"),
-        (view(min_copies=0, on_demand=True), "looking the artifact up"),
+        (view(min_copies=0), "looking the artifact up"),
         (view(copy(CopyState.LOADING)), "On its way"),
         (view(refusal=Refusal(missing_bytes=5)), "are missing"),
     ],

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 from shoal_api.messages import CopyFailure, FailureStage
-from shoal_operator.state.values import Problem, Refusal, Verdict
-from shoal_operator.state.views import CopyState, ModelView
+from shoal_api.tuning import Tuning
+from shoal_operator.state.world.values import Problem, Refusal, Verdict
+from shoal_operator.state.world.views import CopyState, ModelView
 from shoal_operator.status.model_status import model_status, trouble
 
 from .model_views import LOAD, MEBIBYTE, NOW, PULL, SERVICE, SPEC, UNSUPPORTED, copy, message, verdicts, view
@@ -235,3 +236,40 @@ def test_a_status_of_another_writer_is_no_obstacle() -> None:
 def test_trouble_is_what_someone_has_to_act_on(of: ModelView, reason: str | None) -> None:
     found = trouble(of)
     assert (found.reason if found else None) == reason
+
+
+@pytest.mark.parametrize(
+    ("of", "word"),
+    [
+        (view(copy(CopyState.LOADED)), "Kept"),
+        (view(copy(CopyState.LOADED), min_copies=0, artifact_seen=True), "OnDemand"),
+        (view(min_copies=0, wanted_copies=0, artifact_seen=True, on_demand=True), "OnDemand"),
+        (view(copy(CopyState.FAILED, LOAD)), "Failed"),
+        (view(copy(CopyState.LOADING)), "Waiting"),
+        (view(service=None), "Waiting"),
+    ],
+)
+def test_one_word_says_how_requests_are_answered(of: ModelView, word: str) -> None:
+    assert model_status(of, None, NOW)["serving"] == word
+
+
+def test_fields_that_nobody_reads_are_a_condition() -> None:
+    of = view(copy(CopyState.LOADED), spec=replace(SPEC, ignored_fields=("spec.model.memroy",)))
+    assert verdicts(of)["FieldsIgnored"] == ("True", "FieldsNotSupported")
+    assert message(of, "FieldsIgnored") == "Without effect here: spec.model.memroy."
+    assert "FieldsIgnored" not in verdicts(view(copy(CopyState.LOADED)))
+
+
+def test_tuning_that_the_server_cannot_honour_is_named_and_breaks_nothing() -> None:
+    tuning = Tuning(workers_max=4, batch_size=8)
+    of = view(copy(CopyState.LOADED), spec=replace(SPEC, tuning=tuning))
+    assert verdicts(of)["Ready"][0] == "True"
+    assert verdicts(of)["TuningNotSupported"] == ("True", "TuningNotSupported")
+    said = message(of, "TuningNotSupported") or ""
+    assert "spec.serving.workers: MLServer cannot do that (it honours batch.size, batch.delay); leave it out" in said
+    assert "batch.size:" not in said, "that it can"
+    honoured = view(copy(CopyState.LOADED), spec=replace(SPEC, tuning=Tuning(batch_size=8)))
+    assert "TuningNotSupported" not in verdicts(honoured)
+    # A type that this operator has no profile of (any more) is nothing to complain about here.
+    gone = view(copy(CopyState.LOADED), spec=replace(SPEC, tuning=tuning), service=replace(SERVICE, server_type="gone"))
+    assert "TuningNotSupported" not in verdicts(gone)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from shoal_operator.state.values import Problem, ServiceSpec
-from shoal_operator.state.views import ServiceView
+from shoal_operator.state.world.values import Problem, ServiceSpec
+from shoal_operator.state.world.views import ServiceView
 from shoal_operator.status.service_status import service_status, trouble
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -146,3 +146,26 @@ def test_why_there_are_so_many_pods_is_shown_and_does_not_change_with_every_numb
 def test_loading_and_unloading_changes_nothing() -> None:
     first = service_status(VIEW, None, NOW)
     assert service_status(replace(VIEW, models_loaded=17), first, NOW) == first
+
+
+def test_pods_that_start_say_what_they_wait_for() -> None:
+    waiting = "Container kserve-container runs, and its startupProbe has not passed. It last said: HTTP 500."
+    status = service_status(replace(VIEW, pods_ready=0, pod_waiting=waiting), None, NOW)
+    ready = next(c for c in status["conditions"] if c["type"] == "Ready")
+    assert (ready["reason"], ready["message"]) == ("PodsStarting", f"0 of 3 pods are ready. {waiting}")
+
+
+def test_many_ignored_fields_are_cut_short() -> None:
+    fields = tuple(f"spec.predictor.field{n}" for n in range(40))
+    status = service_status(replace(VIEW, spec=replace(SPEC, ignored_fields=fields)), None, NOW)
+    said = next(c["message"] for c in status["conditions"] if c["type"] == "FieldsIgnored")
+    assert "spec.predictor.field0" in said
+    assert said.endswith("and 28 more.")
+
+
+def test_a_server_setting_that_cannot_be_is_named() -> None:
+    spec = replace(SPEC, not_tuned=("shoal.dev/server-config: x has no setting 'y' here",))
+    conditions = service_status(replace(VIEW, spec=spec), None, NOW)["conditions"]
+    (said,) = [each for each in conditions if each["type"] == "TuningNotSupported"]
+    assert (said["status"], said["reason"]) == ("True", "TuningNotSupported")
+    assert said["message"] == "Without effect here: shoal.dev/server-config: x has no setting 'y' here."

@@ -4,7 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from shoal_operator.watch.parse import model_spec
+from shoal_api.tuning import Tuning
+from shoal_operator.state.world.values import Content
+from shoal_operator.status.model_status import _content
+from shoal_operator.watch.parse import failure, last_good, model_spec
 
 
 def trained_model(**model: Any) -> dict[str, Any]:
@@ -112,3 +115,147 @@ def test_what_cannot_be_read_is_still_known_by_name(spec: Any) -> None:
     known = model_spec(obj)
     assert (known.name, known.uid) == ("iris", "u-1")
     assert known.problem is not None
+
+
+@pytest.mark.parametrize("name", ["my.model", "a" * 254, "My-Model", "-m"])
+def test_a_name_that_no_request_can_ask_for_is_said(name: str) -> None:
+    """Where KServe's CRD stands instead of ours."""
+    made = trained_model()
+    made["metadata"]["name"] = name
+    problem = model_spec(made).problem
+    assert problem is not None
+    assert problem.reason == "InvalidName"
+    assert "lower-case letters and digits" in problem.message
+
+
+@pytest.mark.parametrize("service", ["ns/svc", "Svc", "1svc", "s" * 54, ""])
+def test_a_reference_that_names_no_inference_service_is_said(service: str) -> None:
+    made = trained_model()
+    made["spec"]["inferenceService"] = service
+    problem = model_spec(made).problem
+    assert problem is not None
+    assert problem.reason == "InvalidSpec"
+    assert "spec.inferenceService" in problem.message
+
+
+def test_what_nobody_reads_is_named() -> None:
+    obj = trained_model(memroy="1Gi", memory=None)
+    obj["spec"]["serving"] = {"minCopys": 2, "workers": {"min": 2}}
+    obj["spec"]["inferenceservice"] = "x"
+    obj["metadata"]["annotations"] = {"shoal.dev/servng": "{}", "mine": "x", "kubectl.kubernetes.io/x": "y"}
+    spec = model_spec(obj)
+    assert spec.problem is None
+    assert set(spec.ignored_fields) == {
+        "spec.model.memroy",
+        "spec.serving.minCopys",
+        "spec.inferenceservice",
+        "metadata.annotations[shoal.dev/servng]",
+    }
+
+
+def test_what_nobody_reads_in_the_annotation_is_named() -> None:
+    obj = trained_model()
+    obj["metadata"]["annotations"] = {"shoal.dev/serving": '{"minCopys": 2, "timeout": "3s"}'}
+    assert model_spec(obj).ignored_fields == ("annotation shoal.dev/serving.minCopys",)
+    assert model_spec(obj).tuning == Tuning(timeout=3.0)
+
+
+def test_tuning_is_part_of_the_content_and_comes_back_from_the_status() -> None:
+    plain = model_spec(trained_model())
+    obj = trained_model()
+    obj["spec"]["serving"] = {
+        "workers": {"min": 1, "max": 3},
+        "batch": {"size": 8, "delay": "0.5ms"},
+        "queueSize": 0,
+        "timeout": "1m30s",
+        "threads": 2,
+    }
+    tuned = model_spec(obj)
+    assert tuned.problem is None
+    assert tuned.tuning == Tuning(
+        workers_min=1, workers_max=3, batch_size=8, batch_delay=0.0005, queue_size=0, timeout=90.0, threads=2
+    )
+    assert tuned.content != plain.content
+    # Declared is what one worker takes; it is counted for as many as there may be.
+    assert plain.memory_bytes is not None
+    assert tuned.memory_bytes == 3 * plain.memory_bytes
+    served = Content(tuned.storage_uri, tuned.framework, tuned.content, tuned.memory_bytes, tuned.tuning)
+    assert last_good({"status": {"content": _content(served)}}) == served
+    bare = Content(plain.storage_uri, plain.framework, plain.content, plain.memory_bytes)
+    assert last_good({"status": {"content": _content(bare)}}) == bare
+    assert "serving" not in _content(bare)
+
+
+@pytest.mark.parametrize(
+    ("serving", "said"),
+    [
+        ({"timeout": "2h"}, "spec.serving.timeout is 2h: write at most 1h"),
+        ({"batch": {"delay": "soon"}}, "spec.serving.batch.delay"),
+        ({"workers": {"min": 3, "max": 2}}, "workers.min (3) is above workers.max (2)"),
+        ({"threads": 0}, "spec.serving.threads"),
+        ({"batch": {"size": 10**9}}, "spec.serving.batch.size"),
+    ],
+)
+def test_tuning_that_cannot_be_is_said(serving: dict[str, Any], said: str) -> None:
+    obj = trained_model()
+    obj["spec"]["serving"] = serving
+    problem = model_spec(obj).problem
+    assert problem is not None
+    assert said in problem.message
+
+
+def test_however_many_fields_are_misspelt_few_are_kept() -> None:
+    obj = trained_model(**{f"x{n}" + "y" * 500: n for n in range(5000)})
+    spec = model_spec(obj)
+    assert len(spec.ignored_fields) <= 20
+    assert max(map(len, spec.ignored_fields)) < 130
+
+
+def test_a_good_one_has_nothing_unread() -> None:
+    assert model_spec(trained_model()).ignored_fields == ()
+
+
+def _status(observed: int, *conditions: object) -> dict[str, Any]:
+    return {"metadata": {"generation": 2}, "status": {"observedGeneration": observed, "conditions": [*conditions]}}
+
+
+LOAD_FAILED = {"type": "Loaded", "status": "False", "reason": "LoadFailed", "message": "ValueError: no joblib."}
+
+
+def test_why_the_spec_could_not_be_loaded_is_read_from_its_status() -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "UpdateFailed", "message": "The previous content serves."}
+    found = failure(_status(2, ready, LOAD_FAILED))
+    assert found is not None
+    assert (found.stage.value, found.reason, found.message) == ("Load", "LoadFailed", "ValueError: no joblib.")
+    missing = {"type": "StorageResolved", "status": "False", "reason": "ObjectNotFound"}
+    found = failure(_status(2, missing))
+    assert found is not None
+    assert (found.stage.value, found.reason, found.message) == ("Storage", "ObjectNotFound", "")
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        {},
+        {"status": None},
+        {"status": "odd"},
+        _status(1, LOAD_FAILED),
+        _status(2, "odd", None),
+        _status(2, {"type": "Loaded", "status": "True", "reason": "Loaded"}),
+        _status(2, {"type": "Loaded", "status": "Unknown"}),
+        _status(2, {"type": "Loaded", "status": "False", "reason": ["odd"]}),
+        _status(2, {"type": "Loaded", "status": "False", "reason": "x" * 5000}),
+    ],
+)
+def test_a_status_of_another_spec_or_writer_says_nothing_of_why(obj: dict[str, Any]) -> None:
+    assert failure(obj) is None
+
+
+def test_an_annotation_that_is_no_json_is_said_in_one_piece() -> None:
+    obj = {
+        "metadata": {"name": "m", "namespace": "ns", "uid": "u", "annotations": {"shoal.dev/serving": "{minCopies: 2"}},
+        "spec": {"inferenceService": "svc", "model": {"storageUri": "s3://models/m", "framework": "sklearn"}},
+    }
+    problem = model_spec(obj).problem
+    assert problem is not None
+    assert problem.message.startswith("annotation shoal.dev/serving: Invalid JSON")

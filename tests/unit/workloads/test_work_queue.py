@@ -6,8 +6,8 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from shoal_operator.workloads import work_queue
-from shoal_operator.workloads.work_queue import Retry, WorkQueue
+from shoal_operator import work_queue
+from shoal_operator.work_queue import Retry, WorkQueue
 
 
 @pytest.fixture(autouse=True)

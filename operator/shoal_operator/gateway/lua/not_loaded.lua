@@ -1,8 +1,10 @@
 -- In the cold listener: the pod that the activator named says that it does not have the model. Said as 503 (a client may
 -- take 404 for final), and marked for the main listener, which may try once more.
+FUNCTION_LACKS
 function envoy_on_response(handle)
-  local headers = handle:headers()
-  if not headers:get("x-model-not-loaded") then return end
+  local said = handle:streamInfo():dynamicMetadata():get("ACTIVATION")
+  if not lacks(handle, said and said["lacks"]) then return end
+  local headers = handle:headers()  -- an object of before a body was waited for is out of scope
   headers:remove("x-model-not-loaded")
   headers:replace("x-shoal-not-sent", "true")
   headers:replace("retry-after", "1")

@@ -1,19 +1,30 @@
 -- Runs after normalise and extract. Names the model that the gRPC message named, and, when nothing knows that model,
 -- turns to the InferenceService's own scope, which tells an unknown model from an unknown InferenceService.
+-- Only what a model can be called is written into a header: a message may hold line ends, or megabytes.
+local function is_model(name) return IS_MODEL end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local fields = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
-  if fields and not headers:get("mm-model-id") then
+  local said = headers:get("mm-model-id")
+  if fields and not said then
     local named = fields["model_name"] or fields["name"]
-    if named and named[1] then
-      headers:replace("x-shoal-scope", "///" .. named[1])
-      headers:replace("mm-model-id", named[1])
+    said = named and named[1] or ""
+    if is_model(said) then
+      headers:replace("x-shoal-scope", "///" .. said)
+      headers:replace("mm-model-id", said)
     end
   end
   -- Each of our routes carries this metadata: without it there is no route.
   if not handle:metadata():get("found") then
     local name = headers:get("x-shoal-scope"):match("^[^/]*/[^/]*/[^/]*/([^/]+)")
-    headers:replace("x-shoal-unknown", name or "(no name given)")
+    if headers:get(":path"):find("^/inference%.") then name = said end
+    if not name or name == "" then
+      name = "(no name given)"
+    elseif not is_model(name) then
+      name = "(not a model's name, which is of IN_WORDS)"
+    end
+    headers:replace("x-shoal-unknown", name)
     headers:replace("x-shoal-scope", "///!")
   end
 end

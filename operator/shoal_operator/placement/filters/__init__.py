@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from shoal_operator.placement.ledger import PodLedger
-from shoal_operator.state.values import ModelNeed
+from shoal_operator.state.world.values import ModelNeed
 
 from . import fits_memory, name_free, not_here, not_leaving, pod_ready
 

@@ -1,7 +1,7 @@
 """Committed memory (loaded, loading, and not yet confirmed unloaded) never exceeds a pod's capacity."""
 
 from shoal_operator.placement.ledger import PodLedger
-from shoal_operator.state.values import ModelNeed
+from shoal_operator.state.world.values import ModelNeed
 
 NAME = "FitsMemory"
 DESCRIPTION = "The model's declared memory fits what is left of the pod's model memory."

@@ -1,7 +1,7 @@
 """A pod holds a model at most once."""
 
 from shoal_operator.placement.ledger import PodLedger
-from shoal_operator.state.values import ModelNeed
+from shoal_operator.state.world.values import ModelNeed
 
 NAME = "NotHere"
 DESCRIPTION = "The pod does not hold a copy of the model already."

@@ -1,7 +1,7 @@
 """Only a pod whose model server answers and whose agent is connected can load a model."""
 
 from shoal_operator.placement.ledger import PodLedger
-from shoal_operator.state.values import ModelNeed
+from shoal_operator.state.world.values import ModelNeed
 
 NAME = "PodReady"
 DESCRIPTION = "The pod's model server answers and its agent is connected."

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from shoal_operator.placement.held import Held
 from shoal_operator.placement.ledger import PodLedger
+from shoal_operator.placement.spread import Spread
 
 from . import fewest_copies, least_busy, least_full, spread_nodes
 
-Sorter = Callable[[PodLedger, Held], float]
+Sorter = Callable[[PodLedger, Spread], float]
 
 _MODULES = (spread_nodes, least_busy, least_full, fewest_copies)
 SORTERS: dict[str, Sorter] = {module.NAME: module.key for module in _MODULES}

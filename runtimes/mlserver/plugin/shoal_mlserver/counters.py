@@ -10,7 +10,7 @@ Layout, little-endian, three parts:
   reserved. Together, so that a reader compares them with what it read before at the speed of memory.
 - ``capacity`` names of 256 bytes, UTF-8, padded with zeros. A name belongs to a generation: it is written before it.
 
-``shoal_agent.counters`` reads it; tests/unit/mlserver_plugin holds both to this page.
+``shoal_agent.servers.mlserver.counters`` reads it; tests/unit/mlserver_plugin holds both to this page.
 
 The file is made anew under another name and renamed at each start, so a reader never meets half a header, and keeps a
 consistent old file when the server restarts under it.

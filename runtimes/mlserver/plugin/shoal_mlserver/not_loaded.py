@@ -6,17 +6,16 @@ it. Nothing was computed for a marked answer; the gateway takes the mark off.
 """
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 from mlserver.errors import ModelNotFound
 from mlserver.grpc.servicers import InferenceServicer
 
-NOT_LOADED = "x-model-not-loaded"
+from .asgi import Application, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Application = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+NOT_LOADED = "x-model-not-loaded"
 
 _mark: ContextVar[Callable[[], None] | None] = ContextVar("shoal_mark", default=None)
 """Marks the answer to the request that the current task serves."""
@@ -54,9 +53,7 @@ class NotLoadedHeader:
     def __init__(self, app: Application) -> None:
         self._app = app
 
-    async def __call__(
-        self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

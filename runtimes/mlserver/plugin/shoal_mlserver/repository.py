@@ -6,15 +6,18 @@ else on the disk can be loaded through the server's port.
 """
 
 import os
-import re
 
 from mlserver import ModelSettings
 from mlserver.errors import ModelNotFound
 from mlserver.repository import DEFAULT_MODEL_SETTINGS_FILENAME, ModelRepository
 
-from . import routes
+from . import isolation, routes, tensors, versions
+from .grammar import is_model_name
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+# For MLServer's parallel workers too: they unpickle the server's settings, which name the class below, and importing
+# this file is all that they do of us.
+isolation.install()
+tensors.install()
 
 
 class SlotRepository(ModelRepository):  # type: ignore[misc]  # MLServer ships no types
@@ -30,7 +33,7 @@ class SlotRepository(ModelRepository):  # type: ignore[misc]  # MLServer ships n
         return [self._read(name)]
 
     def _read(self, name: str) -> ModelSettings:
-        if not _NAME.fullmatch(name):
+        if not is_model_name(name):
             raise ModelNotFound(name)
         # The link is resolved once, so that a model keeps its own folder when the agent points the link elsewhere.
         folder = os.path.realpath(os.path.join(self._root, name))
@@ -40,6 +43,7 @@ class SlotRepository(ModelRepository):  # type: ignore[misc]  # MLServer ships n
             raise ModelNotFound(name) from error
         if settings.name != name:
             raise ModelNotFound(name)
+        versions.set_apart(settings)
         return settings
 
     async def list(self) -> list[ModelSettings]:

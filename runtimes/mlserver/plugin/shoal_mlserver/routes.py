@@ -1,7 +1,8 @@
 """Routes that the plug-in adds to MLServer's application: KServe's v1 protocol, and what the agent needs to see.
 
 - ``POST /v1/models/{name}:predict``, ``GET /v1/models/{name}``, ``GET /v1/models``: KServe's v1; errors as
-  ``{"error": ...}``: 404 unknown, 503 not ready, 400 bad input.
+  ``{"error": ...}``: 404 unknown, 503 not ready, 400 bad input (see ``errors``).
+- ``GET /v2/health/live``, ``GET /v2/health/ready``: with a body, as KServe's server has it: ``{"live": true}``.
 - ``GET /shoal/v1/state``: ``{"boot": id of this process, "models": [{"name", "copy", "ready"}]}``; ``copy`` is the
   name of the staged folder that the model was loaded from.
 - ``GET /shoal/v1/state/{name}``: ``{"boot", "model": {...} or null}``, for one model.
@@ -9,6 +10,7 @@
 The agent's routes read the server's own registry, so they tell what is loaded, not what was asked for.
 """
 
+import asyncio
 import functools
 import logging
 import os
@@ -25,13 +27,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import not_loaded, v1
-from .content_type import JsonBodies
+from . import batching, binary, errors, health, keep_alive, named, not_loaded, offload, spaces, tensors, v1, versions
+from .bodies import Bodies
 from .counters import CounterTable, NoCounters
 from .memory import MemoryWatch
 
 BOOT = uuid.uuid4().hex
 COUNTERS_FILE = "counters/mlserver"
+MAX_MESSAGE_BYTES = (64 << 20) + (1 << 20)
+"""Of gRPC: a tensor of 64 MiB and what is around it."""
 
 _logger = logging.getLogger("shoal_mlserver")
 
@@ -45,11 +49,26 @@ def install() -> None:
     @functools.wraps(original)
     def create_app(settings: Any, data_plane: Any, model_repository_handlers: Any) -> Any:
         _watch(data_plane, model_repository_handlers)
+        health.begin(settings.host, asyncio.get_running_loop())
+        offload.watch(data_plane._model_registry)
+        versions.watch(data_plane._model_registry)
         not_loaded.watch(data_plane._model_registry)
         not_loaded.watch_grpc()
+        errors.install()
+        batching.install(data_plane._model_registry)
+        named.install_in_grpc()
+        keep_alive.install()
+        tensors.install_in_rest()
+        if settings.grpc_max_message_length is None:
+            settings.grpc_max_message_length = MAX_MESSAGE_BYTES
+        settings.extensions = [*settings.extensions, binary.EXTENSION]
         app = original(settings, data_plane=data_plane, model_repository_handlers=model_repository_handlers)
+        app.router.routes[:0] = _health(data_plane)
         app.router.routes.extend(_routes(data_plane))
-        app.add_middleware(JsonBodies)
+        errors.install_in_rest(app)
+        # The last one added is the first that a request meets.
+        app.add_middleware(Bodies)
+        app.add_middleware(errors.ErrorObjects)
         app.add_middleware(not_loaded.NotLoadedHeader)
         return app
 
@@ -62,22 +81,26 @@ def _watch(data_plane: Any, handlers: Any) -> None:
     table = _counters()
     memory = MemoryWatch(table.memory)
     infer, infer_stream = data_plane.infer, data_plane.infer_stream
+    registry = data_plane._model_registry
     load, unload = handlers.load, handlers.unload
 
     async def counted_infer(payload: Any, name: str, version: str | None = None) -> Any:
         started, succeeded = table.started(name), False
         try:
+            model = await registry.get_model(name, version)
+            tensors.refuse_what_is_not_offered(payload, spaces.is_own(type(model).__module__))
             response = await infer(payload, name, version)
             succeeded = True
-            return response
+            return versions.tell(response, model)
         finally:
             table.finished(started, succeeded)
 
     async def counted_stream(payloads: Any, name: str, version: str | None = None) -> AsyncIterator[Any]:
         started, succeeded = table.started(name), False
         try:
+            model = await registry.get_model(name, version)
             async for response in infer_stream(payloads, name, version):
-                yield response
+                yield versions.tell(response, model)
             succeeded = True
         finally:
             table.finished(started, succeeded)
@@ -100,7 +123,16 @@ def _watch(data_plane: Any, handlers: Any) -> None:
         table.remove(name)
         return done
 
-    data_plane.infer, data_plane.infer_stream = counted_infer, counted_stream
+    metadata = data_plane.model_metadata
+
+    async def versioned_metadata(name: str, version: str | None = None) -> Any:
+        said = await metadata(name, version)
+        own = versions.declared(await registry.get_model(name, version))
+        # What its author listed there are versions of libraries; clients read it as the model's own.
+        return said if own is None else said.model_copy(update={"versions": [own]})
+
+    data_plane.infer, data_plane.infer_stream = errors.told(counted_infer), errors.told_stream(counted_stream)
+    data_plane.model_metadata = errors.told(versioned_metadata)
     handlers.load, handlers.unload = explained_load, counted_unload
 
 
@@ -118,7 +150,7 @@ def _counters() -> CounterTable | NoCounters:
 
 def _cause(error: BaseException) -> str:
     """One line: what a traceback ends with."""
-    return traceback.format_exception_only(error)[-1].strip()
+    return spaces.readable(traceback.format_exception_only(error)[-1].strip())
 
 
 def _routes(data_plane: Any) -> list[Route]:
@@ -137,7 +169,15 @@ def _routes(data_plane: Any) -> list[Route]:
         if content_type:
             parameters["content_type"] = content_type
         payload = InferenceRequest.model_validate({"inputs": inputs, "parameters": parameters})
-        response = await data_plane.infer(payload, name)
+        try:
+            response = await data_plane.infer(payload, name)
+        except MLServerError as error:
+            gap = v1.first_null(body.get("instances", body.get("inputs")))
+            if gap is None or error.status_code != errors.BAD_INPUT:
+                raise
+            raise MLServerError(
+                f"{error} (null is a missing value, NaN; the first is at instances{gap})", 400
+            ) from error
         outputs = [
             {"name": output.name, "shape": output.shape, "data": getattr(output.data, "root", output.data)}
             for output in response.outputs
@@ -172,6 +212,19 @@ def _routes(data_plane: Any) -> list[Route]:
     ]
 
 
+def _health(data_plane: Any) -> list[Route]:
+    """In place of MLServer's own, which say it by the status alone: KServe's SDK reads the body."""
+
+    def says(word: str, ask: Callable[[], Awaitable[bool]]) -> Route:
+        async def answer(_: Request) -> Response:
+            well = await ask()
+            return _json({word: well}, 200 if well else 503)
+
+        return Route(f"/v2/health/{word}", answer, methods=["GET"])
+
+    return [says("live", data_plane.live), says("ready", data_plane.ready)]
+
+
 def _describe(model: Any) -> dict[str, Any]:
     source = model.settings._source or ""
     return {"name": model.name, "copy": os.path.basename(os.path.dirname(source)), "ready": bool(model.ready)}
@@ -193,12 +246,8 @@ def _answered(
             return _json({"error": f"Model with name {name} is not ready."}, 503)
         except MLServerError as error:
             return _json({"error": str(error)}, error.status_code)
-        except (ValueError, TypeError) as error:
-            # What a model raises for a wrong shape or type; MLServer's v2 says 500 here, KServe's v1 says 400.
-            return _json({"error": str(error)}, 400)
-        except Exception as error:
-            _logger.exception("Request %s failed", request.url.path)
-            return _json({"error": f"{type(error).__name__}: {error}"}, 500)
+        except ValueError as error:  # of the request: what a model raises has become an MLServerError
+            return _json({"error": errors.bounded(str(error))}, errors.BAD_INPUT)
 
     return wrapped
 

@@ -1,10 +1,13 @@
 """KServe's v1 prediction protocol, as a translation to and from Open Inference Protocol (v2) tensors. No I/O.
 
 Request ``{"instances": [...]}`` (or ``inputs``, which KServe accepts as well); response ``{"predictions": [...]}``.
+Null among numbers is a missing value, NaN: whether it may be missing is the model's to say. Text may be missing only in
+a named column, where data frames have a value for it; a boolean nowhere.
+
 Values are plain dictionaries in the shape of v2's JSON, so this file needs nothing of MLServer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,11 +47,20 @@ def _columns(instances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         raise BadInput("Expected every instance to have the same columns as the first.")
     columns = []
     for name in names:
-        column = _tensor(name, [instance[name] for instance in instances])
+        values = [instance[name] for instance in instances]
+        column = _text_with_gaps(name, values) or _tensor(name, values)
         if len(column["shape"]) == 1:
             column["shape"] = [len(instances), 1]
         columns.append(column)
     return columns
+
+
+def _text_with_gaps(name: str, values: list[Any]) -> dict[str, Any] | None:
+    if None not in values or not any(isinstance(value, str) for value in values):
+        return None
+    if not _only_strings([value for value in values if value is not None]):
+        raise BadInput(f'Expected column "{name}" to hold either only strings or only numbers.')
+    return {"name": name, "shape": [len(values)], "datatype": "BYTES", "data": values}
 
 
 def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
@@ -56,6 +68,8 @@ def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
         array = np.asarray(values)
     except ValueError as error:  # ragged
         raise BadInput('Expected all "instances" to have the same shape.') from error
+    if array.dtype.kind == "O" and first_null(values) is not None:
+        array = _with_gaps(array)
     kind = array.dtype.kind
     if kind in "US":
         # Numpy turns numbers beside strings into strings; say so instead of predicting on something else.
@@ -71,6 +85,26 @@ def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
         "datatype": _DATATYPES[kind],
         "data": array.ravel().tolist(),
     }
+
+
+def _with_gaps(array: Any) -> Any:
+    """The same as floating point numbers, NaN where there is None; only numbers may be missing so."""
+    values = [value for value in array.ravel() if value is not None]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        raise BadInput('Expected "instances" to hold null only among numbers, or in a named column of strings.')
+    return array.astype(np.float64)
+
+
+def first_null(value: object, at: str = "") -> str | None:
+    """Where the first null is, as in ``[0][1]`` or ``[0]["age"]``; None: nowhere."""
+    if value is None:
+        return at
+    inner: Iterable[tuple[str, object]] = ()
+    if isinstance(value, list):
+        inner = ((f"[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, Mapping):
+        inner = ((f'["{key}"]', item) for key, item in value.items())
+    return next((found for step, item in inner if (found := first_null(item, at + step)) is not None), None)
 
 
 def _only_strings(value: object) -> bool:

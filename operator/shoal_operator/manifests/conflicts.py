@@ -1,0 +1,65 @@
+"""Where what users and runtimes write about pods meets what Shoal itself puts there: refused, or said to be without
+effect. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shoal_api.errors import SpecError
+from shoal_api.names import AGENT_CONTAINER, MODELS_DIR, SERVER_CONTAINER, SHARED_DIR
+
+from shoal_operator.server_profile import Parts
+
+from .agent import CREDENTIALS_VOLUME, MODELS_VOLUME, SCRATCH_VOLUME_PREFIX, SECRET_VOLUME_PREFIX, SHARED_VOLUME
+
+Object = Mapping[str, Any]
+
+_VOLUMES = frozenset({MODELS_VOLUME, SHARED_VOLUME, CREDENTIALS_VOLUME})
+_MAX_SHOWN = 40
+
+
+def refuse_clashes(sidecars: Iterable[Object], pod_fields: Object) -> None:
+    """Raises SpecError (InvalidSpec) where a volume or container has a name that Shoal's own have, or has one twice."""
+    taken = {SERVER_CONTAINER, AGENT_CONTAINER}
+    for kind, container in (
+        *(("containers", c) for c in sidecars),
+        *(("initContainers", c) for c in pod_fields.get("initContainers") or ()),
+    ):
+        name = str(container.get("name", ""))
+        if name in taken:
+            _refuse(kind, name)
+        taken.add(name)
+    volumes = set(_VOLUMES)
+    for volume in pod_fields.get("volumes") or ():
+        name = str(volume.get("name", ""))
+        if name in volumes or name.startswith((SECRET_VOLUME_PREFIX, SCRATCH_VOLUME_PREFIX)):
+            _refuse("volumes", name)
+        volumes.add(name)
+
+
+def overridden(container: Object, parts: Parts) -> list[str]:
+    """What is written about the model server's container and does not reach it, each with where it stands."""
+    found = [
+        f"env {item['name']} of the model server (it is {parts.fixed(str(item['name']))!r} here)"
+        for item in container.get("env") or ()
+        if (fixed := parts.fixed(str(item.get("name", "")))) is not None and item.get("value") != fixed
+    ]
+    found += parts.ignored
+    found += [
+        f"volumeMounts[{mount['mountPath']}] of the model server"
+        for mount in container.get("volumeMounts") or ()
+        if mount.get("mountPath") in (MODELS_DIR, SHARED_DIR)
+    ]
+    if container.get("readinessProbe"):
+        found.append("readinessProbe of the model server (it must not depend on single models)")
+    if (container.get("lifecycle") or {}).get("preStop"):
+        found.append("lifecycle.preStop of the model server (it waits for the agent's drain)")
+    return found
+
+
+def _refuse(kind: str, name: str) -> None:
+    shown = name if len(name) <= _MAX_SHOWN else f"{name[: _MAX_SHOWN - 1]}…"
+    raise SpecError(
+        "InvalidSpec",
+        f"spec.predictor.{kind}, of the InferenceService or its runtime, has {shown!r}, which is there already or is "
+        "Shoal's own: give it another name.",
+    )

@@ -1,0 +1,260 @@
+"""An InferenceService and the runtimes there are → what its pods hold and run, or why it can hold nothing.
+
+Which server, with which container, is chosen in ``chosen_server``; here its memory is counted, what the user says about
+models and requests is read, and what has no effect is named.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shoal_api.errors import SpecError
+from shoal_api.inference_service import (
+    ENV_MULTI_MODEL,
+    FRAMEWORKS,
+    MODEL_KEY,
+    InferenceService,
+)
+from shoal_api.names import ANNOTATION_DEPLOYMENT_MODE
+from shoal_api.quantity import format_bytes, quantity_bytes
+
+from shoal_operator.server_profile import Inputs, Parts, Protocol, ServerProfile
+from shoal_operator.state.world.values import DEFAULT_POLICY, Problem, RoutePolicy, ServiceSpec
+
+from . import reasons
+from .annotations import cold_models
+from .chosen_server import TRANSFORMER_CONTAINER, ChosenServer, Refused, chosen_server
+from .conflicts import overridden, refuse_clashes
+from .fields import CONTAINER_FIELDS, FRAMEWORK_FIELDS, MODEL_FIELDS, POD_FIELDS
+from .pod_types import Checked
+from .request_policy import request_policy
+from .runtimes import Runtime
+from .scaling import Scaling, scaling
+from .server_config import cpus, server_settings
+
+MODEL_MESH = "ModelMesh"
+
+_DEFAULT_BUFFER_BYTES = 256 << 20
+_MAX_CAPACITY = 1 << 60
+_MAX_LOADING_MILLIS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """``spec`` is what the state gets. The rest is for ``render``, and None or empty when ``spec.problem`` is set.
+
+    ``parts``: what the profile adds. ``container``: the model server's, merged; its limits.memory is still the room for
+    models. ``sidecars``: further containers. ``pod_fields``: pod-level fields, the predictor's on top of the runtime's.
+    ``runtime`` is None for a custom predictor. ``buffer_bytes``: what the server itself takes.
+    ``scaling``: what is asked for; who decides depends on the cluster as well (``scaling.decide``).
+    """
+
+    spec: ServiceSpec
+    profile: ServerProfile | None = None
+    parts: Parts = field(default_factory=Parts)
+    runtime: Runtime | None = None
+    container: dict[str, Any] | None = None
+    sidecars: tuple[dict[str, Any], ...] = ()
+    pod_fields: dict[str, Any] = field(default_factory=dict)
+    buffer_bytes: int = 0
+    loading_timeout_seconds: int | None = None
+    scaling: Scaling = field(default_factory=Scaling)
+
+
+def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
+    """Whether the InferenceService is ours: beside KServe, only those that its own controller skips."""
+    return not require_model_mesh or isvc.metadata.annotations.get(ANNOTATION_DEPLOYMENT_MODE) == MODEL_MESH
+
+
+def resolve(isvc: InferenceService, runtimes: Iterable[Runtime], policy: RoutePolicy = DEFAULT_POLICY) -> Resolution:
+    """Pick runtime and server and count memory. Never raises: what is wrong with the object is ``spec.problem``.
+
+    ``policy``: what holds for its requests where the InferenceService does not say otherwise.
+    """
+    predictor, meta = isvc.spec.predictor, isvc.metadata
+    scale, cold = scaling(isvc), cold_models(meta.annotations)
+    policy, wrong = request_policy(isvc, policy)
+    bare = replace(
+        _bare(meta.namespace, meta.name, meta.uid, meta.generation),
+        min_replicas=scale.least,
+        max_replicas=scale.most,
+        ignored_fields=(*_ignored(isvc), *scale.ignored),
+        degraded=_wrong(*cold.wrong, *scale.wrong, *wrong),
+        strict=cold.strict,
+        activation_timeout=cold.activation_seconds,
+        max_held=cold.max_held,
+        policy=policy,
+        autoscaled=scale.autoscaled,
+        scale_metric=scale.metric,
+        scale_target=None if scale.resource else scale.target,
+    )
+    try:
+        if not predictor.multi_model():
+            return Resolution(replace(bare, multi_model=False, problem=_not_multi_model(isvc)))
+        checked = Checked()
+        server = chosen_server(isvc, runtimes, checked)
+        checked.raise_if_wrong()
+        refuse_clashes(server.sidecars, server.pod_fields)
+        capacity = _capacity(isvc, server)
+    except SpecError as error:
+        return Resolution(replace(bare, problem=Problem(error.reason, error.message)))
+    except Refused as refused:
+        return Resolution(replace(bare, problem=refused.problem))
+    adapter = server.runtime.spec.built_in_adapter if server.runtime is not None else None
+    buffer = adapter.mem_buffer_bytes if adapter is not None else None
+    buffer = _DEFAULT_BUFFER_BYTES if buffer is None else buffer
+    timeout = min(adapter.model_loading_timeout_millis or 0, _MAX_LOADING_MILLIS) if adapter is not None else 0
+    loading_seconds = -(-timeout // 1000) if timeout else None
+    own, not_tuned = server_settings(server.profile, _annotations(isvc, server.runtime))
+    parts = server.profile.parts(
+        Inputs(
+            service=meta.name,
+            capacity_bytes=capacity,
+            buffer_bytes=buffer,
+            cpus=cpus(server.container),
+            request_seconds=policy.seconds,
+            loading_timeout_seconds=loading_seconds,
+            settings=own,
+            command=_words(server.container.get("command")),
+            args=_words(server.container.get("args")),
+            written=_plain(server.container.get("env") or ()),
+        )
+    )
+    return Resolution(
+        spec=replace(
+            bare,
+            ignored_fields=tuple(
+                dict.fromkeys((*bare.ignored_fields, *checked.unknown, *overridden(server.container, parts)))
+            ),
+            capacity_bytes=capacity,
+            formats=server.formats,
+            server_type=server.profile.server_type,
+            protocol=_spoken(server),
+            policy=replace(policy, server_type=server.profile.server_type),
+            not_tuned=not_tuned,
+            degraded=_wrong(*cold.wrong, *scale.wrong, *wrong, *_unmeasured(isvc, scale, server.container)),
+        ),
+        profile=server.profile,
+        parts=parts,
+        runtime=server.runtime,
+        container=server.container,
+        sidecars=server.sidecars,
+        pod_fields=server.pod_fields,
+        buffer_bytes=buffer,
+        loading_timeout_seconds=loading_seconds,
+        scaling=scale,
+    )
+
+
+def _annotations(isvc: InferenceService, runtime: Runtime | None) -> dict[str, str]:
+    """The InferenceService's, on top of its runtime's."""
+    return {**(runtime.annotations if runtime is not None else {}), **isvc.metadata.annotations}
+
+
+def _words(written: Any) -> tuple[str, ...] | None:
+    return None if written is None else tuple(str(word) for word in written)
+
+
+def _plain(env: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {str(item["name"]): str(item["value"]) for item in env if item.get("value") is not None}
+
+
+def _spoken(server: ChosenServer) -> str:
+    """The protocol of the models' URLs: the chosen one, v1 or v2, if the server speaks it, else what it does speak."""
+    spoken = server.profile.protocols
+    wanted = Protocol.V1 if server.protocol.endswith("v1") else Protocol.V2
+    return next(each for each in (wanted, Protocol.V2, Protocol.V1, Protocol.NATIVE) if each in spoken)
+
+
+def unreadable(obj: dict[str, Any], error: SpecError) -> Resolution:
+    """For an object that cannot even be read: known by name, and of no use until it is corrected."""
+    meta = obj.get("metadata") or {}
+    name, namespace, uid = (str(meta.get(key, "")) for key in ("name", "namespace", "uid"))
+    bare = _bare(namespace, name, uid, int(meta.get("generation") or 0))
+    return Resolution(replace(bare, problem=Problem(error.reason, error.message)))
+
+
+def _bare(namespace: str, name: str, uid: str, generation: int) -> ServiceSpec:
+    return ServiceSpec(namespace, name, uid, generation, capacity_bytes=0, formats=frozenset(), server_type="")
+
+
+def _not_multi_model(isvc: InferenceService) -> Problem:
+    predictor = isvc.spec.predictor
+    model_format = predictor.model_format()
+    if predictor.containers:
+        what = (
+            f"container {predictor.containers[0].name!r} does not set the environment variable "
+            f"{ENV_MULTI_MODEL} to 'true'. Set it if the server can load and unload models while it runs."
+        )
+    elif model_format is not None and model_format.name == "huggingface":
+        what = "KServe's huggingface server holds one model. Use another kind of predictor."
+    else:
+        what = (
+            "it has a model of its own (storageUri or storage). Leave that out, and give each model as a TrainedModel."
+        )
+    return Problem(
+        reasons.NOT_MULTI_MODEL, f"InferenceService {isvc.metadata.name} does not serve TrainedModels: {what}"
+    )
+
+
+def _capacity(isvc: InferenceService, server: ChosenServer) -> int:
+    """Room for models in one pod: limits.memory of the predictor, else the runtime container's."""
+    own = isvc.spec.predictor.memory_limit_bytes()
+    limits = (server.container.get("resources") or {}).get("limits") or {}
+    where = server.runtime.where if server.runtime is not None else "spec.predictor.containers"
+    counted = own or quantity_bytes(limits.get("memory") or 0, f"limits.memory of {where}")
+    if counted > _MAX_CAPACITY:
+        raise Refused(
+            Problem(
+                reasons.INVALID_SPEC,
+                f"limits.memory of the model server is {format_bytes(counted)}, more than any node has: correct it in "
+                f"spec.predictor or {where}.",
+            )
+        )
+    if counted:
+        return counted
+    key = isvc.spec.predictor.implementation().key
+    raise Refused(
+        Problem(
+            reasons.NO_MEMORY_LIMIT,
+            f"The room for models in a pod is not known: set spec.predictor.{key}.resources.limits.memory, "
+            "for example 2Gi.",
+        )
+    )
+
+
+def _wrong(*sentences: str) -> Problem | None:
+    """What is written and cannot be: the InferenceService works, with the defaults."""
+    return Problem(reasons.INVALID_SETTING, " ".join(sentences)) if sentences else None
+
+
+def _unmeasured(isvc: InferenceService, scale: Scaling, container: Mapping[str, Any]) -> tuple[str, ...]:
+    """A HorizontalPodAutoscaler measures against what is requested; requests follow limits, and memory has one."""
+    resources = container.get("resources") or {}
+    stated = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    if scale.resource != "cpu" or "cpu" in stated:
+        return ()
+    key = isvc.spec.predictor.implementation().key
+    return (
+        f"spec.predictor.scaleMetric is 'cpu', a share of what is requested: set spec.predictor.{key}.resources."
+        "requests.cpu, or the number of pods stays as it is.",
+    )
+
+
+def _ignored(isvc: InferenceService) -> tuple[str, ...]:
+    predictor = isvc.spec.predictor
+    written = predictor.to_object()
+    ignored = list(isvc.ignored_fields())
+    if written.get("containerConcurrency") is not None:
+        ignored.append("spec.predictor.containerConcurrency")
+    if predictor.min_replicas == 0:
+        ignored.append("spec.predictor.minReplicas: 0")
+    if any(c.name == TRANSFORMER_CONTAINER for c in predictor.containers or ()):
+        ignored.append(f"spec.predictor.containers[{TRANSFORMER_CONTAINER}]")
+    known = POD_FIELDS
+    ignored.extend(f"spec.predictor.{key}" for key in sorted(predictor.pod_fields()) if key not in known)
+    for key in (*FRAMEWORKS, MODEL_KEY):
+        inside = written.get(key) or {}
+        unknown = sorted(inside.keys() - CONTAINER_FIELDS - (MODEL_FIELDS if key == MODEL_KEY else FRAMEWORK_FIELDS))
+        ignored.extend(f"spec.predictor.{key}.{name}" for name in unknown)
+    return tuple(dict.fromkeys(ignored))

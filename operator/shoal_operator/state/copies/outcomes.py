@@ -1,0 +1,24 @@
+"""What an attempt to load came to, and what that means for those who wait."""
+
+from shoal_operator.state import wish
+from shoal_operator.state.copies import recency
+from shoal_operator.state.world.context import Context
+from shoal_operator.state.world.entities import Copy, Model, Pod, Service
+
+
+def failed(ctx: Context, service: Service | None, pod: Pod, model: Model, copy: Copy) -> None:
+    """The copy's agent reports a failure of what it is to load. ``service`` None: it is counted already."""
+    failure = copy.report.failure if copy.report is not None else None
+    if failure is None:
+        return
+    if service is not None:
+        service.stats.failed(failure.reason)
+    if not copy.current:
+        if copy.aim_id == model.wanted_id:
+            wish.fail(ctx, model, failure)
+        else:
+            wish.fail_last_good(ctx, model)
+        if not copy.answers:
+            recency.fails(pod, copy.name)
+            if service is not None:
+                ctx.offer_memory(service)  # it may make way for others now

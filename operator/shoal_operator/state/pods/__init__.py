@@ -1,0 +1,1 @@
+"""Pods: their health, their agents' reports, what is adopted from them, and what recovery waits for."""

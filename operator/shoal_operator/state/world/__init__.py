@@ -1,0 +1,1 @@
+"""The world: values, entities, events, effects and views. No rules."""

@@ -1,0 +1,96 @@
+"""The law of Ready: True if and only if a request now would be answered, given that nothing else changes.
+
+The status says so, and the request is sent, in a copy of the whole simulated world (operator, agents, servers, Envoys,
+clock), which shares nothing with the first one and in which nobody does anything else. What is on its way gets
+``ON_ITS_WAY`` seconds first. Two things are not known to anybody beforehand and excuse an unanswered request: a server
+that hangs, and an operator that is away. And two excuse an answer: not Ready is said of what is on its way (reasons
+that pass by themselves) until somebody sees it work, and the answer then takes its time.
+"""
+
+import pickle
+import random
+from typing import TYPE_CHECKING
+
+from shoal_operator.state.world.values import ModelKey
+from shoal_operator.status import reasons
+
+from .clients import Reply
+from .options import ACTIVATION_TIMEOUT
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+ON_ITS_WAY = 2.0
+LOOK = 0.1
+"""Seconds between two looks of a held request."""
+AT_ONCE = 0.0
+
+
+class Law:
+    def __init__(self, simulation: "Simulation", rng: random.Random) -> None:
+        self.simulation = simulation
+        self.rng = rng
+
+    def sample(self) -> None:
+        """Check one model."""
+        keys = sorted(self.simulation.cluster.models)
+        if keys:
+            check(self.simulation, self.rng.choice(keys))
+
+    def sample_at_rest(self, count: int) -> None:
+        """The same of so many once nothing is on its way any more: nothing passes by itself then."""
+        keys = sorted(self.simulation.cluster.models)
+        unready = [key for key in keys if self.simulation.statuses.ready(key)[0] != "True"]
+        for key in {*unready[:count], *self.rng.sample(keys, min(count, len(keys)))}:
+            check(self.simulation, key, at_rest=True)
+
+
+def check(simulation: "Simulation", key: ModelKey, *, at_rest: bool = False) -> None:
+    """Compare what the model's status says with what comes of a request. Raises AssertionError."""
+    copied = copy(simulation)
+    copied.be_quiet()
+    copied.loop.advance(ON_ITS_WAY)
+    operator, cluster = copied.operator, copied.cluster
+    model = cluster.usable.get(key)
+    if operator.engine is None or operator.engine.world.recovering or model is None:
+        return
+    status, reason = copied.statuses.ready(key)
+    began = copied.loop.now
+    troubled = any(
+        pod.service == model.service and pod.troubled_until > simulation.loop.now for pod in cluster.pods.values()
+    )
+    reply = request(copied, key)
+    took = copied.loop.now - began
+    answered = reply is not None and reply.refused is None
+    came = "nothing within the timeout" if reply is None else reply.refused or f"an answer after {took:.1f} s"
+    said = f"at {simulation.loop.now:.2f} {key.name}'s Ready is {status} {reason}; a request then gets {came}"
+    if status == "True":
+        assert answered or troubled, said
+    elif answered and (at_rest or (status == "False" and reason not in reasons.WAITING)):
+        raise AssertionError(said)
+    elif answered and took <= AT_ONCE:
+        # It answers without the request's doing; perhaps only just, and the status that says so is on its way.
+        copied.loop.advance(ON_ITS_WAY)
+        assert copied.statuses.ready(key)[0] == "True", said
+
+
+def request(simulation: "Simulation", key: ModelKey) -> Reply | None:
+    """Send one, and wait for what comes of it; None: nothing within the activation timeout."""
+    clients, loop = simulation.clients, simulation.loop
+    deadline, demand_at = loop.now + ACTIVATION_TIMEOUT, loop.now
+    while loop.now < deadline:
+        model = simulation.cluster.usable.get(key)
+        reply = clients.attempt(model) if model is not None else Reply("ModelNotFound")
+        if reply is not None or model is None:
+            return reply
+        if loop.now >= demand_at:
+            clients.demand(model)
+            demand_at = loop.now + 1.0
+        loop.advance(LOOK)
+    return None
+
+
+def copy(simulation: "Simulation") -> "Simulation":
+    """The whole world once more; it goes on exactly as the first one would, and shares nothing with it."""
+    copied: Simulation = pickle.loads(pickle.dumps(simulation, pickle.HIGHEST_PROTOCOL))  # noqa: S301  # our own bytes
+    return copied

@@ -1,0 +1,27 @@
+"""A namespace's models, a page at a time: each once, in order, of the InferenceService asked for."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from shoal_operator.state.owners.pages import page
+from shoal_operator.state.world.entities import World
+from shoal_operator.state.world.values import ModelKey, ServiceKey
+
+
+@given(
+    owners=st.dictionaries(st.text("abc-", min_size=1, max_size=4), st.sampled_from(["s1", "s2"]), max_size=30),
+    limit=st.integers(1, 7),
+    service=st.sampled_from([None, "s1", "s2", "none"]),
+)
+def test_pages_give_every_model_once_and_in_order(owners: dict[str, str], limit: int, service: str | None) -> None:
+    world = World()
+    for name, owner in owners.items():
+        world.models_of.setdefault(ServiceKey("ns", owner), set()).add(ModelKey("ns", name))
+        world.models_of.setdefault(ServiceKey("other", owner), set()).add(ModelKey("other", name))
+    found: list[str] = []
+    more = True
+    while more:
+        keys, more = page(world, "ns", service, found[-1] if found else "", limit)
+        assert all(key.namespace == "ns" for key in keys)
+        assert len(keys) == limit or not more
+        found += [key.name for key in keys]
+    assert found == sorted(name for name, owner in owners.items() if service in (None, owner))
