@@ -32,10 +32,10 @@ fi
 
 ran=0
 failed=()
-# stage TITLE PREPARE PATH… -- PYTEST ARGUMENTS…
+# stage TITLE PREPARE RUN PATH… -- PYTEST ARGUMENTS…
 stage() {
-  local title=$1 prepare=$2 status=0 begin=$SECONDS
-  shift 2
+  local title=$1 prepare=$2 run=$3 status=0 begin=$SECONDS
+  shift 3
   local paths=()
   while [[ $1 != -- ]]; do paths+=("$1"); shift; done
   shift
@@ -47,7 +47,7 @@ stage() {
     return 0
   fi
   status=0
-  $prepare && run_pytest "${paths[@]}" "$@" || status=$?
+  $prepare && $run "${paths[@]}" -- "$@" || status=$?
   ran=1
   if ((status == 0)); then
     echo "== $title: passed in $((SECONDS - begin)) s"
@@ -60,9 +60,56 @@ stage() {
 nothing() { :; }
 cluster() { make --no-print-directory cluster; }
 
-stage "unit, property and simulation tests" nothing tests/unit tests/simulation -- "$@"
-stage "component tests" cluster tests/component -- "$@"
-stage "end-to-end tests" cluster e2e -- --durations=15 "$@"
+together() {
+  local paths=()
+  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
+  shift
+  run_pytest "${paths[@]}" "$@"
+}
+
+# Each path in a process of its own, all at once: for tests that need a core each and no part in common. What each
+# prints comes in one piece, the first one's while it runs.
+side_by_side() {
+  local paths=() path status=0 one output=() pids=() index
+  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
+  shift
+  for path in "${paths[@]:1}"; do
+    output+=("$(mktemp)")
+    run_pytest "$path" -o cache_dir=".pytest_cache/${path//\//-}" "$@" >"${output[-1]}" 2>&1 &
+    pids+=($!)
+  done
+  run_pytest "${paths[0]}" "$@" || status=$?
+  ((status == NO_TESTS_COLLECTED)) && status=0
+  for index in "${!pids[@]}"; do
+    one=0
+    wait "${pids[index]}" || one=$?
+    cat "${output[index]}"
+    rm -f "${output[index]}"
+    ((one == 0 || one == NO_TESTS_COLLECTED)) || status=$one
+  done
+  return "$status"
+}
+
+# Tests on the cluster share two cores with some forty processes: when at most two fail, those are tried once more, and
+# it is said. A test that needs its second try is a defect of the test or of what it tests, and is to be looked into.
+with_a_second_try() {
+  local report status=0 count
+  report=$(mktemp)
+  together "$@" --junit-xml="$report" || status=$?
+  ((status == 1)) || { rm -f "$report"; return "$status"; }
+  count=$(grep -oE '<(failure|error)[ >]' "$report" | wc -l)
+  rm -f "$report"
+  ((count <= 2)) || return "$status"
+  echo "== $count failed, said above; once more:"
+  while [[ $1 != -- ]]; do shift; done
+  shift
+  run_pytest e2e "$@" --last-failed --last-failed-no-failures=none || return 1
+  echo "== PASSED ONLY AT THE SECOND TRY: the $count above. Look into it: a promise that holds sometimes does not hold."
+}
+
+stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
+stage "component tests" cluster together tests/component -- "$@"
+stage "end-to-end tests" cluster with_a_second_try e2e -- --durations=15 "$@"
 
 if ((!ran)); then
   echo "== no test matches: $*"
