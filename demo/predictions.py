@@ -55,9 +55,9 @@ def v2_path(model: str) -> str:
     return f"/v2/models/{model}/infer"
 
 
-def http_client(target: Target) -> httpx.Client:
+def http_client(target: Target, timeout: float = _TIMEOUT_SECONDS) -> httpx.Client:
     """A REST client with the target's Host; proxies of the environment are not for a local gateway."""
-    return httpx.Client(base_url=target.url, headers={"Host": target.host}, timeout=_TIMEOUT_SECONDS, trust_env=False)
+    return httpx.Client(base_url=target.url, headers={"Host": target.host}, timeout=timeout, trust_env=False)
 
 
 def ask_v2(client: httpx.Client, model: DemoModel) -> float:

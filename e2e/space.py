@@ -24,6 +24,9 @@ READY_SECONDS: Final = 120.0
 """A pod and a model server have to start within it, on two busy cores."""
 FACT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.25
+_ANSWER_SECONDS: Final = 75.0
+"""Longer than a request for a cold model is held (60 s unless an InferenceService says otherwise): the gateway's answer
+says what was waited for, a client that gave up says nothing."""
 
 T = TypeVar("T")
 
@@ -175,7 +178,7 @@ class Space:
         return self.post(predictions.v2_path(model), predictions.v2_body(ROW), service)
 
     def post(self, path: str, body: Any, service: str = "models") -> Answer:
-        with predictions.http_client(self.target(service)) as client:
+        with predictions.http_client(self.target(service), _ANSWER_SECONDS) as client:
             response = client.post(path, json=body)
         return Answer(response.status_code, response.headers, response.text)
 

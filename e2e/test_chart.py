@@ -53,6 +53,14 @@ def uids() -> dict[str, str]:
     return {item["metadata"]["name"]: item["metadata"]["uid"] for item in items}
 
 
+def authority() -> str:
+    """The certificate by which the pods that stay know the operator: with another, they would be strangers to the next
+    one until the kubelet has brought them its own."""
+    secret = kubernetes.get("secret", "shoal-ca", "-n", NAMESPACE)
+    certificate: str = secret["data"]["tls.crt"]
+    return certificate
+
+
 @pytest.fixture
 def serving(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Space]:
     """A namespace with a model that answers; the usual release is back afterwards, whatever happened."""
@@ -86,11 +94,12 @@ def test_upgrade_keeps_models_loaded_and_leaves_nothing_of_the_job(serving: Spac
 
 def test_uninstall_keeps_definitions_objects_and_pods_and_another_name_takes_over(serving: Space) -> None:
     pod = serving.pods()[0]["metadata"]["uid"]
-    before = uids()
+    before, trusted = uids(), authority()
 
     uninstall(settings.RELEASE)
 
     assert uids() == before
+    assert authority() == trusted
     assert serving.trained_model("kept")["metadata"]["name"] == "kept"
     assert serving.pods()[0]["metadata"]["uid"] == pod
     gone = "clusterservingruntimes,clusterroles,clusterrolebindings"

@@ -66,8 +66,14 @@ class Certificates:
         cluster_domain: str,
         owner: V1OwnerReference | None = None,
     ) -> "Certificates":
-        """Read the Secrets of ``namespace``, and make what is missing. Raises CertificatesUnavailable."""
-        return await cls.open(KubernetesSecrets(api, namespace, owner), namespace, service, cluster_domain)
+        """Read the Secrets of ``namespace``, and make what is missing. Raises CertificatesUnavailable.
+
+        The pods of InferenceServices outlive an uninstall, and so does the authority that they trust: with another
+        one, the next installation's operator would be a stranger to every agent until the kubelet has brought each
+        pod the new bundle, a minute or more.
+        """
+        secrets = KubernetesSecrets(api, namespace, owner, lasting=(CA_SECRET,))
+        return await cls.open(secrets, namespace, service, cluster_domain)
 
     @classmethod
     async def in_memory(

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,12 +57,16 @@ class MemorySecrets:
 
 
 class KubernetesSecrets:
-    """``owner``: what the Secrets are removed with (the operator's Deployment); None: they stay."""
+    """``owner``: what the Secrets are removed with (the operator's Deployment), but those in ``lasting``; None: all
+    stay."""
 
-    def __init__(self, api: ApiClient, namespace: str, owner: V1OwnerReference | None = None) -> None:
+    def __init__(
+        self, api: ApiClient, namespace: str, owner: V1OwnerReference | None = None, lasting: Collection[str] = ()
+    ) -> None:
         self._api = CoreV1Api(api)
         self._namespace = namespace
         self._owner = owner
+        self._lasting = frozenset(lasting)
         self._last_read: dict[str, V1Secret] = {}  # keeps labels and type that others have set
 
     async def read(self, name: str) -> SecretRecord:
@@ -80,12 +85,13 @@ class KubernetesSecrets:
         return SecretRecord(data, metadata.resource_version or "")
 
     async def write(self, name: str, record: SecretRecord) -> None:
+        owner = None if name in self._lasting else self._owner
         secret = self._last_read.get(name) or V1Secret(
             metadata=V1ObjectMeta(
                 name=name,
                 namespace=self._namespace,
                 labels={LABEL_MANAGED_BY: MANAGED_BY},
-                owner_references=[self._owner] if self._owner else None,
+                owner_references=[owner] if owner else None,
             ),
             type=SECRET_TYPE,
         )
