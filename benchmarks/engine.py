@@ -22,7 +22,9 @@ AIM_DECISION_MS: Final = 2.0
 PHASES: Final = {
     "apply": "all applied at once",
     "restart": "end of recovery",
+    "tight": "the same, memory for half",
     "unusable": "the service unusable and usable",
+    "policy": "another policy",
     "join": "a pod joins",
     "rebuild": "rebuilt after an error",
     "delete": "all deleted",
@@ -32,9 +34,10 @@ PHASES: Final = {
 
 def measure(models: int, pods: int, tree: Path) -> common.Json:
     """One size with the operator of that checkout; see ``engine_size.measure``."""
-    command = [sys.executable, str(common.REPOSITORY / "benchmarks" / "engine_size.py"), f"{models}x{pods}"]
+    command = [sys.executable, "-m", "benchmarks.engine_size", f"{models}x{pods}"]
     environment = os.environ | {"PYTHONPATH": f"{tree / 'operator'}:{tree / 'api'}"}
-    done = subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True, text=True)
+    # From here, so that the benchmark itself is this one.
+    done = subprocess.run(command, cwd=common.REPOSITORY, env=environment, check=True, capture_output=True, text=True)
     found: common.Json = json.loads(done.stdout)
     return found
 

@@ -54,7 +54,7 @@ class Outlets:
     """Where effects go: ``gateway`` takes those about routes, many at once; ``rooms`` the others, by their type.
 
     ``planned`` is told of each plan (service, models, seconds), ``ask`` has a pod's agent report everything, ``fatal``
-    is told what cannot be contained. Nothing here may block.
+    is told what cannot be contained, ``settle`` of the end of each turn. Nothing here may block.
     """
 
     gateway: Callable[[Sequence[Effect]], None]
@@ -62,6 +62,7 @@ class Outlets:
     planned: Callable[[ServiceKey, int, float], None] = lambda service, models, seconds: None
     ask: Callable[[str], None] = lambda pod_uid: None
     fatal: Callable[[Exception], None] = lambda error: None
+    settle: Callable[[], object] = lambda: None
 
 
 ROUTES = (PodEndpointChanged, RouteChanged, ServiceRouteChanged)
@@ -214,6 +215,7 @@ class Core:
         failures += self._route(routes)
         for failure in failures:
             self._containment.failed(failure)
+        self._outlets.settle()
 
     def _route(self, routes: list[Effect]) -> list[Failed]:
         """All at once; one by one where that fails, so that only whose route it is is concerned."""

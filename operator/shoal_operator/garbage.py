@@ -2,10 +2,15 @@
 
 Nearly all that the operator makes is freed as soon as nothing refers to it; collections find only cycles, which come
 from connections and tasks, and die young. A collection of the oldest generation walks everything there is: 0.7 s with a
-hundred thousand models, and by itself it happens in whatever turn of the loop is unlucky. So the oldest generation is
-collected here as soon as it has grown by ``GROWN`` objects, while that is a matter of milliseconds, and if that was not
-garbage for the most part it is frozen: no collection walks it again. What was frozen is still freed when nothing
-refers to it; only a cycle that dies after that stays, which is a connection or two for some thousand models that come.
+hundred thousand models, and by itself it happens in whatever turn of the loop is unlucky. Nor is the youngest small by
+itself: Python counts what was made less what was freed, so where new objects take the places of old ones it is never
+collected, and tens of thousands of them wait for whoever makes one more.
+
+So each turn of the loop ends with ``settle``, which counts what there is. The young are collected while they are few;
+once what has survived comes to ``GROWN`` objects it is collected too, while that is a matter of milliseconds, and if it
+was not garbage for the most part it is frozen: no collection walks it again. What was frozen is still freed when
+nothing refers to it; only a cycle that dies after that stays, which is a connection or two for some thousand models
+that come.
 
 Each collection walks some ten thousand objects at most, up to 1 us each: 10 ms is what a turn of the loop can lose.
 """
@@ -14,34 +19,35 @@ import asyncio
 import gc
 
 YOUNGEST = 2_000
-"""Objects more than before, after which the youngest generation is collected."""
-MIDDLE = 4
-"""Collections of the youngest after which the middle one is collected as well."""
+"""Objects that were made since, after which the youngest generation is collected."""
+GROWN = 5_000
+"""Objects that survived that, after which they are collected once more, and frozen."""
 NEVER = 1_000_000_000
-GROWN = 10_000
 EVERY_SECONDS = 0.1
 
 
 def begin() -> None:
-    """From now on the oldest generation is collected by ``tend`` alone. What there is by now stays."""
+    """From now on only the youngest generation is collected by itself. What there is by now stays."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNGEST, MIDDLE, NEVER)
+    gc.set_threshold(YOUNGEST, NEVER, NEVER)
 
 
-def tend() -> bool:
-    """Collect the oldest generation if it has grown, and freeze it if it has still; whether it was frozen."""
-    if len(gc.get_objects(generation=2)) < GROWN:
-        return False
-    gc.collect()
-    if len(gc.get_objects(generation=2)) < GROWN // 2:
-        return False
-    gc.freeze()
-    return True
+def settle() -> bool:
+    """A turn of the loop ends: collect what has become many; whether anything had."""
+    if len(gc.get_objects(generation=1)) + len(gc.get_objects(generation=2)) >= GROWN:
+        gc.collect()
+        if len(gc.get_objects(generation=2)) >= GROWN // 2:
+            gc.freeze()
+        return True
+    if len(gc.get_objects(generation=0)) >= YOUNGEST:
+        gc.collect(0)
+        return True
+    return False
 
 
 async def run() -> None:
-    """Tend until cancelled."""
+    """What the loop does besides the core's turns ends here; until cancelled."""
     while True:
         await asyncio.sleep(EVERY_SECONDS)
-        tend()
+        settle()

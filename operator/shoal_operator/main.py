@@ -168,6 +168,7 @@ class Operator:
             planned=lambda service, models, seconds: self._plans.observe(seconds, models),
             ask=lambda pod_uid: self._agents.ask(pod_uid),  # noqa: PLW0108 - likewise
             fatal=self._fail,
+            settle=garbage.settle,
         )
 
     def _gate(self, effect: GateChanged) -> None:
