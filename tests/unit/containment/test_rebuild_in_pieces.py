@@ -213,3 +213,32 @@ def test_a_change_of_a_service_is_a_piece_of_its_models_at_a_time() -> None:
 def _changed(plant: Plant) -> Any:
     spec = service_spec(name="a", uid="u-a", min_replicas=2, strict=False)
     return replace(spec, capacity_bytes=90 * MI, generation=plant.core.world.sequence)
+
+
+def test_a_change_of_the_service_meanwhile_is_worked_off_before_it_is_there_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It means work for all of its models, of which one turn does a part."""
+
+    async def story() -> None:
+        plant = await running()
+        for number in range(10, MANY):
+            plant.model(f"a{number}", "a", memory_bytes=1)
+        await asyncio.sleep(20)
+        real_step, told = machine.step, False
+
+        def step(world: Any, event: events.Event, now: float) -> Any:
+            nonlocal told
+            if isinstance(event, events.Listed) and not told:
+                told = True
+                plant.core.handle(events.ServiceSeen(_changed(plant)))
+            return real_step(world, event, now)
+
+        monkeypatch.setattr(rebuild, "step", step)
+        fail_once(plant, monkeypatch)
+        await asyncio.sleep(20)
+        assert told
+        assert plant.core.world.services[A].spec.capacity_bytes == 90 * MI
+        assert all(plant.serves("a", f"a{number}") for number in range(10, MANY))
+
+    play(story)

@@ -131,6 +131,15 @@ class TestRefusing:
             "busy": "NameFree",
         }
 
+    def test_what_an_update_takes_beside_the_old_content_is_missing_to_who_comes_after_it(self) -> None:
+        """The same size was refused before it; what its status says must not be the shortage of then."""
+        update = replace(at("a", current=False, loaded=False), growth=30 * MI)
+        needs = (need("m1", 50), need("m2", 50, copies=(update,)), need("m3", 50))
+        found = planned([pod("a", committed=60, copies=1)], *needs)
+        assert where(found.replace) == {"m2": ["a"]}
+        missing = {key.name: refusal.missing_bytes // MI for key, refusal in found.refused.items()}
+        assert missing == {"m1": 10, "m3": 40}
+
     def test_without_pods_nothing_is_missing(self) -> None:
         assert planned([], need("m")).refused[ModelKey("ns", "m")].missing_bytes == 0
 

@@ -1,5 +1,6 @@
 """What agents hold when an operator starts counts with its real size, whoever placed it."""
 
+import pytest
 from shoal_api.messages import Action, CopyPhase, content_digest
 from shoal_operator.state.world import events
 from shoal_operator.state.world.effects import CopyStored
@@ -131,3 +132,20 @@ def test_copies_found_on_the_pods_of_a_former_service_make_it_hot_in_its_own() -
     key = model_spec("m").key
     hot = {service.spec.name for service in hand.world.services.values() if key in service.hot}
     assert hot == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("found", "least", "hot"), [(1, None, False), (2, 2, False), (2, None, True)], ids=["one", "its minimum", "more"]
+)
+def test_only_copies_beyond_the_minimum_are_reviewed_after_a_restart(found: int, least: int | None, hot: bool) -> None:
+    """Else the first review would go through all models that there are, in one step."""
+    hand = Hand(recovered=False)
+    hand.do(events.ServiceSeen(service_spec(min_replicas=2)))
+    hand.do(events.ModelSeen(model_spec("m", min_copies=least)))
+    held = f"uid-m.{content_digest('s3://models/m', 'sklearn')}"
+    for number in (1, 2):
+        hand.do(events.PodSeen(pod_spec(f"pod-{number}", ready=True, gate_open=True)))
+        hand.report(f"pod-{number}", *([slot("m", held)] if number <= found else []))
+    hand.recover(2)
+    service = hand.world.services[service_spec().key]
+    assert (model_spec("m").key in service.hot) == hot

@@ -146,6 +146,29 @@ def test_what_one_plan_costs_is_bounded() -> None:
     assert 50 <= len(given.needs) < plans.BUDGET
 
 
+def test_requests_that_come_at_once_each_take_the_place_of_who_was_used_longest_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However few pods are looked at: nobody who was just used goes while the next pod has somebody who was not."""
+    monkeypatch.setattr(candidates, "SPARE", 4)
+    hand = Cold("pod-1", "pod-2", "pod-3")
+    hand.add(*(f"m{number}" for number in range(6)))
+    pods = list(hand.world.pods)
+    old, new = zip(*(sorted(hand.world.pods[uid].copies) for uid in pods), strict=True)
+    for names in (old, new):
+        hand.now += 100.0
+        for name, uid in zip(names, pods, strict=True):
+            hand.now += 1.0
+            hand.use(name, pod=uid)
+    hand.now += 40.0
+    hand.add("x", "y", "z")
+    for name in ("x", "y", "z"):
+        hand.engine.handle(events.Requested(SERVICE, name), hand.now)
+    given = plan_input(hand.world, SERVICE, hand.now)
+    assert given is not None
+    assert {eviction.model.name for eviction in plan(given).evict} == set(old)
+
+
 def test_who_has_no_copy_to_keep_away_from_goes_anywhere() -> None:
     """Such models are most of all, and a plan of them looks at few pods."""
     lone, pair = (ModelNeed(ModelKey("ns", "m"), 1, wanted, ()) for wanted in (1, 2))

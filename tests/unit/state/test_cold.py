@@ -477,3 +477,4 @@ def test_one_plan_that_evicts_a_copy_and_places_another_keeps_the_model_loaded()
     hand.pass_time(5)
     hand.agents()
     assert hand.route("a") == {there}
+    assert hand.service.stats.moves == 0, "nothing was evened out"

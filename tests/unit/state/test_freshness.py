@@ -1,5 +1,6 @@
 """Nobody is evicted on old news: agents say what is used now first."""
 
+import pytest
 from shoal_api.messages import ModelUse
 from shoal_operator.state.copies import freshness
 from shoal_operator.state.world import events
@@ -62,6 +63,13 @@ def test_an_agent_that_does_not_answer_is_not_waited_for() -> None:
     hand.wait(0.06)
     assert evicted(hand) == {"b"}
     assert not freshness.wanted(hand.world, "pod-1")
+
+
+def test_with_very_many_pods_no_request_waits_for_all_their_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freshness, "MAX_ASKED", 0)
+    hand = full()
+    hand.do(events.Requested(SERVICE, "c"))
+    assert evicted(hand) == {"b"}
 
 
 def test_with_fresh_news_nobody_waits() -> None:

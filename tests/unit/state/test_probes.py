@@ -108,6 +108,7 @@ def test_an_update_without_declared_memory_is_loaded_where_every_pod_serves_the_
     hand.report("pod-1", slot("m", model(hand).aim_id, artifact_bytes=10 * MI))
     assert hand.route() == {"pod-1"}
     assert model(hand).memory == 20 * MI, "the new content is larger"
+    assert hand.world.pods["pod-1"].committed == 20 * MI, "and is counted as what it is from then on"
     hand.loaded()
     assert hand.world.pods["pod-1"].committed == 20 * MI
 

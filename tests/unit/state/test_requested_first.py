@@ -1,6 +1,6 @@
 """A model that a request waits for comes before all that nobody waits for, and stays until the request has come."""
 
-from shoal_api.messages import Action, CopyPhase
+from shoal_api.messages import Action, CopyPhase, ServerReport
 from shoal_operator.state import wish
 from shoal_operator.state.owners.plans import plan_input
 from shoal_operator.state.world import events
@@ -34,6 +34,18 @@ def test_it_is_in_the_next_plan_of_many() -> None:
     given = plan_input(hand.world, SERVICE, hand.now)
     assert given is not None
     assert names[-1] in [need.key.name for need in given.needs]
+
+
+def test_it_is_planned_before_all_that_came_with_their_service() -> None:
+    hand = Hand()
+    names = [f"m{index:04d}" for index in range(120)]
+    for name in names:
+        hand.do(events.ModelSeen(model_spec(name)))
+    hand.engine.handle(events.ServiceSeen(service_spec(strict=False)), hand.now)
+    hand.engine.handle(events.Requested(SERVICE, names[-1]), hand.now)
+    given = plan_input(hand.world, SERVICE, hand.now)
+    assert given is not None
+    assert [need.key.name for need in given.needs] == [names[-1]]
 
 
 def test_its_size_is_looked_up_before_that_of_others() -> None:
@@ -116,6 +128,21 @@ def test_its_agent_takes_it_before_those_that_it_has_in_hand_already() -> None:
     assert _urgent(hand) == {"b"}
     hand.do(events.Requested(SERVICE, "e"))
     assert _urgent(hand) == {"b", "e"}, "also the look-up of its size"
+
+
+def test_what_was_asked_for_while_its_server_was_away_is_loaded_again_before_all_others() -> None:
+    hand = _hand()
+    for name in ("a", "b", "c"):
+        hand.do(events.ModelSeen(model_spec(name)))
+    hand.loaded()
+    held = hand.desired()
+    away = ServerReport(type="mlserver", ready=False)
+    hand.report("pod-1", *(slot(name, copy) for name, copy in held.items()), server=away)
+    hand.do(events.Requested(SERVICE, "b"))
+    assert not _urgent(hand), "it is there, as far as anybody knows"
+    gone = (slot(name, None, target=copy, phase=CopyPhase.WAITING) for name, copy in held.items())
+    hand.report("pod-1", *gone, server=away)
+    assert _urgent(hand) == {"b"}
 
 
 def test_nobody_asks_any_more_and_it_takes_its_turn() -> None:

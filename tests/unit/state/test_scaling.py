@@ -177,6 +177,17 @@ def test_models_that_pins_keep_out_ask_for_a_pod_and_keep_it(pinned_late: bool) 
     assert wanted(hand) == [1, 2], "with a pod less it would be kept out again"
 
 
+def test_a_pod_that_only_holds_what_nobody_uses_goes_though_a_pin_and_cold_models_are_there() -> None:
+    """One pod has room for the pin, and for any of the others when it is asked for."""
+    hand = scaled("pod-1", "pod-2", room=3)
+    hand.service.scale.replicas = 2
+    hand.add("kept", min_copies=1)
+    hand.add("b", "c", "d", "e", "f", "g")
+    assert hand.service.cold
+    hand.pass_time(400, step=10)
+    assert hand.service.scale.replicas == 1
+
+
 def test_what_fits_no_pod_asks_for_none() -> None:
     hand = scaled(room=2, strict=True)
     hand.add("large", memory_bytes=25 * MI)
