@@ -87,9 +87,12 @@ bench-overcommit: venv ## 1,000 models, memory for 200: hit rate, cold latency, 
 bench-traffic: venv ## Three shapes of traffic over 1,000 models, beside one plain server
 	$(VENV)/bin/python -m benchmarks.traffic
 
+bench-servers: venv ## Every model server beside its bare self, and the documents' claims (ONLY=triton,mms PART=ways|claims ROUNDS=3 MODELS=4)
+	$(VENV)/bin/python -m benchmarks.model_servers $(if $(ONLY),--only $(ONLY)) $(if $(PART),--part $(PART)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter command environment,$(firstword $(origin MODELS))),--models $(MODELS))
+
 bench-docs: venv ## docs/benchmarks.md from the newest results
 	$(VENV)/bin/python -m benchmarks.docs
 
-.PHONY: help bench-docs bench-plan bench-density bench-overcommit bench-traffic
+.PHONY: help bench-docs bench-plan bench-density bench-overcommit bench-traffic bench-servers
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z%-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

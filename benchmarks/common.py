@@ -42,6 +42,7 @@ class Attack:
     p99: float
     max: float
     failed: int
+    codes: dict[str, int]  # answers by status code; 0: none came
     answers: str  # status codes and the first errors, for the message when something failed
     results: Path  # vegeta's own file, with every answer
 
@@ -77,6 +78,7 @@ async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: i
         p99=latencies["99th"] / 1e6,
         max=latencies["max"] / 1e6,
         failed=sent - good,
+        codes=report["status_codes"],
         answers=answers,
         results=output,
     )

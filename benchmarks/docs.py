@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from . import common, density_report, engine, gateway, gateway_change, gateway_scale, overcommit, plan, plots, traffic
+from .field import report as model_servers
 
 DOCS: Final = common.REPOSITORY / "docs"
 PLOTS: Final = DOCS / "benchmarks"
@@ -91,7 +92,8 @@ def _plan(result: common.Json) -> Iterator[Aim]:
 
 
 def _none(_: common.Json) -> Iterator[Aim]:
-    """No aim is judged by it: the gateway's p99 was within the noise of the machine that it was measured on."""
+    """No aim is judged by it: claims have verdicts of their own, and the gateway's p99 was within the noise of the
+    machine that it was measured on."""
     yield from ()
 
 
@@ -103,6 +105,7 @@ BENCHMARKS: Final = (
     Benchmark("density", "make bench-density", density_report.text, _density, plots.density),
     Benchmark("overcommit", "make bench-overcommit", overcommit.text, _overcommit, plots.overcommit),
     Benchmark("traffic", "make bench-traffic", traffic.text, _traffic, plots.traffic),
+    Benchmark("servers", "make bench-servers", model_servers.text, _none, _no_plots),
     Benchmark("plan", "make bench-plan", plan.text, _plan, _no_plots),
     Benchmark("engine", "make bench-plan", engine.text, _none, _no_plots),
     Benchmark("gateway-scale", "make bench-plan", gateway_scale.text, _none, _no_plots),

@@ -59,7 +59,9 @@ class Kit(Protocol):
     server_type: str
     framework: str
     many: int
-    management: tuple[tuple[str, str], ...]
+
+    @property
+    def management(self) -> tuple[tuple[str, str], ...]: ...
 
     def start(self, ground: "Ground") -> Process:
         """The real server, as the operator has it started (``Ground.parts``); not started yet."""
