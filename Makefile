@@ -64,9 +64,10 @@ mutants: venv ## Are the tests able to fail? N=200 SEED=1 small changes of the p
 lint: venv ## Check style, types and import contracts
 	bash tests/lint.sh
 
-demo: ## From a fresh machine to models that answer through the gateway
+demo: ## From a fresh machine to models that answer through the gateway (SERVERS=triton,torchserve,mms,djl: on those servers too)
+	@$(PYTHON) -m demo.server_names "$(SERVERS)"
 	@$(MAKE) --no-print-directory -j 2 cluster venv
-	$(VENV)/bin/python -m demo
+	$(VENV)/bin/python -m demo --servers "$(SERVERS)"
 
 bench-gateway: venv ## What the gateway adds to a request
 	$(VENV)/bin/python -m benchmarks.gateway

@@ -1,5 +1,6 @@
 """Runs the demo's stages in order; exits with 1 and a message when anything was wrong."""
 
+import argparse
 import sys
 
 from rich.console import Console
@@ -16,22 +17,30 @@ from demo import (
     predictions,
     readiness,
     s3_server,
+    server_names,
+    servers,
     settings,
 )
 from demo import upload as uploads
 from demo.failure import DemoError
 from demo.predictions import Target
 from demo.s3_server import S3Server
+from demo.server_list import SERVERS, Server
 from demo.stages import Stages
 from demo.training import DemoModel, train
 
 
 def main() -> int:
     """The whole demo; 0 when all of it held."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--servers", default="", help=f"model servers to add: {', '.join(SERVERS)}")
+    arguments = parser.parse_args()
     console = Console()
     stages = Stages(console)
     try:
-        _run(console, stages)
+        names = server_names.chosen(arguments.servers)
+        server_names.check_to_be_had(names)
+        _run(console, stages, [SERVERS[name] for name in names])
     except DemoError as error:
         stages.show()
         console.print(f"\n[bold red]The demo failed:[/bold red] {escape(str(error))}", highlight=False)
@@ -39,9 +48,11 @@ def main() -> int:
     return 0
 
 
-def _run(console: Console, stages: Stages) -> None:
+def _run(console: Console, stages: Stages, others: list[Server]) -> None:
     with stages.stage("Cluster and images"):
         install.make("cluster")
+        if others:
+            servers.provide_images(others)
     with stages.stage("Chart"):
         install.chart()
         gateway = install.gateway()
@@ -65,9 +76,11 @@ def _run(console: Console, stages: Stages) -> None:
             held = holders.by_pod(api, settings.NAMESPACE, sorted(names))
             holders.show(console, held)
             holders.check(held, names)
+        if others:
+            servers.show(others, server, gateway, console=console, stages=stages, api=api)
     guide.write_environment(target, server)
     stages.show()
-    guide.show(console, target, models)
+    guide.show(console, target, models, servers.by_hand(gateway, others))
 
 
 def _storage(console: Console, models: list[DemoModel]) -> S3Server:
@@ -91,7 +104,7 @@ def _apply(console: Console, server: S3Server, models: list[DemoModel]) -> None:
     for file in (service, trained):
         console.print(f"  kubectl apply -f {file.relative_to(settings.CHECKOUT)}", highlight=False)
         kubernetes.kubectl("apply", "-f", str(file))
-    images.restart_model_servers_if_rebuilt(settings.NAMESPACE)
+    images.restart_model_servers_if_rebuilt(settings.NAMESPACE, "/mlserver:")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -30,8 +31,8 @@ def write_environment(target: Target, server: S3Server) -> None:
         file.write(text)
 
 
-def show(console: Console, target: Target, models: list[DemoModel]) -> None:
-    """Print commands that work as they stand, in this checkout."""
+def show(console: Console, target: Target, models: list[DemoModel], more: Iterable[str] = ()) -> None:
+    """Print commands that work as they stand, in this checkout; ``more`` of them too."""
     model = models[0]
     body = json.dumps(v2_body(model.probe))
     v1_body = json.dumps({"instances": [model.probe]})
@@ -50,6 +51,7 @@ def show(console: Console, target: Target, models: list[DemoModel]) -> None:
         f"  kubectl describe tm -n {settings.NAMESPACE} {model.name}",
         f"  {explain}",
         f"  kubectl delete pod --wait=false -n {settings.NAMESPACE} {_PODS}   # while you curl",
+        *(f"  {command}" for command in more),
         "  make cluster-down   # leaves nothing behind",
         f"Addresses and keys for your own programs: {settings.ENVIRONMENT_FILE.relative_to(settings.CHECKOUT)}",
     ]

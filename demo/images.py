@@ -21,10 +21,13 @@ def digest(*names: str) -> str:
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
 
 
-def restart_model_servers_if_rebuilt(namespace: str) -> None:
-    """Roll the namespace's model-server pods when agent or server image changed since the last call."""
-    known = settings.WORK / "model-server-images"
-    now = digest("/shoal-agent:", "/mlserver:")
+def restart_model_servers_if_rebuilt(namespace: str, server: str) -> None:
+    """Roll the namespace's model-server pods when agent or server image changed since the last call.
+
+    ``server``: the server's image, or a part of its name.
+    """
+    known = settings.WORK / f"images-of-{namespace}"
+    now = digest("/shoal-agent:", server)
     if known.exists() and known.read_text() != now:
         selector = "serving.kserve.io/inferenceservice"
         found = kubernetes.kubectl("get", "deployments", "-n", namespace, "-l", selector, "-o", "name").split()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 from typing import Final
 
 from demo import addresses, images, kubernetes, settings
@@ -17,9 +18,18 @@ _IMAGE_ANNOTATION: Final = r"shoal\.dev/image"
 
 def make(*targets: str) -> None:
     """Run make targets of this checkout with their output shown. Raises DemoError when one fails."""
-    done = subprocess.run(["make", "--no-print-directory", *targets], cwd=settings.CHECKOUT, check=False)
+    _shown("make", "--no-print-directory", *targets)
+
+
+def build_images(*names: str) -> None:
+    """`make image-<name>` for each, side by side. Raises DemoError when one fails."""
+    _shown(sys.executable, "-m", "cluster", "images", *names)
+
+
+def _shown(*command: str) -> None:
+    done = subprocess.run(command, cwd=settings.CHECKOUT, check=False)
     if done.returncode != 0:
-        raise DemoError(f"make {' '.join(targets)} exited with {done.returncode}; its output is above")
+        raise DemoError(f"{' '.join(command)} exited with {done.returncode}; its output is above")
 
 
 def chart(*more: str) -> None:

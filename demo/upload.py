@@ -1,6 +1,7 @@
 """Uploads folders to S3, skipping what an earlier run already put there."""
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,12 +20,17 @@ def ensure_bucket(client: "S3Client", bucket: str) -> None:
 
 def upload_folders(client: "S3Client", bucket: str, folders: list[Path]) -> int:
     """Put each folder's files under ``<folder name>/``; the number of files that were not there yet."""
-    present = _sizes_and_tags(client, bucket)
-    files = [(file, f"{folder.name}/{file.name}") for folder in folders for file in sorted(folder.iterdir())]
-    missing = [(file, key) for file, key in files if present.get(key) != _tag(file)]
+    files = {f"{folder.name}/{file.name}": file for folder in folders for file in sorted(folder.iterdir())}
+    return upload_files(client, bucket, files)
 
-    def put(entry: tuple[Path, str]) -> None:
-        client.upload_file(str(entry[0]), bucket, entry[1])
+
+def upload_files(client: "S3Client", bucket: str, files: Mapping[str, Path]) -> int:
+    """Put files under their keys; the number of those that were not there yet."""
+    present = _sizes_and_tags(client, bucket)
+    missing = [(key, file) for key, file in files.items() if present.get(key) != _tag(file)]
+
+    def put(entry: tuple[str, Path]) -> None:
+        client.upload_file(str(entry[1]), bucket, entry[0])
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(put, missing))

@@ -4,24 +4,13 @@ from typing import Any
 
 import httpx
 import pytest
-from numpy import array, maximum
 
+from demo.sample_answers import torch_linear as linear
+from demo.sample_answers import torch_mlp as mlp
 from e2e import servers
 from e2e.space import Space
 
 SERVICE = "torchserve-example"
-
-
-def linear(rows: list[list[float]]) -> list[list[float]]:
-    """docs/samples/torchserve/linear, computed here."""
-    answer: list[list[float]] = (array(rows) @ array([[1, 4], [2, 5], [3, 6]]) + array([0.5, -0.5])).tolist()
-    return answer
-
-
-def mlp(row: list[float]) -> float:
-    """docs/samples/torchserve/mlp, computed here."""
-    hidden = array([[1, -1], [0.5, 0.5], [-1, 2], [0, 1]]) @ array(row) + array([0, 0.25, -0.5, 1])
-    return float(maximum(hidden, 0) @ array([1, 2, -1, 0.5]) + 0.125)
 
 
 def test_the_sample_answers_as_the_models_do(own: Space) -> None:

@@ -1,8 +1,7 @@
 """DJL Serving with its Python and ONNX engines: the parts that no registry has are in SHOAL_DJL_SERVING, or in the
-folder that lies beside this checkout (runtimes/djl/parts.sh says what they are); Maven has the rest."""
+folder that lies beside this checkout (runtimes/djl/collect.sh says what they are); Maven has the rest."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 import aiohttp
 from shoal_api.tuning import Tuning
 
-from tests.component.agent.parts import HOST, REPOSITORY, Process
+from demo.server_names import djl_parts
+from tests.component.agent.parts import HOST, Process
 from tests.component.made_once import made_once, place
 
 from . import Answer, Files, Ground, ProcessGroup, asked
 
-FOLDER = Path(os.environ.get("SHOAL_DJL_SERVING") or REPOSITORY.parent / "shared" / "servers" / "djl-serving-0.36.0")
+FOLDER = djl_parts()
 _MODEL = """
 import os
 import signal
