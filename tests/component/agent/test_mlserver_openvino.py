@@ -207,10 +207,15 @@ async def test_spec_serving_and_the_users_own_settings_are_what_openvino_runs_wi
 
 async def test_what_holds_for_all_models_is_under_what_one_says(models: Models) -> None:
     everywhere = json.dumps({"nireq": 4, "plugin_config": {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}})
-    staged = {"plain": models.staged("linear"), "own": models.staged("linear", nireq=2)}
+    staged = {
+        "plain": models.staged("linear"),
+        "own": models.staged("linear", nireq=2),
+        "served": models.staged("linear", tuning=Tuning(workers_max=2)),
+    }
     async with server(staged, SHOAL_OPENVINO=everywhere) as running:
         assert told(running, "plain").items() >= {"nireq": "4", "INFERENCE_NUM_THREADS": "1"}.items()
         assert told(running, "own").items() >= {"nireq": "2", "INFERENCE_NUM_THREADS": "1"}.items()
+        assert told(running, "served")["nireq"] == "4"
 
 
 async def test_a_full_queue_refuses_and_a_client_that_goes_away_takes_nothing_along(models: Models) -> None:

@@ -31,7 +31,6 @@ def test_a_model_without_settings_gets_openvinos_runtime_and_its_tuning(tmp_path
     assert made["parameters"] == {
         "uri": "./model.xml",
         "extra": {
-            "nireq": 2,
             "plugin_config": {"NUM_STREAMS": "2", "INFERENCE_NUM_THREADS": "6"},
             "queue_size": 10,
         },
@@ -45,6 +44,12 @@ def test_what_the_artifact_says_holds_where_the_fields_say_nothing(tmp_path: Pat
     assert written(tmp_path, UNTUNED, own, "a.onnx")["parameters"] == {"uri": "./a.onnx", "extra": extra}
     tuned = written(tmp_path, Tuning(workers_min=3), own, "a.onnx")["parameters"]["extra"]
     assert tuned == {"nireq": 4, "plugin_config": {"NUM_STREAMS": "3"}, "queue_size": 1, "mine": True}
+
+
+def test_workers_leave_nireq_to_who_says_it_for_all_models(tmp_path: Path) -> None:
+    """What the artifact says would hold over the InferenceService's annotation."""
+    extra = written(tmp_path, Tuning(workers_max=2))["parameters"]["extra"]
+    assert extra == {"plugin_config": {"NUM_STREAMS": "2"}}
 
 
 @pytest.mark.parametrize("extra", [[1], {"plugin_config": "NUM_STREAMS=2"}])

@@ -95,8 +95,12 @@ def _streams(parameters: Mapping[str, Any], tuning: Tuning) -> dict[str, Any]:
             ARTIFACT_INVALID,
             f"{SETTINGS_FILE}: parameters.extra, or plugin_config in it, is not an object. Correct it.",
         )
+    made = tuned(extra, tuning)
+    if "nireq" not in extra:
+        # The server's environment may say it for all models; if not, the plug-in has a request for each stream.
+        made.pop("nireq", None)
     queue = {} if tuning.queue_size is None else {"queue_size": tuning.queue_size}
-    return {**extra, **tuned(extra, tuning), **queue}
+    return {**extra, **made, **queue}
 
 
 def model_settings(own: bytes | None, files: list[str], name: str, framework: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Computing is OpenVINO's own threads' business: a prediction is handed to one of 
 that the event loop is free meanwhile and no thread of Python's waits. What holds for a model is, each on top of the
 former: the server's environment (OMP_NUM_THREADS; SHOAL_OPENVINO, JSON), and ``parameters.extra`` of its settings:
 
-- ``nireq``: how many are computed, or handed over, at once; by default what OpenVINO says is best.
+- ``nireq``: how many are computed, or handed over, at once; by default one for each stream that NUM_STREAMS asks for,
+  else what OpenVINO says is best.
 - ``plugin_config``: OpenVINO's properties by name: NUM_STREAMS, INFERENCE_NUM_THREADS, PERFORMANCE_HINT, ...
 - ``queue_size``: how many may wait for an infer request; the next is refused with 503. By default any number.
 
@@ -51,13 +52,17 @@ def tuning(extra: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[di
     """
     everywhere = json.loads(environment.get(VARIABLE) or "{}")
     plugin = {**(everywhere.get("plugin_config") or {}), **(extra.get("plugin_config") or {})}
-    threads = environment.get("OMP_NUM_THREADS", "")
-    if _THREADS not in plugin and threads.isascii() and threads.isdecimal():
+    threads, streams = _number(environment.get("OMP_NUM_THREADS")), _number(plugin.get(_STREAMS))
+    if _THREADS not in plugin and threads is not None:
         # OpenVINO counts the node's processors. A stream without a thread of its own would be none.
-        streams = str(plugin.get(_STREAMS, ""))
-        plugin[_THREADS] = max(int(threads), int(streams) if streams.isdecimal() else 1)
+        plugin[_THREADS] = max(threads, streams or 1)
     said = {**everywhere, **extra}
-    return plugin, _count(said, "nireq", 1), _count(said, "queue_size", 0)
+    return plugin, _count(said, "nireq", 1) or streams or None, _count(said, "queue_size", 0)
+
+
+def _number(said: Any) -> int | None:
+    text = str(said)
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def _count(said: Mapping[str, Any], name: str, least: int) -> int | None:
