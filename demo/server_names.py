@@ -39,9 +39,14 @@ def djl_parts() -> Path:
     return Path(os.environ.get(DJL_VARIABLE) or _DJL_BESIDE)
 
 
+def to_be_had() -> list[str]:
+    """The names of those whose images can be built here; a cluster that is not ours pulls upstream's."""
+    return [name for name in TITLES if name != "djl" or settings.foreign_kubeconfig() or (djl_parts() / "lib").is_dir()]
+
+
 def check_to_be_had(names: tuple[str, ...]) -> None:
-    """Raise DemoError for a server whose image cannot be built; a cluster that is not ours pulls upstream's."""
-    if "djl" in names and settings.foreign_kubeconfig() is None and not (djl_parts() / "lib").is_dir():
+    """Raise DemoError for one that is not to be had here, and say what to do."""
+    if set(names) - set(to_be_had()):
         raise DemoError(
             f"no package registry has DJL Serving, and its parts are not in {djl_parts()}: name their folder in "
             f"{DJL_VARIABLE} (runtimes/djl/collect.sh says what has to be in it), or leave djl out of SERVERS"
@@ -49,7 +54,10 @@ def check_to_be_had(names: tuple[str, ...]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Whether the demo can have these servers; if not, why."""
+    """Say whether the demo can have these servers; if not, why. ``--here``: name those it can have."""
+    if arguments == ["--here"]:
+        print(*to_be_had())
+        return 0
     try:
         check_to_be_had(chosen(",".join(arguments)))
     except DemoError as error:

@@ -58,7 +58,27 @@ stage() {
 }
 
 nothing() { :; }
-cluster() { make --no-print-directory cluster; }
+
+# Model servers that only the tests of their samples use. Their images come from the network for most of the time, and the
+# first stage needs no cluster: so they are built beside it, with what it leaves of the processors, and done before tests
+# measure anything. One that fails is built again by the test that uses it, which says why.
+images=
+images_log=
+build_images_ahead() {
+  local names
+  read -ra names < <("$python" -m demo.server_names --here)
+  images_log=$(mktemp)
+  nice -n 19 "$python" -m cluster images "${names[@]}" >"$images_log" 2>&1 &
+  images=$!
+}
+
+cluster() {
+  make --no-print-directory cluster || return
+  [[ -n $images ]] || return 0
+  wait "$images" || { echo "== not every image was built beside the tests:"; cat "$images_log"; }
+  rm -f "$images_log"
+  images=
+}
 
 together() {
   local paths=()
@@ -107,6 +127,9 @@ with_a_second_try() {
   echo "== PASSED ONLY AT THE SECOND TRY: the $count above. Look into it: a promise that holds sometimes does not hold."
 }
 
+if (($# == 0)) && [[ -z ${SHOAL_KUBECONFIG:-} ]]; then
+  build_images_ahead
+fi
 stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
 stage "component tests" cluster together tests/component -- "$@"
 stage "end-to-end tests" cluster with_a_second_try e2e -- --durations=15 "$@"

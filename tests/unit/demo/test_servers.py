@@ -56,6 +56,8 @@ def test_djl_without_its_parts_is_refused_before_anything_is_built(
     assert str(no_djl) in said
     assert DJL_VARIABLE in said
     assert server_names.main(["triton,mms"]) == 0
+    assert server_names.main(["--here"]) == 0
+    assert capsys.readouterr().out.split() == [name for name in TITLES if name != "djl"]
 
 
 def test_djl_is_taken_where_its_parts_are_or_the_image_is_upstreams(
