@@ -11,8 +11,8 @@ from shoal_operator.workloads import WorkloadController
 
 from tests.component.apiserver.server import ApiServer
 
+from .bench import RUNTIME, SETTINGS, Bench, Object, bench, service
 from .conftest import CountingKube, until, watch_owned
-from .test_workload_controller import RUNTIME, SETTINGS, Bench, Object, bench, service
 
 pytestmark = pytest.mark.component
 
