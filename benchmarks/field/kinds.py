@@ -148,7 +148,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda setting: network.mlserver(setting.load),
             "/v2/models/{}/infer",
             ("http", _v2_load),
-            models=30,
+            models=20,
             settings=(
                 Setting("no batch"),
                 Setting("batch 8 in 5 ms", Tuning(batch_size=8, batch_delay=0.005)),
@@ -162,7 +162,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda setting: network.openvino(setting.load, packages(), setting.nireq),
             "/v2/models/{}/infer",
             ("http", _v2_load),
-            models=30,
+            models=20,
             settings=(
                 Setting("1 stream of 1 thread, queue 100", Tuning(workers_max=1, threads=1, queue_size=100)),
                 Setting("2 streams of 1 thread, queue 100", Tuning(workers_max=2, threads=1, queue_size=100)),
@@ -176,7 +176,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda setting: network.triton(setting.load),
             "/v2/models/{}/infer",
             ("http", _v2_load),
-            models=12,
+            models=6,
             settings=_WORKERS_BATCH_QUEUE,
         ),
         Kind(
@@ -186,7 +186,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda setting: network.mms(setting.load),
             "/predictions/{}",
             ("management", _mms_load),
-            models=12,
+            models=6,
             settings=_WORKERS_BATCH_QUEUE,
         ),
         Kind(
@@ -196,7 +196,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda setting: network.djl(setting.load),
             "/predictions/{}",
             ("management", _djl_load),
-            models=12,
+            models=6,
             settings=_WORKERS_BATCH_QUEUE,
         ),
         Kind(
@@ -206,7 +206,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lambda setting: network.torchserve(setting.load),
             "/predictions/{}",
             ("management", _torchserve_load),
-            models=4,
+            models=3,
             settings=_WORKERS_BATCH_QUEUE,
             loads=2,
         ),

@@ -38,8 +38,10 @@ def merged(before: Json | None, server: str, part: str, found: Json) -> Json:
 
 def text(result: Json) -> str:
     servers = result["servers"]
-    ways = {name: parts["ways"] for name, parts in servers.items() if "ways" in parts}
-    claims = {name: parts["claims"] for name, parts in servers.items() if "claims" in parts}
+    loads, requests, claims = (
+        {name: parts[part] for name, parts in servers.items() if part in parts}
+        for part in ("loads", "requests", "claims")
+    )
     return (
         common.heading("Every model server beside its bare self", result["context"])
         + "The line above is the last run's; each server's own is at the end. Both sides are the same installation,"
@@ -47,23 +49,23 @@ def text(result: Json) -> str:
         " are Shoal's over the bare server's within a round. Processes on loopback: the real server and agent, the"
         " operator's real gateway with a real Envoy; where a model goes is a script's word"
         " ([why](../benchmarks/field/__init__.py)). Each model is one network of three layers of 1,024 units.\n\n"
-        + _loads(ways)
-        + _requests(ways)
+        + _loads(loads)
+        + _requests(requests)
         + _claims(claims)
         + _contexts(servers)
     )
 
 
-def _loads(ways: Mapping[str, Json]) -> str:
+def _loads(measured: Mapping[str, Json]) -> str:
     rows = []
-    for name, found in ways.items():
-        loads, (ours, bare) = found["loads"], (found["loads"][SHOAL], found["loads"][BARE])
+    for name, found in measured.items():
+        ours, bare = found[SHOAL], found[BARE]
         rows.append(
             [
                 TITLES[name],
                 str(found["models"]),
                 *(_figure(side["loads_per_second"]) for side in (bare, ours)),
-                _figure(loads["ratio"]),
+                _figure(found["ratio"]),
                 *(_figure(side["asked_to_answer_ms"]) for side in (bare, ours)),
                 *(_figure(side["first_request_ms"]) for side in (bare, ours)),
                 *(_figure(side["mib_per_model"]) for side in (bare, ours)),
@@ -92,10 +94,10 @@ def _loads(ways: Mapping[str, Json]) -> str:
     return "## Loads\n\n" + note + _table(columns, rows)
 
 
-def _requests(ways: Mapping[str, Json]) -> str:
+def _requests(measured: Mapping[str, Json]) -> str:
     rows = []
-    for name, found in ways.items():
-        for each in found["requests"]:
+    for name, found in measured.items():
+        for each in found["settings"]:
             full, steady = each["full"]["rate"], each["steady"]
             rows.append(
                 [

@@ -6,6 +6,8 @@ minute of the machine counts for both.
 
 import json
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,15 +28,27 @@ Side = OurPod | BareServer
 Taken = dict[str, list[float]]
 
 
-async def measure(run: Run, models: int) -> Json:
+async def loads(run: Run, models: int) -> Json:
     """``models``: of each load."""
+    async with _both(run) as (pod, sides):
+        loaded = await _loads(run, pod, sides, models)
+        return {"models": models, "rounds": run.rounds, "agent_mib": round(pod.agent_mib, 1)} | loaded
+
+
+async def requests(run: Run) -> Json:
+    """Under each of the server's settings."""
+    async with _both(run) as (pod, sides):
+        return {
+            "rounds": run.rounds,
+            "settings": [await _requests(run, pod, sides, each) for each in run.kind.settings],
+        }
+
+
+@asynccontextmanager
+async def _both(run: Run) -> AsyncIterator[tuple[OurPod, dict[str, Side]]]:
     kind, folder = run.kind, run.folder
     async with our_pod(kind, folder / "pod", {}) as pod, bare_server(kind, pod.life.storage, folder / "bare") as bare:
-        sides: dict[str, Side] = {SHOAL: pod, BARE: bare}
-        loaded = await _loads(run, pod, sides, models)
-        agent = pod.agent_mib
-        requests = [await _requests(run, pod, sides, setting) for setting in kind.settings]
-    return {"models": models, "rounds": run.rounds, "loads": loaded, "agent_mib": round(agent, 1), "requests": requests}
+        yield pod, {SHOAL: pod, BARE: bare}
 
 
 async def _loads(run: Run, pod: OurPod, sides: dict[str, Side], models: int) -> Json:

@@ -32,13 +32,19 @@ def both(value: float) -> dict[str, Any]:
     return {"bare": spread(value), "shoal": spread(2 * value), "ratio": spread(2)}
 
 
-WAYS: dict[str, Any] = {
+LOADS: dict[str, Any] = {
     "context": about(28),
     "models": 12,
     "rounds": 3,
-    "loads": {"bare": side(20), "shoal": side(10), "ratio": spread(0.5)},
+    "bare": side(20),
+    "shoal": side(10),
+    "ratio": spread(0.5),
     "agent_mib": 41.2,
-    "requests": [
+}
+REQUESTS: dict[str, Any] = {
+    "context": about(28),
+    "rounds": 3,
+    "settings": [
         {
             "setting": "1 worker",
             "rate": 70,
@@ -63,14 +69,14 @@ def flood(*codes: dict[str, int], grown: float) -> dict[str, Any]:
 
 
 def test_a_run_takes_the_place_of_its_own_part_only() -> None:
-    first = report.merged(None, "mms", "ways", {"context": about(27), "models": 1})
-    second = report.merged(first, "triton", "ways", {"context": about(28), "models": 2})
+    first = report.merged(None, "mms", "loads", {"context": about(27), "models": 1})
+    second = report.merged(first, "triton", "loads", {"context": about(28), "models": 2})
     third = report.merged(second, "mms", "claims", {"context": about(29), "compared": []})
-    again = report.merged(third, "mms", "ways", {"context": about(29), "models": 3})
+    again = report.merged(third, "mms", "loads", {"context": about(29), "models": 3})
     assert list(again["servers"]) == ["triton", "mms"], "in one order, whichever came first"
-    assert again["servers"]["mms"].keys() == {"ways", "claims"}
-    assert again["servers"]["mms"]["ways"]["models"] == 3
-    assert again["servers"]["triton"]["ways"]["models"] == 2
+    assert again["servers"]["mms"].keys() == {"loads", "claims"}
+    assert again["servers"]["mms"]["loads"]["models"] == 3
+    assert again["servers"]["triton"]["loads"]["models"] == 2
     assert again["context"] == about(29)
 
 
@@ -115,11 +121,12 @@ def test_workers_that_come_at_twice_the_batch_only() -> None:
 
 
 def test_the_text_has_every_part_that_was_measured() -> None:
-    result = report.merged(None, "mms", "ways", WAYS)
+    result = report.merged(None, "mms", "loads", LOADS)
+    result = report.merged(result, "mms", "requests", REQUESTS)
     result = report.merged(result, "djl", "claims", {"context": about(29), "compared": [compared("falls", [0.8])]})
     text = report.text(result)
     assert "| multi-model-server | 12 | 20 (19 - 21) | 10 (9 - 11) | 0.5 " in text
     assert "0 / 7 |" in text
     assert "| many hurt | DJL Serving, Python engine | 2 workers → 8 workers |" in text
     assert "| **holds** |" in text
-    assert text.count("python -m benchmarks.model_servers") == 3, "the last run's, and each part's own"
+    assert text.count("python -m benchmarks.model_servers") == 4, "the last run's, and each part's own"
