@@ -139,5 +139,5 @@ FLOODS: Final[Mapping[str, Flood]] = {
     ),
 }
 BATCH: Final = 4
-SCALED: Final = Setting(f"1 to 4 workers, batch {BATCH}", workers(1, 4, batch=BATCH, delay=0.005), load=Load(pause=0.2))
+SCALED: Final = Setting(f"1 to 4 workers, batch {BATCH}", workers(1, 4, batch=BATCH, delay=0.005), load=Load(pause=0.5))
 """DJL's: it adds workers by its queue."""
