@@ -67,17 +67,18 @@ def _unusable_and_usable(turns: Turns) -> None:
 
 
 def _another_policy(turns: Turns) -> None:
-    """Requests may take less time: one edit of the InferenceService."""
-    policy = values.RoutePolicy(timeout=10.0, server_type="mlserver")
-    turns.do(events.ServiceSeen(replace(service_spec(turns.capacity, len(turns.agents), 4), policy=policy)))
-    turns.do(events.GatewayAcknowledged(turns.world.sequence))
+    """Requests may take less time, and as much as before: one edit each of the InferenceService."""
+    for generation, policy in ((4, values.RoutePolicy(timeout=10.0)), (5, values.RoutePolicy())):
+        pods = len(turns.agents)
+        turns.do(events.ServiceSeen(replace(service_spec(turns.capacity, pods, generation), policy=policy)))
+        turns.do(events.GatewayAcknowledged(turns.world.sequence))
 
 
 def _join(turns: Turns) -> None:
     """One pod more, and the first rounds of evening out."""
     agent = Agent("pod-new")
     turns.agents.append(agent)
-    turns.do(events.ServiceSeen(service_spec(turns.capacity, len(turns.agents), generation=5)))
+    turns.do(events.ServiceSeen(service_spec(turns.capacity, len(turns.agents), generation=6)))
     turns.do(events.PodSeen(replace(pod_spec(agent.pod, turns.capacity), ready=True, gate_open=True)))
     turns.do(agent.report())
     for _ in range(3):

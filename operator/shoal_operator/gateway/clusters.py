@@ -5,6 +5,7 @@ Behind the pods, at the next priority, stands the cold listener: it gets what th
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -16,6 +17,7 @@ from . import lacking, limits, surface
 from . import vocabulary as words
 from .envoy_json import Json, internal_address, load_assignment_before, packed
 from .routes import grpc_cluster
+from .stencils import RENDERED, serialised, stand_in
 
 IDLE_SECONDS = 1
 """Far below every model server's keep-alive (gunicorn 2 s, uvicorn 5 s), or Envoy would send into a connection that is
@@ -63,15 +65,34 @@ def grpc_options(answer: Json = limits.INNER_ANSWER) -> Json:
 def of_target(target: str, endpoints: Sequence[Endpoint]) -> list[cluster_pb2.Cluster]:
     """The clusters ``target`` and ``grpc_cluster(target)``; with no endpoint they lead to the cold listener."""
     server_type = endpoints[0].server_type if endpoints else ""  # they are of one InferenceService
+    there = stand_in("target", len(target))
+    addresses = (
+        [(each.ip, each.http_port) for each in endpoints],
+        [(each.ip, each.grpc_port) for each in endpoints if each.grpc_port],
+    )
+    made = []
+    for content, own in zip(_without_pods(there, server_type), addresses, strict=True):
+        cluster = cluster_pb2.Cluster.FromString(content.replace(there.encode(), target.encode()))
+        for ip, port in own:
+            where = cluster.load_assignment.endpoints[0].lb_endpoints.add().endpoint.address.socket_address
+            where.address, where.port_value = ip, port
+        made.append(cluster)
+    return made
+
+
+@lru_cache(RENDERED)
+def _without_pods(target: str, server_type: str) -> tuple[bytes, bytes]:
+    """The two as bytes, but for the pods' addresses."""
     marks = lacking.filters(server_type)
     rest = http_options(idle_seconds=surface.of(server_type).idle_seconds) | marks
-    calls = grpc_options() | marks
-    http = _cluster(target, target, [(e.ip, e.http_port) for e in endpoints], rest)
-    grpc = _cluster(grpc_cluster(target), target, [(e.ip, e.grpc_port) for e in endpoints if e.grpc_port], calls)
-    return [json_format.ParseDict(each, cluster_pb2.Cluster()) for each in (http, grpc)]
+    http, grpc = _cluster(target, target, rest), _cluster(grpc_cluster(target), target, grpc_options() | marks)
+    return (
+        serialised(json_format.ParseDict(http, cluster_pb2.Cluster())),
+        serialised(json_format.ParseDict(grpc, cluster_pb2.Cluster())),
+    )
 
 
-def _cluster(name: str, target: str, addresses: Sequence[tuple[str, int]], options: Json) -> Json:
+def _cluster(name: str, target: str, options: Json) -> Json:
     return {
         "name": name,
         "type": "STATIC",
@@ -81,6 +102,6 @@ def _cluster(name: str, target: str, addresses: Sequence[tuple[str, int]], optio
         "circuit_breakers": {"thresholds": [LIMITS]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE},
-        "load_assignment": load_assignment_before(name, internal_address(words.COLD, target), *addresses),
+        "load_assignment": load_assignment_before(name, internal_address(words.COLD, target)),
         "typed_extension_protocol_options": {HTTP_OPTIONS: options},
     }

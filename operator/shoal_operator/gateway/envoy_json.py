@@ -60,9 +60,9 @@ def load_assignment(cluster: str, *addresses: tuple[str, int]) -> Json:
     return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": [_endpoint(address(*each)) for each in addresses]}]}
 
 
-def load_assignment_before(cluster: str, last_resort: Json, *addresses: tuple[str, int]) -> Json:
-    """Requests go to ``last_resort``, an address, when there is none of the others, or when a retry says so."""
-    assignment = load_assignment(cluster, *addresses)
+def load_assignment_before(cluster: str, last_resort: Json) -> Json:
+    """Requests go to ``last_resort``, an address, while nothing is at priority 0, or when a retry says so."""
+    assignment = load_assignment(cluster)
     assignment["endpoints"].append({"priority": 1, "lb_endpoints": [_endpoint(last_resort)]})
     return assignment
 

@@ -132,7 +132,7 @@ def no_service(name: str) -> route_pb2.RouteConfiguration:
     return unavailable(name, DEFAULT_POLICY, Unavailable.SERVICE_NOT_READY)
 
 
-def of_service(name: str, policy: RoutePolicy, target: str | None) -> route_pb2.RouteConfiguration:
+def of_service(name: str, policy: RoutePolicy, target: str | None = None) -> route_pb2.RouteConfiguration:
     """An InferenceService's own routes: health and server metadata to ``target`` (None: 503); other models: 404."""
     if target is None:
         said = (Unavailable.SERVICE_NOT_READY.value, replies.SERVICE_NOT_READY)

@@ -7,12 +7,10 @@ InferenceService's policy is its few route configurations, in place.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf.message import Message
 
 from shoal_operator.state.world.effects import (
     Effect,
@@ -27,6 +25,7 @@ from shoal_operator.state.world.views import Endpoint
 from . import clusters, routes, scopes, surface
 from . import vocabulary as words
 from .limits import UNNAMED_MESSAGE_BYTES
+from .stencils import Form, serialised
 
 MAX_TARGETS = 2048
 """Pods and sets of pods with clusters of their own (each costs Envoy about 100 kB). Beyond, a new set of pods is
@@ -35,10 +34,6 @@ served by one of its pods until others are gone."""
 MAX_UNKNOWN = 256
 """InferenceServices that are not there and have routes of their own, as anyone can name what is not there."""
 _NO_SERVICE = "no-service"
-
-
-Render = Callable[[str, RoutePolicy], Message]
-"""A route configuration by its name and its InferenceService's policy."""
 
 
 class Resource(NamedTuple):
@@ -70,16 +65,16 @@ class _Target:
 
 
 class _Routes:
-    """A route configuration of an InferenceService. ``render``: its content under a policy. ``kept``: while the
-    InferenceService is known, used or not."""
+    """A route configuration of an InferenceService. ``form``: its content, but for name, policy and target. ``kept``:
+    while the InferenceService is known, used or not."""
 
-    __slots__ = ("kept", "name", "render", "service", "target", "users")
+    __slots__ = ("form", "kept", "name", "service", "target", "users")
 
-    def __init__(self, name: str, service: ServiceKey, render: Render, target: _Target | None, kept: bool) -> None:
+    def __init__(self, name: str, service: ServiceKey, form: Form, target: _Target | None, kept: bool) -> None:
         self.name = name
         self.service = service
         self.kept = kept
-        self.render = render
+        self.form = form
         self.target = target
         self.users = 0  # scopes that point at it
 
@@ -108,8 +103,12 @@ class GatewayTables:
         self._changes: list[Change] = []
         self._message_bytes = message_bytes
         shared = routes.from_message(words.MESSAGE_ROUTES, DEFAULT_POLICY, message_bytes)
-        for configuration in (routes.gate(), shared, routes.no_service(_NO_SERVICE)):
-            self._put_routes(configuration)
+        for name, made in (
+            (words.GATE, routes.gate()),
+            (words.MESSAGE_ROUTES, shared),
+            (_NO_SERVICE, routes.no_service(_NO_SERVICE)),
+        ):
+            self._put_routes(name, serialised(made))
         self._changes.clear()
 
     def apply(self, effects: Iterable[Effect]) -> list[Change]:
@@ -212,7 +211,7 @@ class GatewayTables:
         # The version is the route configuration's name: after a restart, nothing that is the same is sent again.
         # Sent even when it points where it did: the sequence is acknowledged with it.
         scope = scopes.scope(name, routes_name, service.name, service.namespace, model)
-        self._put(words.SCOPE, name, routes_name, scope)
+        self._put(words.SCOPE, name, routes_name, serialised(scope))
 
     def _drop_scope(self, name: str) -> None:
         before = self.resources[words.SCOPE].get(name)
@@ -234,34 +233,35 @@ class GatewayTables:
     # Route configurations
 
     def _to_pods(self, service: ServiceKey, target: _Target) -> str:
-        return self._made("pods", service, target.name, partial(routes.to_pods, target=target.name), target)
+        return self._made("pods", service, target.name, Form(routes.to_pods), target)
 
     def _of_service(self, service: ServiceKey, target: _Target | None) -> str:
-        of = target.name if target is not None else None
-        return self._made("service", service, of or "", partial(routes.of_service, target=of), target)
+        of = target.name if target is not None else ""
+        return self._made("service", service, of, Form(routes.of_service), target)
 
     def _from_message(self, service: ServiceKey) -> str:
         policy = self._policies[service]
         if policy.max_request_bytes is None and surface.of(policy.server_type).grpc:
             return words.MESSAGE_ROUTES
-        return self._made("message", service, "", partial(routes.from_message, message_bytes=self._message_bytes))
+        form = Form(routes.from_message, (("message_bytes", self._message_bytes),))
+        return self._made("message", service, "", form)
 
     def _without_pods(self, service: ServiceKey, reason: Unavailable) -> str:
         if reason is Unavailable.SERVICE_NOT_READY:
             unknown = len(self._routes_of) - len(self._policies)
             if unknown >= MAX_UNKNOWN and service not in self._routes_of:
                 return _NO_SERVICE
-            return self._made("waiting", service, "", routes.waiting)
+            return self._made("waiting", service, "", Form(routes.waiting))
         if reason is Unavailable.COLD:
-            return self._made("cold", service, "", routes.cold, kept=True)
-        return self._made("unavailable", service, reason.value, partial(routes.unavailable, reason=reason))
+            return self._made("cold", service, "", Form(routes.cold), kept=True)
+        return self._made("unavailable", service, reason.value, Form(routes.unavailable, (("reason", reason),)))
 
     def _made(
         self,
         kind: str,
         service: ServiceKey,
         detail: str,
-        render: Render,
+        form: Form,
         target: _Target | None = None,
         *,
         kept: bool = False,
@@ -269,7 +269,7 @@ class GatewayTables:
         """The name of the InferenceService's route configuration of this kind, which is made if need be."""
         name = f"{kind}-{scopes.digest('/'.join((*service, detail)))}"
         if name not in self._routes:
-            made = _Routes(name, service, render, target, kept)
+            made = _Routes(name, service, form, target, kept)
             self._render(made, self._policies.get(service, DEFAULT_POLICY))
             # Known once it is there: were it the other way round, what fails would never be made.
             self._routes[name] = made
@@ -279,7 +279,8 @@ class GatewayTables:
         return name
 
     def _render(self, made: _Routes, policy: RoutePolicy) -> None:
-        self._put_routes(made.render(made.name, policy))
+        target = made.target.name if made.target is not None else None
+        self._put_routes(made.name, made.form.filled(made.name, policy, target))
 
     def _retire_routes_if_unused(self, name: str) -> None:
         known = self._routes[name]
@@ -337,23 +338,23 @@ class GatewayTables:
     def _put_clusters(self, target: _Target) -> None:
         endpoints = [self._pods[uid] for uid in sorted(target.pods) if uid in self._pods]
         for cluster in clusters.of_target(target.name, endpoints):
-            version = _content_version(cluster)
+            content = serialised(cluster)
+            version = _content_version(content)
             before = self.resources[words.CLUSTER].get(cluster.name)
             if before is None or before.version != version:
-                self._put(words.CLUSTER, cluster.name, version, cluster)
+                self._put(words.CLUSTER, cluster.name, version, content)
 
     # Resources
 
-    def _put_routes(self, configuration: Message) -> None:
-        name: str = configuration.name  # type: ignore[attr-defined]  # generated messages have no stubs
-        self._put(words.ROUTES, name, _content_version(configuration), configuration)
-        self._put(words.SCOPE, scopes.anchor_name(name), name, scopes.anchor(name))
+    def _put_routes(self, name: str, content: bytes) -> None:
+        self._put(words.ROUTES, name, _content_version(content), content)
+        self._put(words.SCOPE, scopes.anchor_name(name), name, serialised(scopes.anchor(name)))
 
-    def _put(self, type_url: str, name: str, version: str, message: Message) -> None:
+    def _put(self, type_url: str, name: str, version: str, content: bytes) -> None:
         response = discovery_pb2.DeltaDiscoveryResponse()
         resource = response.resources.add(name=name, version=version)
         resource.resource.type_url = type_url
-        resource.resource.value = message.SerializeToString(deterministic=True)
+        resource.resource.value = content
         self.resources[type_url][name] = Resource(version, response.SerializeToString())
         self._changes.append(Change(type_url, name, self.sequence))
 
@@ -366,5 +367,5 @@ class GatewayTables:
         return changes
 
 
-def _content_version(message: Message) -> str:
-    return hashlib.blake2b(message.SerializeToString(deterministic=True), digest_size=6).hexdigest()
+def _content_version(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=6).hexdigest()

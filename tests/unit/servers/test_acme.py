@@ -160,7 +160,7 @@ def test_what_is_unavailable_or_unknown_is_said_on_its_own_paths() -> None:
 
 def test_its_own_words_for_a_missing_model_are_read_in_its_clusters_only() -> None:
     endpoint = Endpoint("10.0.0.1", 7000, 0, "acme")
-    http, grpc = (json_format.MessageToDict(each) for each in clusters.of_target("t", [endpoint]))
+    http, grpc = (json_format.MessageToDict(each) for each in clusters.of_target("the-target", [endpoint]))
     options = http["typedExtensionProtocolOptions"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
     assert options["commonHttpProtocolOptions"]["idleTimeout"] == "7.500s"
     first, last = options["httpFilters"]
@@ -169,7 +169,7 @@ def test_its_own_words_for_a_missing_model_are_read_in_its_clusters_only() -> No
     assert last["name"] == "envoy.filters.http.upstream_codec"
     endpoints = grpc["loadAssignment"]["endpoints"][0].get("lbEndpoints", [])
     assert endpoints == [], "it speaks no gRPC"
-    plain, _ = clusters.of_target("t", [Endpoint("10.0.0.1", 8080, 8081, "mlserver")])
+    plain, _ = clusters.of_target("the-target", [Endpoint("10.0.0.1", 8080, 8081, "mlserver")])
     options = json_format.MessageToDict(plain)["typedExtensionProtocolOptions"]
     assert "httpFilters" not in options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
     assert lacking.rules("acme") == {"rest": [{"status": 404, "contains": ['"ModelNotFoundException"', 'say "x"\n']}]}
