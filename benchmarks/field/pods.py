@@ -221,8 +221,10 @@ async def our_pod(kind: Kind, folder: Path, settings: dict[str, int]) -> AsyncIt
         await world.applied(sequence)
         yield OurPod(kind, life, world, envoy)
     finally:
-        await world.close()
-        await life.stop()
+        try:
+            await world.close()
+        finally:
+            await life.stop()
 
 
 @asynccontextmanager

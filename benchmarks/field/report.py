@@ -48,11 +48,26 @@ def text(result: Json) -> str:
         " started alike, in the same run, in changing order; figures are medians (least - most) of the rounds, ratios"
         " are Shoal's over the bare server's within a round. Processes on loopback: the real server and agent, the"
         " operator's real gateway with a real Envoy; where a model goes is a script's word"
-        " ([why](../benchmarks/field/__init__.py)). Each model is one network of three layers of 1,024 units.\n\n"
+        " ([why](../benchmarks/field/__init__.py)). Each model is one network of three layers of 1,024 units."
+        + _crowded(found["context"]["machine"] for parts in servers.values() for found in parts.values())
+        + "\n\n"
         + _loads(loads)
         + _requests(requests)
         + _claims(claims)
         + _contexts(servers)
+    )
+
+
+def _crowded(machines: Iterable[Json]) -> str:
+    """What has to be said where others used the machine."""
+    seen = [(each["load_before"][0], each["cores"]) for each in machines]
+    crowded = [load for load, cores in seen if load > cores]
+    if not crowded:
+        return ""
+    return (
+        f" **Others used the machine** in {len(crowded)} of {len(seen)} runs: a load average of up to"
+        f" {max(crowded):.3g} on {seen[0][1]} cores before they began. Absolute figures are a crowded machine's;"
+        " ratios and verdicts go by rounds, and say so where these disagree."
     )
 
 

@@ -120,6 +120,14 @@ def test_workers_that_come_at_twice_the_batch_only() -> None:
     assert said([1, 1], [1, 1]) is Verdict.NOT
 
 
+def test_a_crowded_machine_is_said() -> None:
+    crowded = about(29) | {"machine": ABOUT["machine"] | {"load_before": [16.1, 9, 4]}}
+    quiet = report.merged(None, "mms", "loads", LOADS)
+    assert "Others used" not in report.text(quiet)
+    text = report.text(report.merged(quiet, "djl", "claims", {"context": crowded, "compared": []}))
+    assert "in 1 of 2 runs: a load average of up to 16.1 on 2 cores" in text
+
+
 def test_the_text_has_every_part_that_was_measured() -> None:
     result = report.merged(None, "mms", "loads", LOADS)
     result = report.merged(result, "mms", "requests", REQUESTS)
