@@ -82,3 +82,16 @@ class Cold(Hand):
     def want(self, name: str) -> str:
         spec = self.model(name).spec
         return copy_id(spec.uid, spec.content)
+
+
+def full(*pods: str, room: int = 2, **timing: Any) -> Cold:
+    """Pods full of a0, a1, ... which were used in that order, long enough ago."""
+    hand = Cold(*pods, room=room, **timing)
+    names = [f"a{i}" for i in range(room * len(pods))]
+    hand.add(*names)
+    for name in names:
+        hand.now += 1
+        pod = hand.pod_of(name)
+        hand.use(name, pod=pod)
+    hand.now += 100
+    return hand

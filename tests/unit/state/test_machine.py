@@ -3,18 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from shoal_api.messages import CopyPhase, FailureStage, ServerReport, content_digest, copy_id
+from shoal_api.messages import CopyPhase, FailureStage, ServerReport, content_digest
 from shoal_operator.state.owners.project import model_view, service_view
 from shoal_operator.state.pods.health import drained
 from shoal_operator.state.world import events
 from shoal_operator.state.world.effects import (
-    ClaimEpoch,
-    CopyForgotten,
     DesiredChanged,
     GateChanged,
     ModelStatusChanged,
     PodEndpointChanged,
-    Recovered,
     RouteChanged,
     ServiceRouteChanged,
 )
@@ -325,64 +322,6 @@ class TestMessages:
         hand.report("pod-1", slot("m", hand.desired()["m"]), session="0000000002")
         hand.report("pod-1", observed_version=99, session="0000000001")
         assert hand.route() == {"pod-1"}
-
-
-class TestRecovery:
-    def given(self) -> Hand:
-        hand = Hand(recovered=False)
-        hand.do(events.ServiceSeen(service_spec()))
-        hand.do(events.PodSeen(pod_spec(ready=True, gate_open=True)))
-        hand.do(events.ModelSeen(model_spec()))
-        return hand
-
-    def test_nothing_leaves_before_every_ready_pod_has_spoken(self) -> None:
-        hand = self.given()
-        hand.recover()
-        assert not hand.effects or all(type(e).__name__ == "WakeAt" for e in hand.effects)
-        hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
-        assert any(isinstance(e, Recovered) for e in hand.effects)
-
-    def test_what_is_loaded_is_adopted_and_not_loaded_again(self) -> None:
-        hand = self.given()
-        hand.recover()
-        held = copy_id("uid-m", model_spec().content)
-        hand.report("pod-1", slot("m", held))
-        assert hand.route() == {"pod-1"}
-        assert hand.desired() == {"m": held}
-
-    def test_a_silent_pod_is_waited_for_thirty_seconds_and_keeps_its_placement_from_the_store(self) -> None:
-        hand = self.given()
-        stored = events.StoredCopy(KEY, "uid-m", model_spec().content, "svc", "pod-1")
-        hand.do(events.StoreLoaded((stored,)))
-        hand.recover()
-        hand.wait(31)
-        recovered = [e for e in hand.effects if isinstance(e, Recovered)]
-        assert recovered
-        assert recovered[0].waited_for == ("pod-1",)
-        assert set(hand.desired()) == {"m"}
-
-    def test_stored_rows_of_what_is_gone_are_forgotten(self) -> None:
-        hand = Hand(recovered=False)
-        hand.do(events.StoreLoaded((events.StoredCopy(KEY, "uid-old", "c", "svc", "pod-old"),)))
-        hand.recover()
-        assert CopyForgotten("uid-old", "pod-old") in hand.effects
-
-    def test_an_agent_that_obeyed_a_higher_epoch_makes_us_claim_one_above_it(self) -> None:
-        hand = self.given()
-        hand.recover(epoch=1)
-        hand.report("pod-1", epoch=7)
-        assert ClaimEpoch(8) in hand.effects
-        assert not any(isinstance(e, Recovered) for e in hand.effects)
-        hand.do(events.EpochClaimed(8))
-        assert any(isinstance(e, Recovered) for e in hand.effects)
-
-    def test_a_model_deleted_meanwhile_is_unloaded(self) -> None:
-        hand = self.given()
-        hand.do(events.ModelGone(KEY, "uid-m"))
-        hand.recover()
-        hand.report("pod-1", slot("m", "uid-m.x"))
-        assert not hand.desired()
-        assert hand.route() is None
 
 
 class TestQuiet:

@@ -10,9 +10,6 @@ from shoal_operator.state.world.effects import (
     ClaimEpoch,
     DesiredChanged,
     GateChanged,
-    PodEndpointChanged,
-    RouteChanged,
-    ServiceRouteChanged,
     ServiceStatusChanged,
     WakeAt,
 )
@@ -322,110 +319,6 @@ class TestServices:
         assert set(hand.desired()) == {"m", "late"}
 
 
-class TestRecovery:
-    def test_a_move_that_another_operator_began_goes_on(self) -> None:
-        hand = Hand(recovered=False)
-        for service, pod in (("svc", "pod-1"), ("other", "pod-2")):
-            hand.do(events.ServiceSeen(service_spec(name=service, uid=f"service-{service}")))
-            hand.do(events.PodSeen(pod_spec(pod, service=service, ready=True)))
-        hand.do(events.ModelSeen(model_spec(service="other", generation=2)))
-        hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
-        hand.report("pod-2")
-        hand.recover()
-        assert hand.route(service="svc") == {"pod-1"}
-        hand.loaded("pod-2")
-        assert hand.route(service="other") == {"pod-2"}
-        assert hand.route(service="svc") is None
-
-    def test_a_move_that_had_ended_ends_here_too_and_waits_for_envoys(self) -> None:
-        hand = Hand(recovered=False)
-        held = slot("m", copy_id("uid-m", model_spec().content))
-        for service, pod in (("svc", "pod-1"), ("other", "pod-2")):
-            hand.do(events.ServiceSeen(service_spec(name=service, uid=f"service-{service}")))
-            hand.do(events.PodSeen(pod_spec(pod, service=service, ready=True)))
-            hand.report(pod, held)
-        hand.do(events.ModelSeen(model_spec(service="other", generation=2)))
-        hand.recover()
-        assert (hand.route(service="svc"), hand.route(service="other")) == (None, {"pod-2"})
-        hand.wait(5)
-        assert set(hand.desired("pod-1")) == {"m"}, "an Envoy may still send requests there"
-        hand.acknowledge()
-        hand.wait(1.1)
-        assert not hand.desired("pod-1")
-
-    def test_a_name_used_again_while_no_operator_ran_adopts_nothing(self) -> None:
-        hand = Hand(recovered=False)
-        hand.do(events.ServiceSeen(service_spec()))
-        hand.do(events.PodSeen(pod_spec(ready=True)))
-        hand.do(events.ModelSeen(model_spec(uid="uid-2")))
-        hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
-        hand.recover()
-        hand.wait(1)
-        assert not isinstance(hand.route(), set)
-        assert not hand.desired(), "its name is not free yet"
-        hand.report("pod-1")
-        hand.wait(1)
-        assert hand.desired()["m"].startswith("uid-2.")
-
-    def test_what_the_store_says_is_believed_only_where_it_fits(self) -> None:
-        hand = Hand(recovered=False)
-        hand.do(events.ServiceSeen(service_spec()))
-        hand.do(events.PodSeen(pod_spec(ready=True, gate_open=True)))
-        hand.do(events.PodSeen(pod_spec("pod-other", service="other", ready=True)))
-        specs = [model_spec(f"m{i}", memory_bytes=40 * MI) for i in range(4)]
-        for spec in specs:
-            hand.do(events.ModelSeen(spec))
-        pods = ("pod-1", "pod-1", "pod-1", "pod-other")
-        stored = (events.StoredCopy(s.key, s.uid, s.content, "svc", p) for s, p in zip(specs, pods, strict=True))
-        hand.do(events.StoreLoaded(tuple(stored)))
-        hand.recover()
-        hand.wait(31)
-        assert hand.world.pods["pod-1"].committed == 80 * MI
-        assert not hand.desired("pod-other")
-
-    def test_every_endpoint_comes_before_a_route_to_it(self) -> None:
-        hand = Hand(recovered=False)
-        hand.do(events.ServiceSeen(service_spec()))
-        hand.do(events.ModelSeen(model_spec(min_copies=3)))
-        held = copy_id("uid-m", model_spec().content)
-        for uid in ("pod-1", "pod-2", "pod-3"):
-            hand.do(events.PodSeen(pod_spec(uid)))
-            hand.report(uid, slot("m", held))
-        hand.recover()
-        known: set[str] = set()
-        for effect in hand.effects:
-            if isinstance(effect, PodEndpointChanged):
-                known.add(effect.pod_uid)
-            elif isinstance(effect, RouteChanged | ServiceRouteChanged):
-                assert effect.pods <= known
-        assert hand.route() == {"pod-1", "pod-2", "pod-3"}
-
-    def test_an_update_that_was_on_its_way_to_something_else_is_charged_for_both(self) -> None:
-        hand = Hand(recovered=False)
-        hand.do(events.ServiceSeen(service_spec()))
-        hand.do(events.PodSeen(pod_spec(ready=True)))
-        hand.do(events.ModelSeen(model_spec()))
-        hand.report("pod-1", slot("m", "uid-m.first", target="uid-m.second", phase=CopyPhase.LOADING))
-        hand.recover()
-        assert hand.world.pods["pod-1"].committed == 30 * MI, "both, and what is wanted now beside them"
-        want = copy_id("uid-m", content_digest("s3://models/m", "sklearn"))
-        hand.report("pod-1", slot("m", "uid-m.first", target=want, phase=CopyPhase.LOADING))
-        assert hand.world.pods["pod-1"].committed == 20 * MI
-
-    def test_adopting_never_charges_more_than_a_pod_has(self) -> None:
-        hand = Hand(recovered=False)
-        hand.do(events.ServiceSeen(service_spec()))
-        hand.do(events.PodSeen(pod_spec(ready=True)))
-        specs = [model_spec(name, memory_bytes=60 * MI) for name in ("a", "b")]  # declared larger meanwhile
-        for spec in specs:
-            hand.do(events.ModelSeen(spec))
-        wants = [copy_id(spec.uid, spec.content) for spec in specs]
-        hand.report("pod-1", slot("a", "uid-a.old", target=wants[0], phase=CopyPhase.LOADING), slot("b", wants[1]))
-        hand.recover()
-        assert hand.world.pods["pod-1"].committed <= 100 * MI
-        assert hand.route("b") == {"pod-1"} or "b" not in hand.desired()
-
-
 class TestTimers:
     def test_a_gate_opens_while_other_events_keep_coming(self) -> None:
         hand = Hand().with_pods("pod-1")
@@ -454,24 +347,3 @@ class TestTimers:
         hand.report("pod-3")
         assert until_quiet(hand) < 10
         assert all(copy.stage is Stage.PLACED for pod in hand.world.pods.values() for copy in pod.copies.values())
-
-
-def test_a_pod_that_is_given_up_before_it_ever_served_is_known_before_it_is_routed() -> None:
-    hand = Hand(recovered=False)
-    hand.do(events.ServiceSeen(service_spec()))
-    hand.do(events.PodSeen(pod_spec()))
-    hand.recover()
-    hand.wait(16)
-    found = [e for e in hand.report("pod-1") if isinstance(e, PodEndpointChanged | ServiceRouteChanged)]
-    assert isinstance(found[0], PodEndpointChanged)
-
-
-def test_what_is_adopted_ends_the_wait_for_first_pods() -> None:
-    hand = Hand(recovered=False)
-    hand.do(events.PodSeen(pod_spec()))
-    hand.report("pod-1", slot("m", copy_id("uid-m", model_spec().content)))
-    hand.do(events.ModelSeen(model_spec()))
-    hand.do(events.ServiceSeen(service_spec(min_replicas=3)))
-    hand.recover()
-    assert hand.route() == {"pod-1"}
-    assert not hand.world.gathering

@@ -1,0 +1,79 @@
+"""Models that fail: what requests are told, when they are tried again, and who may have their place."""
+
+from shoal_api.messages import CopyPhase
+from shoal_operator.state.owners.project import activation_view
+from shoal_operator.state.world import events
+from shoal_operator.state.world.values import ModelKey
+
+from .overcommitted import SERVICE, Cold, full
+from .world_in_hand import model_spec, slot
+
+
+def broken(hand: Cold, name: str = "bad") -> None:
+    hand.broken.add(name)
+    hand.add(name)
+    hand.ask(name)
+    hand.agents()
+
+
+def test_a_failing_model_says_its_cause_and_makes_way_for_everybody() -> None:
+    hand = Cold("pod-1", room=2)
+    broken(hand)
+    assert hand.route("bad") == "LoadFailed"
+    assert not hand.model("bad").ready
+    hand.add("a", "b")
+    hand.pass_time(1)
+    assert hand.loaded_models() == {"a", "b"}, "also for models that nobody asked for"
+    assert hand.route("bad") == "LoadFailed", "until its back-off ends"
+    hand.pass_time(11)
+    assert hand.route("bad") == "Cold", "the next request has it tried"
+    assert not hand.model("bad").ready
+
+
+def test_a_failing_model_is_tried_less_and_less_often() -> None:
+    hand = full("pod-1", room=1, failure_first=10.0, failure_last=40.0)
+    waits = []
+    for _ in range(4):
+        broken(hand)
+        hand.ask("a0")
+        hand.agents()
+        assert hand.route("bad") == "LoadFailed"
+        evictions = hand.service.stats.evictions
+        view = activation_view(hand.world, SERVICE, "bad", hand.now)
+        assert view is not None
+        assert view.retry_after is not None
+        assert view.message == "no"
+        hand.ask("bad")
+        assert hand.service.stats.evictions == evictions, "a request does not have it tried before"
+        waits.append(round(view.retry_after))
+        hand.pass_time(view.retry_after + 1, step=1.0)
+        assert hand.route("bad") == "Cold"
+    assert waits == [10, 20, 40, 40]
+    hand.broken.clear()
+    hand.ask("bad")
+    hand.agents()
+    assert hand.route("bad") == {"pod-1"}
+    assert hand.model("bad").ready
+
+
+def test_a_model_that_failed_for_days_can_still_make_way() -> None:
+    hand = Cold("pod-1", room=1)
+    hand.add("bad")
+    hand.model("bad").failures = 5000
+    hand.broken.add("bad")
+    hand.report("pod-1", slot("bad", None, target=hand.want("bad"), phase=CopyPhase.WAITING))
+    hand.agents()
+    hand.add("a")
+    assert hand.loaded_models() == {"a"}
+
+
+def test_a_model_whose_unload_takes_longer_than_its_back_off_is_tried_again_all_the_same() -> None:
+    hand = Cold("pod-1", room=1, failure_first=2.0)
+    broken(hand)
+    hand.do(events.ModelSeen(model_spec("a")))
+    for _ in range(5):
+        hand.wait(1.0)  # the agent does not confirm
+    hand.do(events.ModelGone(ModelKey("ns", "a"), "uid-a"))
+    hand.broken.clear()
+    hand.pass_time(10)
+    assert hand.route("bad") == {"pod-1"}
