@@ -3,7 +3,7 @@
 import pytest
 from shoal_api.messages import Action, CopyPhase, content_digest
 from shoal_operator.state.world import events
-from shoal_operator.state.world.effects import CopyStored
+from shoal_operator.state.world.effects import CopyStored, Recovered
 from shoal_operator.state.world.values import Content
 
 from .world_in_hand import MI, Hand, model_spec, pod_spec, service_spec, slot
@@ -28,6 +28,8 @@ def test_strays_of_models_deleted_while_no_operator_ran_take_what_their_agent_wa
     hand.report("pod-1", *strays)
     hand.recover(2)
     assert hand.world.pods["pod-1"].committed == 100 * MI
+    (recovered,) = (effect for effect in hand.effects if isinstance(effect, Recovered))
+    assert (recovered.models, recovered.adopted) == (9, 0)
     assert _actions(hand).count(Action.LOAD) == 1, "90 of 100 MiB are loaded still"
     hand.report("pod-1")
     assert _actions(hand).count(Action.LOAD) == 9
@@ -149,3 +151,4 @@ def test_only_copies_beyond_the_minimum_are_reviewed_after_a_restart(found: int,
     hand.recover(2)
     service = hand.world.services[service_spec().key]
     assert (model_spec("m").key in service.hot) == hot
+    assert (service.spec.key in hand.world.reviewing) == hot

@@ -6,6 +6,7 @@ from shoal_operator.agents.border import facts
 from shoal_operator.state.aside import Known
 from shoal_operator.state.rebuild import Rebuild
 from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import Effect, RouteChanged
 
 from .world_in_hand import KEY, MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 
@@ -90,9 +91,37 @@ def test_what_was_learned_of_a_content_is_known_of_it_when_its_service_is_put_ba
     assert model.artifact_seen == before.artifact_seen
 
 
-def _put_back(hand: Hand) -> None:
-    aside, _ = hand.engine.take_out(service_spec().key, hand.now)
+def test_what_goes_meanwhile_is_gone_for_the_gateway_too() -> None:
+    hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec("a"), model_spec("b"))
+    left = {"pod-1": "pod-2", "pod-2": "pod-1"}[hand.pod_of("a")]
+    gone = events.ModelGone(model_spec("a").key, "uid-a"), events.PodGone(hand.pod_of("a"))
+    told = _put_back(hand, *gone)
+    assert set(hand.world.pods) == {left}
+    assert [model.name for model in hand.world.models] == ["b"]
+    routes = {effect.model: effect for effect in told if isinstance(effect, RouteChanged)}
+    assert (routes["a"].pods, routes["a"].unavailable) == (frozenset(), None)
+
+
+def test_a_service_that_waits_for_its_first_pods_goes_on_waiting_and_not_for_ever() -> None:
+    hand = Hand()
+    hand.do(events.ServiceSeen(service_spec(min_replicas=2)))
+    hand.do(events.PodSeen(pod_spec()))
+    hand.report()
+    hand.do(events.ModelSeen(model_spec()))
+    _put_back(hand)
+    hand.report()
+    assert not hand.desired()
+    hand.wait(21)
+    assert set(hand.desired()) == {"m"}
+
+
+def _put_back(hand: Hand, *said: events.Event) -> list[Effect]:
+    """An exception has had its service taken out; what is said meanwhile; what the rooms are told."""
+    aside, told = hand.engine.take_out(service_spec().key, hand.now)
     assert not hand.world.models
+    for event in said:
+        assert aside.note(event)
     back = Rebuild(hand.world, aside)
     while not back.done:
-        hand.engine.advance(back, hand.now)
+        told += hand.engine.advance(back, hand.now)
+    return told

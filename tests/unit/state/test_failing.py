@@ -1,6 +1,6 @@
 """Models that fail: what requests are told, when they are tried again, and who may have their place."""
 
-from shoal_api.messages import CopyPhase
+from shoal_api.messages import CopyPhase, content_digest
 from shoal_operator.state.owners.project import activation_view
 from shoal_operator.state.world import events
 from shoal_operator.state.world.values import ModelKey
@@ -77,3 +77,21 @@ def test_a_model_whose_unload_takes_longer_than_its_back_off_is_tried_again_all_
     hand.broken.clear()
     hand.pass_time(10)
     assert hand.route("bad") == {"pod-1"}
+
+
+def test_a_model_that_was_mended_is_not_the_first_to_make_way_while_it_is_loaded() -> None:
+    hand = Cold("pod-1", room=3)
+    hand.broken.add("bad")
+    hand.add("bad", "a")
+    hand.now += 100
+    hand.broken.clear()
+    mended = "s3://models/mended"
+    hand.do(events.ModelSeen(model_spec("bad", storage_uri=mended, content=content_digest(mended, "sklearn"))))
+    loading = slot("bad", None, target=hand.want("bad"), phase=CopyPhase.LOADING)
+    hand.report("pod-1", slot("a", hand.want("a")), loading)
+    hand.do(events.ModelSeen(model_spec("late")))
+    hand.report("pod-1", slot("a", hand.want("a")), loading, slot("late", hand.want("late")))
+    hand.do(events.ModelSeen(model_spec("c")))
+    hand.ask("c")
+    hand.agents()
+    assert hand.loaded_models() == {"bad", "late", "c"}

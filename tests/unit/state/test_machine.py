@@ -293,7 +293,16 @@ class TestPods:
         hand.do(events.ModelSeen(model_spec()))
         assert not [e for e in hand.wait(0.3) if isinstance(e, GateChanged)]
         hand.loaded()
-        assert [e.open for e in hand.wait(0.3) if isinstance(e, GateChanged)] == [True]
+        opened = [e for e in hand.wait(0.3) if isinstance(e, GateChanged)]
+        assert [(e.open, e.message) for e in opened] == [(True, "all placed models are loaded")]
+
+    def test_the_gate_opens_in_the_end_though_models_are_still_loading(self) -> None:
+        hand = Hand(gate=60.0).with_pods("pod-1")
+        hand.do(events.ModelSeen(model_spec()))
+        hand.wait(1.0)
+        assert not [e for e in hand.wait(30.0) if isinstance(e, GateChanged)]
+        opened = [e for e in hand.wait(31.0) if isinstance(e, GateChanged)]
+        assert [(e.open, e.message) for e in opened] == [(True, "1 models are still loading")]
 
     def test_a_broken_model_does_not_keep_the_gate_closed(self) -> None:
         hand = Hand().with_pods("pod-1")

@@ -1,8 +1,11 @@
 """Room for the next request is made ahead, by those who are least in use, and only because requests have come."""
 
+from shoal_operator.state.copies import freshness
+from shoal_operator.state.world import events
 from shoal_operator.state.world.entities import Stage
 
 from .overcommitted import Cold
+from .world_in_hand import model_spec
 
 MANY = 40
 
@@ -44,3 +47,22 @@ def test_nobody_makes_way_ahead_without_a_request_since() -> None:
     hand.use("a39", 3)
     hand.agents()
     assert hand.loaded_models() == {*names(3), "b", "kept"}
+
+
+def test_what_was_just_in_use_makes_way_for_a_request_and_not_ahead_of_one() -> None:
+    hand = crowded()
+    for name in names():
+        hand.use(name, 2)
+    hand.ask("b")
+    hand.agents()
+    assert hand.loaded_models() == {*names(1), "b"}
+
+
+def test_where_there_is_room_no_agent_is_asked_who_could_make_way() -> None:
+    hand = Cold("pod-1", room=MANY, use_wait=0.1)
+    hand.add("a")
+    hand.now += 10
+    hand.engine.handle(events.ModelSeen(model_spec("b")), hand.now)
+    hand.ask("b")
+    assert hand.model("b").copies["pod-1"].stage is Stage.PLACED
+    assert not freshness.wanted(hand.world, "pod-1")

@@ -120,6 +120,24 @@ def test_after_a_start_there_are_as_many_as_there_were_and_fewer_later_though_no
     assert wanted(hand)[-1] == 2
 
 
+def test_bounds_that_change_while_an_operator_starts_hold_once_it_has() -> None:
+    hand = Cold.__new__(Cold)
+    super(Cold, hand).__init__(recovered=False)
+    hand.room, hand.broken = 2, set()
+    for least in (1, 2):
+        given = service_spec(strict=False, autoscaled=True, min_replicas=least, max_replicas=5, generation=least)
+        hand.do(events.ServiceSeen(given))
+    hand.recover()
+    assert set(wanted(hand)) == {2}
+
+
+def test_only_the_copies_that_lack_ask_for_pods() -> None:
+    hand = scaled(room=4)
+    hand.add("a", min_copies=2, memory_bytes=30 * MI)
+    hand.pass_time(60, step=5)
+    assert wanted(hand) == [1, 2]
+
+
 def test_cold_misses_ask_for_a_pod() -> None:
     hand = scaled(room=2)
     hand.add("a", "b", "c", "d")

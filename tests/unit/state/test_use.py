@@ -175,6 +175,17 @@ def test_nothing_is_looked_at_once_nobody_asks() -> None:
     assert hand.world.review_at is None
 
 
+def test_nor_once_others_have_taken_the_copies_of_a_hot_model() -> None:
+    hand = Cold("pod-1", "pod-2", room=1)
+    hand.add("a")
+    traffic(hand, 40, a=90)
+    assert copies(hand) == 2
+    hand.add("kept", min_copies=1)
+    assert copies(hand) == 1
+    hand.pass_time(300, step=5)
+    assert not hand.world.reviewing
+
+
 def test_use_of_what_was_deleted_is_nothing() -> None:
     hand = hot("pod-1")
     hand.do(events.ModelGone(hand.model("a").spec.key, "uid-a"))

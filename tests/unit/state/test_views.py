@@ -43,8 +43,19 @@ def test_what_a_model_wants_has_a_name() -> None:
     assert (seen(hand, "kept").wish, seen(hand, "kept-2").wish) == ("Wanted", "Refused")
 
 
+def test_a_failed_one_is_left_alone_until_somebody_tries_it_again() -> None:
+    hand = Cold("pod-1", room=1, failure_first=10.0)
+    hand.broken.add("bad")
+    hand.add("bad")
+    assert seen(hand, "bad").wish == "Wanted", "its agent goes on trying"
+    hand.add("a")
+    assert seen(hand, "bad").wish == "Failed", "it has made way"
+    hand.pass_time(30, step=5)
+    assert seen(hand, "bad").wish == "Failed", "there is no room to try it again"
+
+
 def test_models_that_chase_each_other_are_said_to_lack_memory_for_a_while() -> None:
-    hand = Cold("pod-1", room=1, pressure=60.0)
+    hand = Cold("pod-1", room=1)
     hand.add("a", "b")
     assert not pressed(hand)
     (cold,) = {"a", "b"} - hand.loaded_models()
@@ -54,7 +65,7 @@ def test_models_that_chase_each_other_are_said_to_lack_memory_for_a_while() -> N
     assert seen(hand, cold).pressure
     hand.wait(59.0)
     assert pressed(hand)
-    hand.wait(2.0)
+    hand.wait(1.5)
     assert not pressed(hand)
 
 
