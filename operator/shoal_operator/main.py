@@ -6,11 +6,9 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import config
@@ -132,20 +130,19 @@ class Operator:
         tls_context = self._certificates.server_ssl_context()
         await self._http.start_tls(settings.host, settings.readers_port, tls_context)
         await self._agents.start(settings.host, settings.agents_port, tls_context)
-        with tempfile.TemporaryDirectory() as folder:
-            tls = self._tls_files(Path(folder))
-            await self._gateway.serve(settings.host, settings.ads_port, tls)
-            rooms: list[Coroutine[Any, Any, Any]] = [
-                Informers(self.api, settings.watch_namespaces, intake).run(),
-                self._workloads.run(),
-                self._status.run(),
-                self._events.run(),
-                self._certificates.run(),
-                garbage.run(),
-                self._until_fatal(),
-            ]
-            await _until(stop, rooms)
-            await self._close()
+        await self._gateway.serve(settings.host, settings.ads_port, self._ads_tls())
+        self._certificates.on_change(lambda: self._gateway.renew(self._ads_tls()))
+        rooms: list[Coroutine[Any, Any, Any]] = [
+            Informers(self.api, settings.watch_namespaces, intake).run(),
+            self._workloads.run(),
+            self._status.run(),
+            self._events.run(),
+            self._certificates.run(),
+            garbage.run(),
+            self._until_fatal(),
+        ]
+        await _until(stop, rooms)
+        await self._close()
 
     # Effects on their way out.
 
@@ -274,21 +271,9 @@ class Operator:
         await self._store.claim_epoch(epoch)
         self.core.handle(EpochClaimed(epoch))
 
-    def _tls_files(self, folder: Path) -> AdsTls:
-        """gRPC reads certificates from files; kept current, readable by this user only, gone with the process."""
-
-        def write() -> None:
-            pair = self._certificates.server
-            contents = {"tls.key": pair.key, "tls.crt": pair.certificate, "ca.crt": self._certificates.ca_pem}
-            for name, content in contents.items():
-                fresh = folder / f".{name}"
-                fresh.touch(mode=0o600)
-                fresh.write_bytes(content)
-                fresh.replace(folder / name)
-
-        write()
-        self._certificates.on_change(write)
-        return AdsTls(folder / "tls.crt", folder / "tls.key", folder / "ca.crt", frozenset({"shoal-gateway"}))
+    def _ads_tls(self) -> AdsTls:
+        pair = self._certificates.server
+        return AdsTls(pair.certificate, pair.key, self._certificates.ca_pem, frozenset({"shoal-gateway"}))
 
     async def _close(self) -> None:
         """Agents and Envoys keep what they have; they come back to the next operator."""

@@ -98,7 +98,7 @@ class Certificates:
 
     @property
     def server(self) -> KeyPair:
-        """For agents API and ADS; for gRPC: ``grpc.ssl_server_certificate_configuration([(key, certificate)])``."""
+        """For agents API, readers and ADS."""
         self._ready()
         return self._pairs[SERVER_SECRET]
 

@@ -22,11 +22,13 @@ MESSAGE_LIMIT_BYTES = 256 * 1024 * 1024
 MAX_PENDING_CALLS = 20_000
 HANDSHAKE_SECONDS = 5
 """Until a connection has shown a certificate of ours."""
+FORMER_SECONDS = 660.0
+"""What is asked of a server whose certificate was replaced is answered within it: the longest hold, and a little."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.so_reuseport", 0),
+    ("grpc.so_reuseport", 1),  # a renewed certificate's server listens before the former one stops
     # Thousands of requests for cold models may come at once; by default gRPC refuses some of them beyond 1,000 that
     # Python has not looked at yet.
     ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
@@ -48,6 +50,11 @@ class _Stream:
         self.subscription = subscription
         self.peer = peer
         self.wake = asyncio.Event()
+        self.ended = False
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake.set()
 
 
 class AdsServer:
@@ -63,6 +70,9 @@ class AdsServer:
         self._streams: set[_Stream] = set()
         self._open = asyncio.Event()
         self._server: grpc.aio.Server | None = None
+        self._former: dict[grpc.aio.Server, asyncio.Task[None]] = {}
+        self._handlers: tuple[grpc.GenericRpcHandler, ...] = ()
+        self._address = ""
         self._client_names: frozenset[str] = frozenset()
 
     @property
@@ -83,31 +93,48 @@ class AdsServer:
     ) -> int:
         """Listen, for ``others`` too (which ask ``admitted`` themselves); returns the port (the one chosen when 0 was
         asked). Raises OSError when it is taken, ValueError when certificate and key do not fit."""
-        server = grpc.aio.server(options=_OPTIONS)
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
             self._serve_stream
         )  # bytes in, bytes out
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler}), *others)
-        )
-        address = f"{host}:{port}"
+        discovery = grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler})
+        self._handlers = (discovery, *others)
+        self._server, bound = await self._listen(f"{host}:{port}", tls)
+        self._address = f"{host}:{bound}"
+        return bound
+
+    async def renew(self, tls: AdsTls) -> None:
+        """Use another certificate, or authority, from now on: Envoys come back by new connections, and what is held
+        for them goes on. Raises ValueError when it cannot be used; the former then stays."""
+        former = self._server
+        if former is None:
+            return
+        self._server, _ = await self._listen(self._address, tls)
+        for stream in self._streams:
+            stream.end()
+        self._former[former] = asyncio.create_task(former.stop(FORMER_SECONDS))
+        self._former[former].add_done_callback(lambda _: self._former.pop(former, None))
+
+    async def stop(self) -> None:
+        """End all streams at once: Envoys keep serving and connect to whoever comes next."""
+        servers = [*self._former, self._server]
+        self._server = None
+        for server in servers:
+            if server is not None:
+                await server.stop(grace=None)
+
+    async def _listen(self, address: str, tls: AdsTls | None) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(self._handlers)
         try:
             if tls is None:
                 bound = server.add_insecure_port(address)
             else:
-                self._client_names = tls.client_names
                 bound = server.add_secure_port(address, server_credentials(tls))
+                self._client_names = tls.client_names
         except RuntimeError as error:
             raise OSError(f"the gateway's discovery service cannot listen on {address}: {error}") from error
         await server.start()
-        self._server = server
-        return int(bound)
-
-    async def stop(self) -> None:
-        """End all streams at once: Envoys keep serving and connect to whoever comes next."""
-        if self._server is not None:
-            await self._server.stop(grace=None)
-            self._server = None
+        return server, int(bound)
 
     async def _serve_stream(
         self, requests: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
@@ -123,7 +150,7 @@ class AdsServer:
         self._on_progress()
         try:
             await self._open.wait()
-            while not reader.done():
+            while not (reader.done() or stream.ended):
                 stream.wake.clear()
                 deltas, ask_again = stream.subscription.next_deltas(time.monotonic())
                 for delta in deltas:

@@ -1,6 +1,7 @@
 """The gateway as main.py wires it: effects in, acknowledged sequences out; requests for cold models in and out."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,6 +20,8 @@ from .metrics import ActivationMetrics, GatewayMetrics
 from .tables import Change, GatewayTables
 from .tls import AdsTls
 from .vocabulary import SCOPE
+
+log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
 RECONNECT_SECONDS = 3.0
@@ -77,6 +80,7 @@ class Gateway:
         self._hold_since = self._hold_until = float("-inf")
         self._scheduled = False
         self._watcher: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> int:
@@ -111,14 +115,26 @@ class Gateway:
             self._progress()
 
     async def serve(self, host: str, port: int, tls: AdsTls | None = None) -> int:
-        """Start to listen and return the port. Raises OSError when the address is taken or a file is missing,
-        ValueError when certificate and key do not belong together."""
+        """Start to listen and return the port. Raises OSError when the address is taken, ValueError when
+        certificate and key do not belong together."""
         others = []
         if self._activator is not None:
             others = [AuthorizationService(self._activator, self._tables.endpoints, self._ads.admitted).handlers()]
         bound = await self._ads.start(host, port, tls, others)
         self._watcher = asyncio.create_task(self._watch(), name="gateway-watch")
         return bound
+
+    def renew(self, tls: AdsTls) -> None:
+        """Another certificate or authority, for connections from now on. One that cannot be used is logged."""
+        self._renewal = asyncio.create_task(self._renew(tls))
+
+    async def _renew(self, tls: AdsTls) -> None:
+        try:
+            await self._ads.renew(tls)
+        except (OSError, ValueError) as error:
+            log.error("%s; the former stays", error, extra={"event": "GatewayCertificateKept"})
+        else:
+            log.info("the discovery service has a new certificate", extra={"event": "GatewayCertificateRenewed"})
 
     async def close(self) -> None:
         """End all streams. Envoys keep serving what they have."""
