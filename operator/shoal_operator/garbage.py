@@ -7,10 +7,9 @@ itself: Python counts what was made less what was freed, so where new objects ta
 collected, and tens of thousands of them wait for whoever makes one more.
 
 So each turn of the loop ends with ``settle``, which counts what there is. The young are collected while they are few;
-once what has survived comes to ``GROWN`` objects it is collected too, while that is a matter of milliseconds, and if it
-was not garbage for the most part it is frozen: no collection walks it again. What was frozen is still freed when
-nothing refers to it; only a cycle that dies after that stays, which is a connection or two for some thousand models
-that come.
+a few times later, what has survived is collected too, while that is a matter of milliseconds, and where much is left
+after that it is frozen: no collection walks it again. What was frozen is still freed when nothing refers to it; only a
+cycle that dies after that stays, which is a connection or two for some thousand models that come.
 
 Each collection walks some ten thousand objects at most, up to 1 us each: 10 ms is what a turn of the loop can lose.
 """
@@ -20,8 +19,10 @@ import gc
 
 YOUNGEST = 2_000
 """Objects that were made since, after which the youngest generation is collected."""
-GROWN = 5_000
-"""Objects that survived that, after which they are collected once more, and frozen."""
+MIDDLE = 3
+"""Collections of the youngest after which what survived them is collected once more."""
+GROWN = 2_500
+"""Objects that are left after that, of which so many are frozen."""
 NEVER = 1_000_000_000
 EVERY_SECONDS = 0.1
 
@@ -35,9 +36,9 @@ def begin() -> None:
 
 def settle() -> bool:
     """A turn of the loop ends: collect what has become many; whether anything had."""
-    if len(gc.get_objects(generation=1)) + len(gc.get_objects(generation=2)) >= GROWN:
+    if gc.get_count()[1] >= MIDDLE:
         gc.collect()
-        if len(gc.get_objects(generation=2)) >= GROWN // 2:
+        if len(gc.get_objects(generation=2)) >= GROWN:
             gc.freeze()
         return True
     if len(gc.get_objects(generation=0)) >= YOUNGEST:
