@@ -145,7 +145,7 @@ def agent_lost(ctx: Context, uid: str, session: str) -> None:
     if pod is None or pod.gone or pod.session != session:
         return
     served = pod.serves
-    pod.connected, pod.lost = False, True
+    pod.lost = True
     if pod.serves != served:
         note_health(ctx, pod)
         refresh_pod(ctx, pod)

@@ -40,7 +40,7 @@ def apply(ctx: Context, request: AgentReport) -> None:
     before, pod.server = pod.server, request.server
     changed = _merge(world, pod, request)
     pod.known |= pod.observed_version > 0
-    pod.connected, pod.lost = pod.taken_in, False
+    pod.lost = False
     was_draining, pod.draining = pod.draining, request.draining
     if world.silent:
         return
@@ -82,7 +82,7 @@ def _take_in(ctx: Context, pod: Pod, names: Iterable[str]) -> None:
     for name in names:
         _slot_changed(ctx, pod, name)
     if pod.known and not pod.taken_in and not ctx.world.pieces.pending(Task.SLOTS, pod.spec.uid):
-        pod.taken_in, pod.connected = True, not pod.lost
+        pod.taken_in = True
 
 
 def _merge(world: World, pod: Pod, request: AgentReport) -> list[str]:

@@ -245,7 +245,6 @@ class Pod:
     slots: dict[str, SlotReport] = field(default_factory=dict)
     strays: set[str] = field(default_factory=set)  # slots that were noted although no model has their name
     session: str = ""
-    connected: bool = False
     observed_version: int = 0  # of `slots`; 0: the next report has to be full
     latest: int = 0  # observed version of the session's newest message: an older one is late
     heard: bool = False  # has answered us: from then on its epoch may be our own
@@ -297,6 +296,11 @@ class Pod:
     def committed(self) -> int:
         """Bytes that are loaded, loading, or not confirmed gone."""
         return self.ledger.committed
+
+    @property
+    def connected(self) -> bool:
+        """Its agent is there, and all that it holds is in the books."""
+        return self.taken_in and not self.lost
 
     @property
     def placeable(self) -> bool:
