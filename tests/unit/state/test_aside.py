@@ -108,8 +108,8 @@ def test_a_service_that_waits_for_its_first_pods_goes_on_waiting_and_not_for_eve
     hand.do(events.PodSeen(pod_spec()))
     hand.report()
     hand.do(events.ModelSeen(model_spec()))
-    _put_back(hand)
-    hand.report()
+    _put_back(hand, told(version=9))
+    assert hand.world.pods["pod-1"].placeable
     assert not hand.desired()
     hand.wait(21)
     assert set(hand.desired()) == {"m"}
