@@ -169,6 +169,15 @@ def test_requests_that_come_at_once_each_take_the_place_of_who_was_used_longest_
     assert {eviction.model.name for eviction in plan(given).evict} == set(old)
 
 
+def test_a_plan_of_those_that_only_need_room_is_bounded_too() -> None:
+    hand = Cold("pod-1", room=3)
+    for number in range(2 * plans.BUDGET):
+        hand.engine.handle(events.ModelSeen(model_spec(f"m{number:05d}")), hand.now)
+    given = plan_input(hand.world, SERVICE, hand.now)
+    assert given is not None
+    assert len(given.needs) == len(given.batch) == plans.BUDGET
+
+
 def test_who_has_no_copy_to_keep_away_from_goes_anywhere() -> None:
     """Such models are most of all, and a plan of them looks at few pods."""
     lone, pair = (ModelNeed(ModelKey("ns", "m"), 1, wanted, ()) for wanted in (1, 2))

@@ -95,3 +95,16 @@ def test_a_model_that_was_mended_is_not_the_first_to_make_way_while_it_is_loaded
     hand.ask("c")
     hand.agents()
     assert hand.loaded_models() == {"bad", "late", "c"}
+
+
+def test_a_load_that_takes_longer_than_a_request_may_wait_has_not_failed() -> None:
+    """Nothing else could be loaded instead: the next request is told so at once, and the load goes on."""
+    hand = Cold("pod-1", service={"activation_timeout": 10.0})
+    hand.do(events.ModelSeen(model_spec("slow")))
+    hand.ask("slow")
+    for _ in range(3):
+        hand.wait(5.0)
+    assert hand.model("slow").failure is None
+    assert hand.model("slow").copies["pod-1"].late
+    hand.agents()
+    assert hand.route("slow") == {"pod-1"}

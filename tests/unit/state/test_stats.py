@@ -6,6 +6,7 @@ import pytest
 from shoal_api.messages import CopyPhase
 from shoal_operator.state.world import events
 from shoal_operator.state.world.scale import InUse
+from shoal_operator.state.world.stats import MAX_REASONS, Stats
 
 from .world_in_hand import KEY, Hand, model_spec, pod_spec, slot
 
@@ -57,3 +58,14 @@ def test_looking_an_artifact_up_is_counted() -> None:
     seen = CopyPhase.SEEN
     hand.report("pod-1", slot("m", None, target=intent.copy_id, phase=seen, action=intent.action, artifact_bytes=1))
     assert service.stats.probes == 1
+
+
+def test_failures_count_by_their_reason_and_no_agent_makes_up_reasons_without_end() -> None:
+    stats = Stats()
+    for reason in ("LoadFailed", "LoadFailed", *(f"Reason{number}" for number in range(MAX_REASONS + 5))):
+        stats.failed(reason)
+    stats.failed("LoadFailed")
+    assert stats.failures["LoadFailed"] == 3
+    assert stats.failures["Reason0"] == 1
+    assert stats.failures["Other"] == 6
+    assert len(stats.failures) == MAX_REASONS + 1
