@@ -169,6 +169,22 @@ def test_requests_that_come_at_once_each_take_the_place_of_who_was_used_longest_
     assert {eviction.model.name for eviction in plan(given).evict} == set(old)
 
 
+def test_who_would_have_to_go_last_counts_and_not_who_would_go_first() -> None:
+    """One pod has the oldest copy, but would have to give up one in use beside it; the next gives up an old one."""
+    hand = Cold("pod-1", "pod-2")
+    hand.add("large", memory_bytes=20 * MI)
+    hand.add("oldest", "busy")
+    for name, at in (("oldest", 0.0), ("large", 10.0), ("busy", 90.0)):
+        hand.now = at
+        hand.use(name, pod=hand.pod_of(name))
+    hand.now = 200.0
+    hand.do(events.ModelSeen(model_spec("x", memory_bytes=20 * MI)))
+    hand.engine.handle(events.Requested(SERVICE, "x"), hand.now)
+    given = plan_input(hand.world, SERVICE, hand.now)
+    assert given is not None
+    assert [eviction.model.name for eviction in plan(given).evict] == ["large"]
+
+
 def test_a_plan_of_those_that_only_need_room_is_bounded_too() -> None:
     hand = Cold("pod-1", room=3)
     for number in range(2 * plans.BUDGET):
