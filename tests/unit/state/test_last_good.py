@@ -213,6 +213,7 @@ def test_when_the_last_good_content_fails_too_the_cause_is_that_of_the_wanted_on
         hand.report("pod-1", *told)
     assert hand.ready() == ("False", "LoadFailed")
     assert hand.route("m") == "LoadFailed"
+    assert not hand.world.models[KEY].fallback, "it is left alone for a while"
     hand.now = hand.world.models[KEY].last_good_retry_at
     hand.do(events.Tick())
     assert hand.world.models[KEY].fallback, "it is tried again in time, which nothing else would bring about"
