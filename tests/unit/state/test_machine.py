@@ -239,6 +239,14 @@ class TestPods:
         assert set(hand.desired("pod-2")) == {"m0", "m1", "m2", "m3"}
         assert any(isinstance(e, PodEndpointChanged) and not e.ip for e in hand.effects)
 
+    def test_a_lost_pods_models_move_though_no_step_does_more_than_one(self) -> None:
+        names = {f"m{number}" for number in range(6)}
+        hand = Hand().with_pods("pod-1", "pod-2").with_loaded(*map(model_spec, sorted(names)))
+        hand.world.pieces.size = 1
+        hand.do(events.PodGone("pod-1"))
+        assert set(hand.desired("pod-2")) == names
+        assert "pod-1" not in hand.world.pods
+
     def test_a_drained_pod_serves_until_others_do(self) -> None:
         hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
         first = hand.pod_of()

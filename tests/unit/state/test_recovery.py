@@ -82,6 +82,20 @@ class TestItsBarrier:
         assert recovered[0].waited_for == ("pod-1",)
         assert set(hand.desired()) == {"m"}
 
+    def test_what_a_silent_pod_held_is_put_there_again_a_piece_at_a_time(self) -> None:
+        hand = self.given()
+        specs = [model_spec(), *(model_spec(f"m{number}") for number in range(4))]
+        for spec in specs[1:]:
+            hand.do(events.ModelSeen(spec))
+        hand.do(events.PodSeen(pod_spec("pod-2", ready=True, gate_open=True)))
+        hand.report("pod-2")
+        hand.world.pieces.size = 1
+        stored = (events.StoredCopy(spec.key, spec.uid, spec.content, "svc", "pod-1") for spec in specs)
+        hand.do(events.StoreLoaded(tuple(stored)))
+        hand.recover()
+        hand.wait(31)
+        assert set(hand.desired()) == {spec.name for spec in specs}
+
     def test_stored_rows_of_what_is_gone_are_forgotten(self) -> None:
         hand = Hand(recovered=False)
         hand.do(events.StoreLoaded((events.StoredCopy(KEY, "uid-old", "c", "svc", "pod-old"),)))
