@@ -45,7 +45,7 @@ def served(now: ServiceSpec, annotation: str) -> ServiceSpec | None:
             protocol=str(read["protocol"]),
             problem=None,
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

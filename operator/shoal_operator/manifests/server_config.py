@@ -1,7 +1,6 @@
 """The model server's own settings: annotation ``shoal.dev/server-config``, checked by name and type. Pure."""
 
 import difflib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from shoal_api.errors import SpecError
 from shoal_api.names import ANNOTATION_SERVER_CONFIG
 
+from shoal_operator import json_depth
 from shoal_operator.server_profile import ServerProfile, Setting, SettingValue
 
 from .annotations import shown
@@ -75,7 +75,7 @@ def _parsed(text: str) -> dict[str, Any]:
 def _written(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
-            content = json.loads(text)
+            content = json_depth.loads(text.encode())
         except ValueError as error:
             raise SpecError("InvalidSpec", f"{ANNOTATION_SERVER_CONFIG} is not JSON: {error}") from None
         return dict(content) if isinstance(content, dict) else {}

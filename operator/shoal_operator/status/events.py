@@ -20,7 +20,8 @@ REPORTER = "shoal.dev/operator"
 AGAIN_SECONDS = 600.0
 MAX_REMEMBERED = 20_000
 MAX_WAITING = 200
-MAX_NOTE_LENGTH = 1024
+MAX_NOTE_BYTES = 1024
+"""The API server counts the bytes of UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class FailureEvents:
             "type": kind,
             "reason": reason,
             "action": action,
-            "note": message[:MAX_NOTE_LENGTH],
+            "note": message.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
             "reportingController": REPORTER,
             "reportingInstance": self._instance,
             "regarding": {

@@ -203,7 +203,8 @@ async def test_a_name_used_again_never_gets_the_old_status(server: ApiServer, ku
 
 async def test_a_failure_is_told_once_as_an_event(server: ApiServer, kube: CountingKube) -> None:
     async with bench(server, kube) as b:
-        failure = CopyFailure(stage=FailureStage.STORAGE, reason="BucketNotFound", message="404 for s3://b/m")
+        said = "404 for s3://b/" + "ö" * 900  # an event may be as many bytes long as a condition characters
+        failure = CopyFailure(stage=FailureStage.STORAGE, reason="BucketNotFound", message=said)
         failed = CopyView("pod-1", "uid-1", CopyState.FAILED, serving=False, failure=failure)
         view = b.add_model("m", failed)
         await until(lambda: b.ready("m") == ("False", "BucketNotFound"))

@@ -93,6 +93,8 @@ def test_threads_follow_the_containers_processors_unless_they_are_set() -> None:
         ("ratio=nan", "ratio is 'nan': write a number"),
         ("workers", "'workers' is no setting: write name=value, or JSON"),
         ("{nonsense", "is not JSON"),
+        ('{"a":' * 2_000 + "1" + "}" * 2_000, "Acme Serving has no setting 'a.a'"),
+        ('{"a":' * 2_000, "is not JSON"),
     ],
 )
 def test_a_setting_that_cannot_be_is_said_by_name_and_the_rest_holds(written: str, said: str) -> None:
