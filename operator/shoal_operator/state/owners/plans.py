@@ -1,7 +1,7 @@
 """Between state and placement: what there is to plan, and carrying a plan out."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
@@ -138,6 +138,7 @@ def carry_out(ctx: Context, plan: Plan) -> None:
         model = world.models.get(key)
         if model is not None:
             _answer(ctx, service, model, plan.refused.get(key), in_motion)
+    _try_again(ctx, service, plan)
     for uid in dict.fromkeys([*(each.pod_uid for each in plan.evict), *(each.pod_uid for each in plan.add)]):
         if uid in world.pods:
             life.grant_promised(ctx, world.pods[uid])  # gives up what nothing made room for after all
@@ -190,9 +191,6 @@ def _answer(
             ctx.review(service)
         if wish.may_be_cold(service, model) and in_motion():
             refusal = None  # a request waits with it for what is on its way: it is not refused yet
-            used_at = wish.awaited_until(ctx.world, service, ctx.now)
-            if used_at is not None:
-                ctx.retry_at(service, used_at)
         changed = wish.refuse(service, model, refusal)
     elif wish.staying(ctx.world, model):
         # One more copy, or an update, finds no room: what serves goes on.
@@ -211,6 +209,14 @@ def _answer(
         refresh(ctx, model)
 
 
+def _try_again(ctx: Context, service: Service, plan: Plan) -> None:
+    """Plan again for those who were refused when time alone lets others make way: the requests for these have come."""
+    if any(key in service.refused for key in plan.refused):
+        at = wish.awaited_until(ctx.world, service, ctx.now)
+        if at is not None:
+            ctx.retry_at(service, at)
+
+
 def _must(ctx: Context, service: Service, model: Model) -> bool:
     """Copies are kept, or a request waits."""
     staying = len(wish.staying(ctx.world, model))
@@ -218,13 +224,23 @@ def _must(ctx: Context, service: Service, model: Model) -> bool:
 
 
 def retry(ctx: Context) -> None:
-    """Plan again for models that were refused, and services that are not balanced yet."""
+    """Plan again for models that were refused, and services that are not balanced yet.
+
+    What minCopies keeps comes with those that requests wait for: these would have each other's place in turn for ever.
+    """
     for service in ctx.retries():
         ctx.plan_later(service, service.refused)
+        ctx.plan_later(service, islice(_kept_first(ctx, service), ASKED // 2), asked=True)
         ctx.plan_later(service, [key for key in ctx.world.asked if key in service.refused], asked=True)
         if service.dirty or service.balance:
             ctx.plan(service)
         cold.warm(ctx, service)
+
+
+def _kept_first(ctx: Context, service: Service) -> Iterator[ModelKey]:
+    """Those of the refused that ``wish.before_requests`` is true of."""
+    models = (ctx.world.models.get(key) for key in list(service.refused))
+    return (model.spec.key for model in models if model and wish.before_requests(ctx.world, service, model))
 
 
 def _find(world: World, key: ModelKey, pod_uid: str) -> tuple[Model, Pod] | None:
@@ -270,9 +286,15 @@ def _need(world: World, service: Service, model: Model, now: float) -> ModelNeed
         wanted=wish.copies_wanted(service, model),
         copies=tuple(_copy_at(world, model, copy) for copy in model.copies.values() if wish.on_its_way(copy)),
         evict_idle=wish.right_to_evict(world, service, model, now),
-        asked_at=model.asked_at if wish.asked(model, now) else math.inf,
+        asked_at=_asked_at(world, service, model, now),
         rate=use.rate(model, now),
     )
+
+
+def _asked_at(world: World, service: Service, model: Model, now: float) -> float:
+    if wish.before_requests(world, service, model):
+        return -math.inf
+    return model.asked_at if wish.asked(model, now) else math.inf
 
 
 def _copy_at(world: World, model: Model, copy: Copy) -> CopyAt:

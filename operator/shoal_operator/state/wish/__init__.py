@@ -20,6 +20,7 @@ from shoal_operator.state.wish.content import (
 )
 from shoal_operator.state.wish.rights import (
     awaited_until,
+    before_requests,
     evictable,
     finds_room,
     in_motion,
@@ -64,6 +65,7 @@ __all__ = [
     "asked",
     "awaited_until",
     "back_off",
+    "before_requests",
     "begin",
     "choose_content",
     "cool",

@@ -29,6 +29,14 @@ def right_to_evict(world: World, service: Service, model: Model, now: float) -> 
     return math.inf
 
 
+def before_requests(world: World, service: Service, model: Model) -> bool:
+    """minCopies keeps it, and it lacks a copy: it comes before those that requests wait for and that may be cold.
+
+    Where nothing may be cold all are kept, and those that requests wait for come first.
+    """
+    return not service.spec.strict and len(staying(world, model)) < floor(service, model)
+
+
 def on_its_way(copy: Copy) -> bool:
     """Wanted on its pod, loaded or to be loaded."""
     return copy.stage in (Stage.PLACED, Stage.PROMISED)

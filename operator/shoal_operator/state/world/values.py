@@ -303,7 +303,7 @@ class ModelNeed:
 
     ``evict_idle``: copies whose models were not used for so many seconds may be evicted for it; None: none may.
     ``rate``: requests a second, of all its copies together. ``asked_at``: since when a request waits for it; infinite:
-    none does.
+    none does; minus infinite: it comes before all that requests wait for.
     """
 
     key: ModelKey

@@ -1,0 +1,65 @@
+"""The only pod of an InferenceService is replaced while a request waits: what minCopies keeps has its place again.
+
+The request may come first on the new pod, and is answered; its model then makes way, however much it is used.
+"""
+
+from shoal_operator.state.owners.project import model_view
+from shoal_operator.state.world import events
+from shoal_operator.status.model_status import diagnose
+
+from .overcommitted import Cold
+from .world_in_hand import MI, model_spec, pod_spec
+
+
+def ready(hand: Cold, name: str) -> tuple[bool, str]:
+    view = model_view(hand.world, model_spec(name).key, hand.now, url="")
+    assert view is not None
+    found = diagnose(view)["Ready"]
+    return found.good, found.reason
+
+
+def filled_by_kept(pod: str = "pod-1") -> Cold:
+    """Room for two, both kept; four others that a request would have loaded if there were room."""
+    hand = Cold(pod, room=2)
+    hand.add("p1", "p2", memory_bytes=10 * MI, min_copies=1)
+    hand.add("p3", "p4", "p5", "p6", memory_bytes=10 * MI)
+    hand.pass_time(60, 5)
+    assert hand.loaded_models() == {"p1", "p2"}
+    return hand
+
+
+def replace_pod(hand: Cold, asked: str) -> None:
+    """A request comes in between, and has its model loaded on the new pod before what is kept."""
+    hand.do(events.PodSeen(pod_spec("pod-1", capacity_bytes=20 * MI, deleting=True)))
+    hand.agents()
+    hand.do(events.PodGone("pod-1"))
+    hand.ask(asked)
+    hand.pass_time(10, 1)
+    hand.join("pod-2")
+    hand.ask(asked)
+    hand.agents()
+
+
+def test_a_model_in_use_makes_way_for_one_that_is_kept() -> None:
+    hand = filled_by_kept()
+    replace_pod(hand, "p3")
+    assert "p3" in hand.loaded_models(), "its request is answered"
+    for requests in range(1, 11):
+        if "p3" in hand.desired("pod-2"):
+            hand.use("p3", requests=requests, pod="pod-2", in_flight=1)
+        hand.pass_time(1)
+    assert hand.loaded_models() == {"p1", "p2"}
+    assert ready(hand, "p3") == ready(hand, "p4") == (False, "InsufficientMemory")
+
+
+def test_requests_that_take_turns_leave_it_its_place() -> None:
+    """They evict each other: no place is ever free, and some are asked for whenever one could be."""
+    hand = filled_by_kept()
+    replace_pod(hand, "p3")
+    assert "p3" in hand.loaded_models()
+    for _ in range(12):
+        for name in ("p3", "p4", "p5", "p6"):
+            if name not in hand.loaded_models():
+                hand.ask(name)
+        hand.pass_time(0.5)
+    assert hand.loaded_models() == {"p1", "p2"}
