@@ -34,7 +34,9 @@ def check(simulation: "Simulation", world: World) -> None:
     for service in world.services.values():
         _check_wishes(world, service, now)
         if not world.touched:
-            most = world.standings[service.spec.key].most_obtainable() if service.spec.key in world.standings else None
+            own_pods = [world.pods[uid] for uid in world.pods_of.get(service.spec.key, ())]
+            counted = [pod for pod in own_pods if pod.placeable] or [pod for pod in own_pods if pod.serves]
+            most = max((pod.ledger.obtainable for pod in counted), default=None)
             assert service.obtainable == most, "what a request could have drifted"
         own = [world.models[key] for key in world.models_of.get(service.spec.key, ())]
         models = [model for model in own if model.counted_in is service]  # a new service's in pieces

@@ -63,3 +63,27 @@ def test_requests_that_take_turns_leave_it_its_place() -> None:
                 hand.ask(name)
         hand.pass_time(0.5)
     assert hand.loaded_models() == {"p1", "p2"}
+
+
+def test_while_the_last_pod_leaves_others_find_no_more_room_than_before() -> None:
+    """They turned Ready, and a request for them waited in vain."""
+    hand = filled_by_kept()
+    hand.do(events.PodSeen(pod_spec("pod-1", capacity_bytes=20 * MI, deleting=True)))
+    hand.agents()
+    assert ready(hand, "p3") == (False, "InsufficientMemory")
+    hand.join("pod-2")
+    hand.agents()
+    hand.wait(0.5)
+    assert set(hand.desired("pod-2")) == {"p1", "p2"}
+    assert hand.desired("pod-1").keys() >= {"p1", "p2"}, "it serves them until they are loaded on the new one"
+    assert ready(hand, "p3") == (False, "InsufficientMemory")
+    hand.do(events.PodGone("pod-1"))
+    assert ready(hand, "p3") == (False, "InsufficientMemory")
+
+
+def test_room_that_a_leaving_pod_has_is_room() -> None:
+    hand = filled_by_kept()
+    hand.do(events.PodSeen(pod_spec("pod-1", capacity_bytes=20 * MI, deleting=True)))
+    hand.do(events.ModelSeen(model_spec("p2", memory_bytes=10 * MI, generation=2)))
+    hand.agents()
+    assert ready(hand, "p3") == (True, "OnDemand")

@@ -45,6 +45,21 @@ def standing(world: World, pod: Pod) -> Standing | None:
     return Standing(capacity, capacity - room, len(pod.copies), coming, pod.ledger.obtainable, unused_since)
 
 
+def obtainable(world: World, key: ServiceKey) -> int | None:
+    """Bytes that a request could have on the best of the service's pods; None: nothing of it serves.
+
+    While the last pod that takes models leaves, what it keeps will be kept on the next one as well.
+    """
+    most = standings(world, key).most_obtainable()
+    return most if most is not None else max((pod.ledger.obtainable for pod in counted_on(world, key)), default=None)
+
+
+def counted_on(world: World, key: ServiceKey) -> list[Pod]:
+    """The service's pods that take models; where there is none, those that still serve; O(pods)."""
+    pods = [world.pods[uid] for uid in world.pods_of.get(key, ())]
+    return [pod for pod in pods if pod.placeable] or [pod for pod in pods if pod.serves]
+
+
 def anywhere(need: ModelNeed) -> bool:
     """Of pods with the same room none is better for it than another: it has no copy to keep away from."""
     return need.wanted <= 1 and all(copy.leaving or copy.current for copy in need.copies)

@@ -5,20 +5,21 @@ in vain: that is known, and said, before anybody asks.
 """
 
 from shoal_operator.state.copies.routes import refresh_all
-from shoal_operator.state.demand.candidates import standings
+from shoal_operator.state.demand.candidates import obtainable
 from shoal_operator.state.world.context import Context
 
 
 def look(ctx: Context) -> None:
-    """Look at the InferenceServices whose pods were touched; O(log pods) each, and O(models whose room it decides)."""
+    """Look at the InferenceServices whose pods were touched; O(log pods) each (O(pods) where none takes models), and
+    O(models whose room it decides)."""
     world = ctx.world
     keys = {world.pods[uid].spec.service_key: None for uid in world.touched if uid in world.pods}
     keys |= {world.standing_in[uid]: None for uid in world.touched if uid in world.standing_in}
     for key in keys:
-        order, service = standings(world, key), world.services.get(key)
+        now, service = obtainable(world, key), world.services.get(key)
         if service is None:
             continue
-        before, service.obtainable = service.obtainable, order.most_obtainable()
+        before, service.obtainable = service.obtainable, now
         if before != service.obtainable:
             whole = service.spec.capacity_bytes
             low, high = sorted(whole if bytes_ is None else bytes_ for bytes_ in (before, service.obtainable))

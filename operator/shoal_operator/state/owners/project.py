@@ -7,7 +7,7 @@ from shoal_api.messages import CopyPhase
 
 from shoal_operator.state import wish
 from shoal_operator.state.copies import routes
-from shoal_operator.state.demand import scaling, use
+from shoal_operator.state.demand import candidates, scaling, use
 from shoal_operator.state.world.entities import NEVER, Copy, Pod, Service, Stage, World
 from shoal_operator.state.world.values import ModelKey, ServiceKey
 from shoal_operator.state.world.views import (
@@ -73,7 +73,7 @@ def model_view(world: World, key: ModelKey, now: float, *, url: str) -> ModelVie
 
 def _kept(world: World, service: Service) -> tuple[str, ...]:
     """Some of the models that are kept on the pod that could make most room; found in O(pods)."""
-    pods = [world.pods[uid] for uid in world.pods_of.get(service.spec.key, ()) if world.pods[uid].placeable]
+    pods = candidates.counted_on(world, service.spec.key)
     best = max(pods, key=lambda pod: (pod.ledger.obtainable, pod.spec.name), default=None)
     if best is None or not best.ledger.kept:
         return ()

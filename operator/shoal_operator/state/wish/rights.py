@@ -71,7 +71,7 @@ def keep(world: World, model: Model) -> None:
     """Have its copies counted as what they are: kept, where there are no more than minCopies asks for, or evictable."""
     service = world.services.get(model.spec.service_key)
     least = floor(service, model) if service is not None else 0
-    few = sum(map(on_its_way, model.copies.values())) <= least
+    few = 0 < least >= len(staying(world, model))
     for copy in model.copies.values():
         pod = world.pods[copy.pod_uid]
         kept = few or pod.spec.service_key != model.spec.service_key

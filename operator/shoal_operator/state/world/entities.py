@@ -233,7 +233,7 @@ class Service:
     ratios: dict[str, Ratio] = field(default_factory=dict)  # by format
     scale: Scale = field(default_factory=Scale)
     sizes: Sizes = field(default_factory=Sizes)  # its models by memory
-    obtainable: int | None = None  # bytes that a request could have on the best of its pods; None: no pod takes models
+    obtainable: int | None = None  # bytes that a request could have on the best of its pods; None: none serves
 
 
 @dataclass(slots=True)
