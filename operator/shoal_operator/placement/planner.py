@@ -64,6 +64,8 @@ class Planner:
                 continue
             replaced = self._renew(need)
             self._fill(need, replaced)
+            if need.key in self.refused:
+                self._make_room_beside(need, replaced)
             self._trim(need)
         moves, unbalanced = even_out(self.given, self.pods, self.add) if self.given.balance else ([], False)
         return Plan(
@@ -102,17 +104,22 @@ class Planner:
                 replaced.add(copy.pod_uid)
             elif not copy.answers:
                 self.retire.append(Placement(need.key, copy.pod_uid))
-            else:
-                self._make_room_beside(need, pod, room)
         return replaced
 
-    def _make_room_beside(self, need: ModelNeed, pod: PodLedger, room: int) -> None:
-        """Have unpinned copies leave a full pod, so that an update finds room there when it is planned again."""
-        if len(need.copies) < self._pods_usable:
-            return  # another pod may take it
-        victims = pod.making_room(need, room, young=False)
-        if victims:
-            self._evict(need, pod, victims)
+    def _make_room_beside(self, need: ModelNeed, replaced: Set[str]) -> None:
+        """No other pod takes an update: have unpinned copies leave its own, so that it finds room there when it is
+        planned again. What is missing there is said, as that of other pods is."""
+        for copy in need.copies:
+            pod = self.pods.get(copy.pod_uid)
+            if pod is None or copy.current or copy.leaving or not copy.answers or copy.pod_uid in replaced:
+                continue
+            room = max(0, copy.growth) or need.memory_bytes
+            refusal = self.refused[need.key]
+            missing = [lacking for lacking in (refusal.missing_bytes, room - pod.free) if lacking > 0]
+            self.refused[need.key] = replace(refusal, missing_bytes=min(missing, default=0))
+            victims = pod.making_room(need, room, young=False)
+            if victims:
+                self._evict(need, pod, victims)
 
     def _take_back(self, need: ModelNeed) -> set[str]:
         """An update that was taken back: copies that still serve what is wanted again stop trying the other content."""
@@ -167,10 +174,6 @@ class Planner:
         if pod is None:
             self._refusals[kind] = refusal
         return pod, refusal
-
-    @property
-    def _pods_usable(self) -> int:
-        return len(self._queue)
 
     def _usable(self) -> list[tuple[Key, int, PodLedger]]:
         """A heap of the pods that could take a bare need of no size, first the one that sorts first."""

@@ -117,12 +117,28 @@ def failed_in(view: ModelView, stage: FailureStage) -> bool:
 
 
 def no_pod_fits(view: ModelView) -> Finding:
+    what = f"{view.placed} of {view.min_copies} copies have a pod" if view.placed else "No pod takes the model"
+    action = "Raise the predictor's minReplicas, or lower spec.serving.minCopies." if view.placed else ""
+    return false(reasons.NO_POD_FITS, f"{what}: {_verdicts(view)}.", action)
+
+
+def update_blocked(view: ModelView) -> Finding:
+    """Why the new content is loaded nowhere while the one before it serves: memory, or what the pods say."""
+    if view.refusal is not None and view.refusal.missing_bytes > 0:
+        return no_memory(view)
+    name = view.spec.service
+    return false(
+        reasons.UPDATE_BLOCKED,
+        f"No pod takes the new content: {_verdicts(view)}.",
+        f"If it lasts: kubectl describe isvc {name}, or raise the predictor's minReplicas.",
+    )
+
+
+def _verdicts(view: ModelView) -> str:
     verdicts = view.refusal.verdicts if view.refusal is not None else ()
     said = [f"{v.pod}: {v.message}" for v in sorted(verdicts, key=lambda v: v.pod)]
     shown = "; ".join(said[:_MAX_VERDICTS]) + (f"; and {len(said) - _MAX_VERDICTS} more" if len(said) > 3 else "")
-    what = f"{view.placed} of {view.min_copies} copies have a pod" if view.placed else "No pod takes the model"
-    action = "Raise the predictor's minReplicas, or lower spec.serving.minCopies." if view.placed else ""
-    return false(reasons.NO_POD_FITS, f"{what}: {shown or 'there is none'}.", action)
+    return shown or "there is none"
 
 
 def late(view: ModelView) -> Finding:

@@ -108,7 +108,7 @@ def diagnose(view: ModelView, previous: Mapping[str, Any] | None = None) -> dict
         STORAGE_RESOLVED: _storage(view),
         LOADED: _loaded(view, memory),
     }
-    findings = {READY: _ready(view, parts), **parts}
+    findings = {READY: _ready(view), **parts}
     not_honoured = _not_honoured(view)
     if not_honoured:
         findings[TUNING_NOT_SUPPORTED] = tuning_not_supported(not_honoured)
@@ -145,9 +145,9 @@ _ORDER = (
 )
 
 
-def _ready(view: ModelView, parts: Mapping[str, Finding]) -> Finding:
+def _ready(view: ModelView) -> Finding:
     if view.service is not None and view.answers:
-        return _answering(view, parts)
+        return _answering(view)
     if view.on_demand:
         return _on_request(view)
     why = cause(view)
@@ -173,7 +173,7 @@ def _on_request(view: ModelView) -> Finding:
 _PREVIOUS = "Requests are answered with the previous content."
 
 
-def _answering(view: ModelView, parts: Mapping[str, Finding]) -> Finding:
+def _answering(view: ModelView) -> Finding:
     if view.complaint is not None:
         return _as_before(view.complaint)
     if any(copy.serving and copy.state is CopyState.LOADED for copy in view.copies):
@@ -183,7 +183,7 @@ def _answering(view: ModelView, parts: Mapping[str, Finding]) -> Finding:
     if failure is not None:
         return true(reasons.UPDATE_FAILED, f"{still} {failure.message}")
     if view.update_blocked:
-        blocked = parts[MEMORY_RESOURCE_AVAILABLE]
+        blocked = causes.update_blocked(view)
         return true(reasons.UPDATE_BLOCKED, f"{still} {blocked.message}", blocked.action)
     return true(reasons.UPDATING, "The previous content serves until the new one has loaded.")
 

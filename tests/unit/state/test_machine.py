@@ -208,6 +208,10 @@ class TestUpdating:
         assert view is not None
         assert view.update_blocked
         assert view.answers
+        said = diagnose(view)
+        assert "20Mi are missing" in said["Ready"].message
+        assert said["Ready"].action
+        assert said["MemoryResourceAvailable"].reason == "UpdateBlocked"
 
     def test_to_another_service_the_old_one_serves_until_the_new_one_does(self) -> None:
         hand = Hand().with_pods("pod-1").with_loaded(model_spec())

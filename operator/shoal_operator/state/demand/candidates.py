@@ -89,7 +89,7 @@ def making_way(world: World, order: Standings, needs: Sequence[ModelNeed], now: 
     """
     found: dict[str, tuple[Victim, ...]] = {}
     evicting = [need for need in needs if may_evict(need)]
-    wanted = sum(need.memory_bytes for need in evicting)
+    wanted, own = sum(need.memory_bytes for need in evicting), {need.key for need in evicting}
     if wanted <= order.most_room() and not any(need.copies or _taken(world, order, need) for need in evicting):
         wanted = 0  # there is room for all of them
     largest = max((need.memory_bytes for need in evicting), default=0)
@@ -99,8 +99,9 @@ def making_way(world: World, order: Standings, needs: Sequence[ModelNeed], now: 
         if looked_into >= MAX_LOOKED_INTO or (since != FAILED and (over or not wanted)):
             break
         pod = world.pods[uid]
-        found[uid] = tuple(victims.in_order(world, pod, wanted, now))
-        best = max(best, _idle_of_last(found[uid], largest - pod.room - pod.ledger.unclaimed))
+        found[uid] = tuple(victims.in_order(world, pod, wanted, now, own))
+        others = [victim for victim in found[uid] if victim.model not in own]
+        best = max(best, _idle_of_last(others, largest - pod.room - pod.ledger.unclaimed))
     return found
 
 

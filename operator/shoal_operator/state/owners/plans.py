@@ -57,9 +57,9 @@ def plan_input(world: World, key: ServiceKey, now: float, *, everything: bool = 
         more = [model for model in moving if model.spec.key not in known and wish.plannable(service, model)]
         needs += [_need(world, service, model, now) for model in more]
     if everything or len(own) <= EVERY:
-        wanted = sum(need.memory_bytes for need in needs if candidates.may_evict(need))
-        uids = sorted(own)
-        making_way = {uid: tuple(victims.in_order(world, world.pods[uid], wanted, now)) for uid in uids}
+        evicting = {need.key: need.memory_bytes for need in needs if candidates.may_evict(need)}
+        wanted, uids = sum(evicting.values()), sorted(own)
+        making_way = {uid: tuple(victims.in_order(world, world.pods[uid], wanted, now, evicting)) for uid in uids}
     else:
         making_way = candidates.making_way(world, order, needs, now)
         choosy = service.balance or not len(order) or not all(map(candidates.anywhere, needs)) or len(needs) > ASKED
@@ -210,11 +210,19 @@ def _answer(
 
 
 def _try_again(ctx: Context, service: Service, plan: Plan) -> None:
-    """Plan again for those who were refused when time alone lets others make way: the requests for these have come."""
-    if any(key in service.refused for key in plan.refused):
-        at = wish.awaited_until(ctx.world, service, ctx.now)
-        if at is not None:
-            ctx.retry_at(service, at)
+    """Plan again for those who were refused when time alone lets others make way: the requests for these have come, or
+    they have been beside an update's old content for long enough."""
+    waiting = [ctx.world.models[key] for key in plan.refused if key in service.refused]
+    if not waiting:
+        return
+    keys = {model.spec.key for model in waiting}
+    beside = {uid for model in waiting for uid, copy in model.copies.items() if copy.answers}
+    pods = [ctx.world.pods[uid] for uid in sorted(beside)]
+    times = [wish.awaited_until(ctx.world, service, ctx.now)]
+    times += [victims.next_of_age(ctx.world, pod, ctx.now, keys) for pod in pods]
+    at = min((at for at in times if at is not None), default=None)
+    if at is not None:
+        ctx.retry_at(service, at)
 
 
 def _must(ctx: Context, service: Service, model: Model) -> bool:
