@@ -128,6 +128,47 @@ def test_kept_models_that_fill_the_pods_leave_no_other_one_ready() -> None:
     assert simulation.statuses.ready(ModelKey(NAMESPACE, "late")) == ("False", "InsufficientMemory")
 
 
+def test_what_is_kept_fills_the_only_pod_while_it_is_replaced() -> None:
+    """A request that comes meanwhile may be answered, and what is kept has its place again after it."""
+    simulation = _calm()
+    kept = [key for key in sorted(simulation.cluster.models) if key != MODEL]
+    for key in kept:
+        simulation.cluster.show_model(replace(simulation.cluster.models[key], min_copies=1, generation=2))
+    simulation.loop.advance(30.0)
+    (pod,) = simulation.cluster.pods
+    simulation.cluster.delete_pod(pod)
+    for _ in range(8):
+        simulation.loop.advance(1.0)
+        law.check(simulation, MODEL)
+    simulation.loop.advance(30.0)
+    (pod,) = simulation.cluster.pods
+    simulation.cluster.remove_pod(pod)
+    for _ in range(8):
+        simulation.clients.demand(simulation.cluster.models[MODEL])
+        simulation.loop.advance(1.0)
+    simulation.loop.advance(20.0)
+    assert _served(simulation) is None, "it made way"
+    for key in sorted(simulation.cluster.models):
+        law.check(simulation, key, at_rest=True)
+    assert simulation.statuses.ready(MODEL) == ("False", "InsufficientMemory")
+
+
+def test_an_update_in_a_full_pod_has_idle_models_make_way() -> None:
+    simulation = _calm()
+    _ask(simulation, MODEL)
+    simulation.loop.advance(5.0)
+    (pod,) = simulation.cluster.pods.values()
+    _ask(simulation, *(ModelKey(NAMESPACE, name) for name in sorted(pod.loaded) if name != MODEL.name))
+    simulation.loop.advance(10.0)  # it is the one that was used longest ago now
+    before, uri = simulation.cluster.models[MODEL], "s3://models/m0-new"
+    content = content_digest(uri, "sklearn")
+    simulation.cluster.real[copy_id(before.uid, content)] = before.memory_bytes or 0
+    simulation.cluster.show_model(replace(before, storage_uri=uri, content=content, generation=2))
+    simulation.loop.advance(20.0)
+    assert _served(simulation) == copy_id(before.uid, content)
+    assert simulation.statuses.ready(MODEL) == ("True", "OnDemand")
+
+
 def test_a_load_that_hangs_longer_than_a_request_may_wait_is_said_until_it_is_loaded() -> None:
     simulation = _calm()
     _press(simulation)
