@@ -1,7 +1,7 @@
 """Memory and processor time of a process and all that it started, from /proc."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.common import cpu_seconds
@@ -19,13 +19,18 @@ def resident(pid: int) -> float:
     return sum(_field(each, "status", "VmRSS:") for each in family(pid)) * 1024 / _MIB
 
 
-def used_seconds(pid: int) -> float:
-    """Of a processor, so far."""
-    total = 0.0
+def used_seconds(pid: int) -> dict[int, float]:
+    """Of a processor, so far, by process."""
+    used: dict[int, float] = {}
     for each in family(pid):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            total += cpu_seconds(each)
-    return total
+            used[each] = cpu_seconds(each)
+    return used
+
+
+def spent(pid: int, before: Mapping[int, float]) -> float:
+    """Seconds since; without those of processes that ended since."""
+    return sum(used - before.get(each, 0.0) for each, used in used_seconds(pid).items())
 
 
 def family(pid: int) -> Iterator[int]:

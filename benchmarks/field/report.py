@@ -106,7 +106,7 @@ def _loads(measured: Mapping[str, Json]) -> str:
         " load call. MiB: proportional set size of the server and all its workers, over the models that were loaded."
         "\n\n"
     )
-    return "## Loads\n\n" + note + _table(columns, rows)
+    return "## Loads\n\n" + note + _table(columns, rows) + _missing(measured)
 
 
 def _requests(measured: Mapping[str, Json]) -> str:
@@ -151,9 +151,9 @@ def _requests(measured: Mapping[str, Json]) -> str:
         "Requests/s: as fast as 16 connections take. Latencies: at a steady rate, half of what the bare server"
         " answered at most before. Client and Envoy have no cores of their own, so a full server is asked less often"
         " by what they use. Processor time a request: while it is asked as fast as it answers; unlike the rest, it"
-        " hardly depends on what else the machine does.\n\n"
+        " hardly depends on what else the machine does; that of a worker which ended meanwhile is missing in it.\n\n"
     )
-    return "## Requests\n\n" + note + _table(columns, rows)
+    return "## Requests\n\n" + note + _table(columns, rows) + _missing(measured)
 
 
 def _claims(claims: Mapping[str, Json]) -> str:
@@ -165,7 +165,13 @@ def _claims(claims: Mapping[str, Json]) -> str:
         "## What the documents claim\n\n"
         f"Each server asked itself, its models loaded by the agent with `spec.serving` as said. {RULE}\n\n"
         + _table(["claim", "server", "compared", "figures", "verdict"], cells)
+        + _missing(claims)
     )
+
+
+def _missing(measured: Mapping[str, Json]) -> str:
+    names = [title for name, title in TITLES.items() if name not in measured]
+    return f"Not measured yet: {'; '.join(names)}.\n\n" if names else ""
 
 
 def claim_rows(server: str, found: Json) -> Iterator[Row]:
@@ -246,5 +252,7 @@ def _list(values: Iterable[int]) -> str:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
+    if not rows:
+        return ""
     lines = [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
     return "\n".join(lines) + "\n\n"

@@ -15,7 +15,7 @@ from benchmarks.common import Attack, Json, Target, attack, spread
 
 from .kinds import Kind, Run, Setting
 from .pods import BareServer, OurPod, bare_server, our_pod
-from .processes import memory, used_seconds
+from .processes import memory, spent, used_seconds
 
 BARE: Final = "bare"
 SHOAL: Final = "shoal"
@@ -101,9 +101,9 @@ async def _requests(run: Run, pod: OurPod, sides: dict[str, Side], setting: Sett
             before, envoy = used_seconds(sides[side].server_pid), used_seconds(pod.envoy_pid)
             found = await _full(targets[side], folder, seconds)
             full[side].append(found)
-            server_ms[side].append(1e3 * (used_seconds(sides[side].server_pid) - before) / found.requests)
+            server_ms[side].append(1e3 * spent(sides[side].server_pid, before) / found.requests)
             if side == SHOAL:
-                envoy_ms.append(1e3 * (used_seconds(pod.envoy_pid) - envoy) / found.requests)
+                envoy_ms.append(1e3 * spent(pod.envoy_pid, envoy) / found.requests)
         for side in order:
             steady[side].append(await attack([targets[side]], folder, seconds=seconds, rate=rate))
     for server in sides.values():

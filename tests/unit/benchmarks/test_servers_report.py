@@ -135,6 +135,7 @@ def test_the_text_has_every_part_that_was_measured() -> None:
     text = report.text(result)
     assert "| multi-model-server | 12 | 20 (19 - 21) | 10 (9 - 11) | 0.5 " in text
     assert "0 / 7 |" in text
+    assert "Not measured yet: MLServer; OpenVINO on MLServer; Triton, Python backend; multi-model-server; Torch" in text
     assert "| many hurt | DJL Serving, Python engine | 2 workers → 8 workers |" in text
     assert "| **holds** |" in text
     assert text.count("python -m benchmarks.model_servers") == 4, "the last run's, and each part's own"
