@@ -142,7 +142,7 @@ SERVERS: Final[Mapping[str, Server]] = {
             (
                 _predictions("doubler", {"rows": _PAIRS}, _DOUBLED),
                 _invoke("doubler", {"rows": _PAIRS}, _DOUBLED),
-                _invoke("linear", _ROWS[0], {"predictions": computed.linear(_ROWS[:1])}),
+                _invoke("linear", _ROWS, {"predictions": computed.linear(_ROWS)}),
             ),
             runtime="djl",
         ),
