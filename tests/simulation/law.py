@@ -54,6 +54,9 @@ def check(simulation: "Simulation", key: ModelKey, *, at_rest: bool = False) -> 
     model = cluster.usable.get(key)
     if operator.engine is None or operator.engine.world.recovering or model is None:
         return
+    known = operator.engine.world.models.get(key)
+    if known is not None and known.spec.generation < model.generation:
+        return  # a watch has missed the edit: what is said is of the spec before, and says so
     status, reason = copied.statuses.ready(key)
     began = copied.loop.now
     troubled = any(
