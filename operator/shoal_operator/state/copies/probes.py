@@ -4,6 +4,7 @@ A probe is a slot with action STAT on some pod of the service. Agents do few at 
 failed makes way for others, and comes again later: otherwise some hundred broken models would keep all others waiting.
 """
 
+import heapq
 from collections.abc import Iterable
 
 from shoal_api.messages import Action, CopyIntent, CopyPhase, FailureStage, SlotReport
@@ -34,40 +35,56 @@ def hurry(ctx: Context, service: Service, model: Model) -> None:
     """A request waits for the model: it is looked up before all others, also by agents that have enough to do."""
     if model.spec.key in service.to_probe:
         service.to_probe.move_to_end(model.spec.key, last=False)
-        assign(ctx, service, models=1, beyond=MAX_HURRIED_PER_POD)
+        _assign(ctx, service, models=1, beyond=MAX_HURRIED_PER_POD)
     pod = ctx.world.pods.get(model.probe) if model.probe is not None else None
     if pod is not None and model.spec.name in pod.probes and pod.desired.set(model.spec.name, _intent(ctx, model)):
         ctx.emit(DesiredChanged(pod.spec.uid))
 
 
-def assign(ctx: Context, service: Service, *, models: int | None = None, beyond: int = 0) -> None:
-    """Give waiting probes, of so many ``models``, to pods whose agents have few; ``beyond``: some more than usual."""
-    world = ctx.world
+def assign(ctx: Context, service: Service) -> None:
+    """Have waiting probes given to pods whose agents have few: soon, and for all that wait by then together, since that
+    looks through all pods."""
+    if service.to_probe and not ctx.world.recovering:
+        ctx.world.pieces.put(Task.PROBES, service.spec.key, [service.spec.key])
+
+
+def _assign(ctx: Context, service: Service, *, models: int | None = None, beyond: int = 0) -> None:
+    """Give waiting probes, of so many ``models`` (None: a piece), to the pods whose agents have fewest; ``beyond``:
+    some more than usual. O(pods), and O(log pods) a model."""
+    world, most = ctx.world, MAX_PER_POD + beyond
     if not service.to_probe or world.recovering:
         return
     pods = [world.pods[uid] for uid in world.pods_of.get(service.spec.key, ()) if world.pods[uid].placeable]
+    order = [(len(pod.probes), place, pod) for place, pod in enumerate(pods) if len(pod.probes) < most]
+    heapq.heapify(order)
     for _ in range(len(service.to_probe) if models is None else models):
         if models is None and not world.pieces.spend():
-            world.pieces.put(Task.PROBES, service.spec.key, [service.spec.key])
+            assign(ctx, service)
             return
-        pods = [pod for pod in pods if len(pod.probes) < MAX_PER_POD + beyond]
-        if not pods or not service.to_probe:
+        if not order or not service.to_probe:
             return
         key, _ = service.to_probe.popitem(last=False)
         model = world.models.get(key)
         if model is None or model.spec.service_key != service.spec.key or model.probe is not None:
             continue
-        free = [pod for pod in pods if key.name not in pod.copies and key.name not in pod.probes]
-        if free:
-            _begin(ctx, model, min(free, key=lambda pod: len(pod.probes)))
+        passed = []
+        while order and (key.name in order[0][2].copies or key.name in order[0][2].probes):
+            passed.append(heapq.heappop(order))
+        if order:
+            _, place, pod = heapq.heappop(order)
+            _begin(ctx, model, pod)
+            if len(pod.probes) < most:
+                heapq.heappush(order, (len(pod.probes), place, pod))
         elif not any(wish.on_its_way(copy) for copy in model.copies.values()):  # else its load tells the same
             service.to_probe[key] = None  # its name is still taken, by what is being unloaded
+        for entry in passed:
+            heapq.heappush(order, entry)
 
 
 def assign_all(ctx: Context, keys: Iterable[ServiceKey]) -> None:
     """Go on with those of services that were left."""
     for service in filter(None, map(ctx.world.services.get, keys)):
-        assign(ctx, service)
+        _assign(ctx, service)
 
 
 def _begin(ctx: Context, model: Model, pod: Pod) -> None:
