@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from shoal_api.messages import Action, CopyPhase, ServerReport, SlotReport, SyncRequest, content_digest
 from shoal_operator.engine import Engine
@@ -54,6 +54,9 @@ class Agent:
     slots: dict[str, SlotReport] = field(default_factory=dict)
     session: int = 1
 
+    busy: ClassVar[bool] = False
+    """One of them has made something since the last turn."""
+
     def obey(self, world: Any) -> None:
         change = world.pods[self.pod].desired.since(self.held)
         if change is None:
@@ -69,6 +72,7 @@ class Agent:
 
     def report(self, *, everything: bool = False, ready: bool = True, epoch: int = 1) -> Any:
         """The next part of what is to be told; an empty report is a poll."""
+        Agent.busy = True
         told, self.pending = self.pending[:REPORTED], self.pending[REPORTED:]
         gone, self.gone = self.gone, []
         self.version += 1
@@ -161,7 +165,7 @@ class Turns:
         found = work()
         self.tables.apply(found)
         if hasattr(garbage, "settle"):
-            garbage.settle()  # as core.py does
+            garbage.settle(len(found))  # as core.py does
         self.turns.append(time.thread_time() - started)
         self.emitted.update(type(effect).__name__ for effect in found)
         self._tend(any(isinstance(effect, effects.Recovered) for effect in found))
@@ -169,9 +173,10 @@ class Turns:
     @staticmethod
     def _let_others_settle() -> None:
         """What agents have made since, which is on other machines, is no turn's: collected by the same rule."""
-        if hasattr(garbage, "settle"):
+        if Agent.busy and hasattr(garbage, "settle"):
             while garbage.settle():
                 pass
+        Agent.busy = False
 
     def _tend(self, recovered: bool) -> None:
         """What an earlier main.py did about garbage."""

@@ -6,10 +6,11 @@ hundred thousand models, and by itself it happens in whatever turn of the loop i
 itself: Python counts what was made less what was freed, so where new objects take the places of old ones it is never
 collected, and tens of thousands of them wait for whoever makes one more.
 
-So each turn of the loop ends with ``settle``, which counts what there is. The young are collected while they are few;
-a few times later, what has survived is collected too, while that is a matter of milliseconds, and where much is left
-after that it is frozen: no collection walks it again. What was frozen is still freed when nothing refers to it; only a
-cycle that dies after that stays, which is a connection or two for some thousand models that come.
+So each turn of the loop ends with ``settle``, which counts what there is, where it can have become more. The young are
+collected while they are few; a few times later, what has survived is collected too, while that is a matter of
+milliseconds, and where much is left after that it is frozen: no collection walks it again. What was frozen is still
+freed when nothing refers to it; only a cycle that dies after that stays, which is a connection or two for some thousand
+models that come.
 
 Each collection walks some ten thousand objects at most, up to 1 us each: 10 ms is what a turn of the loop can lose.
 """
@@ -23,8 +24,13 @@ MIDDLE = 3
 """Collections of the youngest after which what survived them is collected once more."""
 GROWN = 2_500
 """Objects that are left after that, of which so many are frozen."""
+EFFECTS = 50
+"""Of turns, after which what there is is counted: that costs as much as a small turn. Some dozen objects each."""
 NEVER = 1_000_000_000
 EVERY_SECONDS = 0.1
+
+_since: list[int] = []
+"""Effects of the turns since what there is was counted last."""
 
 
 def begin() -> None:
@@ -34,8 +40,12 @@ def begin() -> None:
     gc.set_threshold(YOUNGEST, NEVER, NEVER)
 
 
-def settle() -> bool:
-    """A turn of the loop ends: collect what has become many; whether anything had."""
+def settle(effects: int = EFFECTS) -> bool:
+    """A turn of the loop ends that had so many effects: collect what has become many; whether anything had."""
+    _since.append(effects + 1)
+    if sum(_since) < EFFECTS:
+        return False
+    _since.clear()
     if gc.get_count()[1] >= MIDDLE:
         gc.collect()
         if len(gc.get_objects(generation=2)) >= GROWN:
