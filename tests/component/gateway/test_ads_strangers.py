@@ -51,6 +51,7 @@ async def test_no_stranger_ends_the_process_and_gateways_come_in_after_them() ->
         *(sys.executable, "-m", "tests.component.gateway.ads_process", ENVOY_HOST, "300"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
         assert process.stdout is not None
