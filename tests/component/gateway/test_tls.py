@@ -55,15 +55,15 @@ async def test_both_sides_rotate_to_another_ca_while_they_run(tmp_path: Path) ->
         await world.applied(world.route("cold", unavailable=Unavailable.COLD))
         world.state_says("cold", pod)
         assert await ask(envoy, "cold") == (200, "a")  # the activator is asked over the same port
+        # A request that is held while the certificate changes is answered all the same.
+        await world.applied(world.route("late", unavailable=Unavailable.COLD))
+        held = asyncio.create_task(ask(envoy, "late"))
+        await eventually(lambda: waits(world, "late"), 10, "the request is not held")
         updates = await envoy.stat("sds.certificate.key_rotation_failed")
         second.write(tmp_path / "operator", "shoal-operator")
         second.write(tmp_path / "gateway", GATEWAY)
         await asyncio.sleep(1)
         assert await envoy.stat("sds.certificate.key_rotation_failed") == updates
-        # A request that is held while the certificate changes is answered all the same.
-        await world.applied(world.route("late", unavailable=Unavailable.COLD))
-        held = asyncio.create_task(ask(envoy, "late"))
-        await eventually(lambda: waits(world, "late"), 10, "the request is not held")
         world.gateway.renew(operators(tmp_path / "operator"))
         await asyncio.sleep(0.5)
         world.state_says("late", pod)
