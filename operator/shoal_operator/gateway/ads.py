@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
@@ -98,6 +99,8 @@ class AdsServer:
         )  # bytes in, bytes out
         discovery = grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler})
         self._handlers = (discovery, *others)
+        if port:  # gRPC shares its port with whoever does the same
+            socket.create_server((host.strip("[]"), port), family=_family(host)).close()
         self._server, bound = await self._listen(f"{host}:{port}", tls)
         self._address = f"{host}:{bound}"
         return bound
@@ -203,6 +206,10 @@ class AdsServer:
             return True
         names = context.auth_context().get("x509_subject_alternative_name", ())
         return any(name.decode(errors="replace") in self._client_names for name in names)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 async def _wait(event: asyncio.Event, until: float | None) -> None:
