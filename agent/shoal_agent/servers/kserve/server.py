@@ -14,7 +14,6 @@ from shoal_api.names import SERVER_CONTAINER
 
 from shoal_agent.model_server import (
     MODEL_LOAD_FAILED,
-    MODEL_UNLOAD_FAILED,
     Identities,
     LoadedModel,
     ModelCopy,
@@ -26,10 +25,10 @@ from shoal_agent.model_server import (
 )
 from shoal_agent.model_server.connection import Process, TcpConnection
 from shoal_agent.model_server.layout import SlotLinks
-from shoal_agent.model_server.rest import Rest, cause
+from shoal_agent.model_server.repository_api import RepositoryApi
+from shoal_agent.model_server.rest import Rest
 from shoal_agent.model_server.usage import Tallies, Tally, TallyReading
 
-UNLOAD_SECONDS: Final = 60.0
 _UNKNOWN: Final = ""
 _LOOK: Final = (
     "Check that its ModelRepository's load() takes the folder of that name below model_dir and calls update(); the "
@@ -65,6 +64,7 @@ class KServe:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._rest = Rest("The server", place.url())
+        self._repository = RepositoryApi(self._rest, "The server", _LOOK)
         self._process = Process(place.host, place.ports["http"])
         self._identities = Identities()
         self.layout = Links(place.models_dir, self._identities)
@@ -77,21 +77,19 @@ class KServe:
         """Nothing: the files are what the user's code expects."""
 
     async def load(self, copy: ModelCopy) -> None:
-        path = f"/v2/repository/models/{quote(copy.name)}/load"
         former = self._identities.of(copy.name)
         self._identities.loaded(copy.name, _UNKNOWN)
-        status, body = await self._rest.call("POST", path, self._place.loading_timeout)
-        if status >= 300:
-            self._identities.loaded(copy.name, former)  # what was there answers on
-            said = cause(body, status).rstrip(".")
-            raise ServerError(MODEL_LOAD_FAILED, f"The server could not load the model: {said}. {_LOOK}")
+        try:
+            await self._repository.load(copy.name, self._place.loading_timeout)
+        except ServerError as error:
+            if error.reason == MODEL_LOAD_FAILED:
+                self._identities.loaded(copy.name, former)  # what was there answers on
+            raise
         self._identities.loaded(copy.name, copy.identity)
 
     async def unload(self, name: str) -> None:
         self._process.unloaded(name)
-        status, body = await self._rest.call("POST", f"/v2/repository/models/{quote(name)}/unload", UNLOAD_SECONDS)
-        if status >= 300 and status != 404:
-            raise ServerError(MODEL_UNLOAD_FAILED, f"The server could not unload the model: {cause(body, status)}")
+        await self._repository.unload(name)
 
     async def retune(self, copy: ModelCopy) -> None:
         raise ServerError(MODEL_LOAD_FAILED, "KServe's Python server has no tuning of one model.")

@@ -12,7 +12,6 @@ from shoal_api.names import SERVER_CONTAINER
 
 from shoal_agent.model_server import (
     MODEL_LOAD_FAILED,
-    MODEL_UNLOAD_FAILED,
     LoadedModel,
     ModelCopy,
     Place,
@@ -23,13 +22,13 @@ from shoal_agent.model_server import (
 )
 from shoal_agent.model_server.connection import TcpConnection
 from shoal_agent.model_server.layout import SlotLinks
-from shoal_agent.model_server.rest import Rest, cause
+from shoal_agent.model_server.repository_api import RepositoryApi
+from shoal_agent.model_server.rest import Rest
 from shoal_agent.model_server.shared import folder_for_server
 
 from .counters import COUNTERS_FILE, Counters
 from .settings_file import KNOBS, OPENVINO_KNOBS, write_settings
 
-UNLOAD_SECONDS: Final = 60.0
 _LOOK: Final = (
     "Check that the framework is right, that the file is whole, and that it was saved with package versions which the "
     f"server has; the pod's log (container {SERVER_CONTAINER}) shows the traceback."
@@ -44,6 +43,7 @@ class MLServer:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._rest = Rest("MLServer", place.url())
+        self._repository = RepositoryApi(self._rest, "MLServer", _LOOK)
         # A thread of the plug-in's own: the event loop may be held up by a model.
         self._health = Rest("MLServer", place.url("health"))
         self.layout = SlotLinks(place.models_dir)
@@ -56,18 +56,11 @@ class MLServer:
         write_settings(copy.folder, copy.name, copy.framework, copy.tuning)
 
     async def load(self, copy: ModelCopy) -> None:
-        path = f"/v2/repository/models/{quote(copy.name)}/load"
-        status, body = await self._rest.call("POST", path, self._place.loading_timeout)
-        if status == 404:
-            raise ServerError(MODEL_LOAD_FAILED, f"MLServer answered 404: no model {copy.name!r} is staged for it.")
-        if status >= 300:
-            said = cause(body, status).rstrip(".")
-            raise ServerError(MODEL_LOAD_FAILED, f"MLServer could not load the model: {said}. {_LOOK}")
+        not_found = f"MLServer answered 404: no model {copy.name!r} is staged for it."
+        await self._repository.load(copy.name, self._place.loading_timeout, not_found)
 
     async def unload(self, name: str) -> None:
-        status, body = await self._rest.call("POST", f"/v2/repository/models/{quote(name)}/unload", UNLOAD_SECONDS)
-        if status >= 300 and status != 404:
-            raise ServerError(MODEL_UNLOAD_FAILED, f"MLServer could not unload the model: {cause(body, status)}")
+        await self._repository.unload(name)
 
     async def retune(self, copy: ModelCopy) -> None:
         raise ServerError(MODEL_LOAD_FAILED, "MLServer reads a model's settings only when it loads it.")
