@@ -12,7 +12,6 @@ from shoal_api.tuning import Knob, Tuning
 from shoal_agent.storage import ARTIFACT_INVALID, StorageError
 
 KNOBS: Final = frozenset(Knob)
-MAX_BYTES: Final = 1024 * 1024
 
 
 def model_config(own: str, before: Mapping[str, int], tuning: Tuning, loading_timeout: float) -> str:

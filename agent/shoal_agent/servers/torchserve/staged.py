@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from shoal_agent.model_server import ModelCopy
+from shoal_agent.model_server import ModelCopy, written
 from shoal_agent.storage import ARTIFACT_INVALID, Limits, StorageError
 from shoal_agent.storage.archives import unpack
 
@@ -23,7 +23,7 @@ from .archive import (
     ours,
     parsed,
 )
-from .model_config import MAX_BYTES, model_config
+from .model_config import model_config
 
 _UNPACKED_PER_PACKED: Final = 20
 _UNPACKED_LEAST: Final = 256 << 20
@@ -38,7 +38,7 @@ def prepare(copy: ModelCopy, loading_timeout: float) -> None:
     if plan.archive:
         name = plan.archive.rsplit("/", 1)[-1]
         if plan.properties:
-            before = from_snapshot(_text(copy.folder / plan.properties), name)
+            before = from_snapshot(written.text(copy.folder / plan.properties), name)
         _unpack(copy.folder, plan.archive)
         plan = arranged(_files(copy.folder))
         if plan.archive or plan.script:
@@ -49,7 +49,7 @@ def prepare(copy: ModelCopy, loading_timeout: float) -> None:
     if plan.script:
         manifest = manifest_of(PurePosixPath(plan.script).name, plan.handler)
     else:
-        manifest = parsed(_text(copy.folder / MANIFEST), MANIFEST)
+        manifest = parsed(written.text(copy.folder / MANIFEST), MANIFEST)
     own = str(manifest["model"].get("configFile") or "")
     text = model_config(_own_config(copy.folder, own), before, copy.tuning, loading_timeout)
     (copy.folder / MANIFEST).parent.mkdir(exist_ok=True)
@@ -102,16 +102,7 @@ def _own_config(folder: Path, name: str) -> str:
             ARTIFACT_INVALID,
             f"{MANIFEST} names configFile {name[:200]!r}, which is not in the artifact. Pack it again.",
         )
-    return _text(path)
-
-
-def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise StorageError(ARTIFACT_INVALID, f"{path.name} is larger than {MAX_BYTES} bytes.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise StorageError(ARTIFACT_INVALID, f"{path.name} is no UTF-8 text: {error}. Correct it.") from error
+    return written.text(path)
 
 
 def _write(path: Path, content: Any) -> None:

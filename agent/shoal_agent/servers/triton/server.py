@@ -25,11 +25,11 @@ from shoal_agent.model_server import (
     ServerGone,
     ServerState,
     Traits,
+    written,
 )
 from shoal_agent.model_server.layout import SlotLinks
 from shoal_agent.model_server.rest import Rest
 from shoal_agent.model_server.usage import Tallies, Tally, TallyReading
-from shoal_agent.storage import ARTIFACT_INVALID, StorageError
 
 from .control import Control
 from .copies import Copies
@@ -41,7 +41,6 @@ UNLOAD_SECONDS: Final = 60.0
 _ASKED_AT_ONCE: Final = 16
 _POLL_SECONDS: Final = 0.02
 _POLL_MAX_SECONDS: Final = 0.5
-_MAX_CONFIG: Final = 1024 * 1024
 _THERE: Final = frozenset({"READY", "LOADING", "UNLOADING"})
 _LOOK: Final = f"The pod's log (container {SERVER_CONTAINER}) says more."
 _POLLED: Final = (
@@ -71,7 +70,7 @@ class Triton:
             str(PurePosixPath(file.relative_to(copy.folder))) for file in copy.folder.rglob("*") if file.is_file()
         )
         plan = arranged(files, copy.framework)
-        own = _read(copy.folder / plan.config) if plan.config else ""
+        own = written.text(copy.folder / plan.config) if plan.config else ""
         if own:
             plan = arranged(files, copy.framework, named_files(own))
         text = model_config(own, plan.kind, copy.identity, copy.tuning)
@@ -190,15 +189,6 @@ def tallies(rows: Iterable[dict[str, Any]]) -> dict[str, Tally]:
 
 async def _in_flight(_: str) -> int:
     return 0  # an unload waits by itself
-
-
-def _read(path: Path) -> str:
-    if path.stat().st_size > _MAX_CONFIG:
-        raise StorageError(ARTIFACT_INVALID, f"{CONFIG_FILE} is larger than {_MAX_CONFIG} bytes.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise StorageError(ARTIFACT_INVALID, f"{CONFIG_FILE} is no UTF-8 text: {error}. Correct it.") from error
 
 
 def _move(folder: Path, plan: Arrangement) -> None:
