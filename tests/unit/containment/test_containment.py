@@ -20,13 +20,10 @@ from shoal_operator.state.world.values import ModelKey, ServiceKey
 
 from tests.unit.state.world_in_hand import model_spec
 
+from .bugs import Bug
 from .plant import Plant, play
 
 A, B = ServiceKey("ns", "a"), ServiceKey("ns", "b")
-
-
-class Bug(Exception):
-    """A latent one."""
 
 
 def raising(real: Callable[..., Any], times: int, when: Callable[..., bool] = lambda *_, **__: True) -> Any:

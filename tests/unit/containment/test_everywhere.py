@@ -7,7 +7,6 @@ import asyncio
 import importlib
 import inspect
 import pkgutil
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from shoal_operator.state.world.values import ModelKey, ServiceKey
 
 from tests.unit.state.world_in_hand import MI, model_spec, service_spec
 
+from .bugs import Bug, in_groups
 from .plant import Plant, play
 
 A = ServiceKey("ns", "a")
@@ -36,10 +36,6 @@ MODULES = [
 _NOT_OURS = ("blame", "aside", "rebuild")
 """What containment itself stands on: where these fail the process ends."""
 _CONTAINS = {"step", "_pass_time", "_apply", "contained"}
-
-
-class Bug(Exception):
-    """The one that is put in."""
 
 
 def functions() -> dict[str, tuple[FunctionType, list[tuple[Any, str]]]]:
@@ -178,10 +174,7 @@ AT_ONCE = 4
 @cache
 def groups() -> list[dict[str, int]]:
     """Every function that the story calls, with the number of the call that fails; a few in each group."""
-    rng = random.Random(7)
-    chosen = [(name, rng.randint(1, count)) for name, count in sorted(calls().items())]
-    rng.shuffle(chosen)
-    return [dict(chosen[begin : begin + AT_ONCE]) for begin in range(0, len(chosen), AT_ONCE)]
+    return in_groups(calls(), AT_ONCE, seed=7)
 
 
 def test_the_story_comes_through_everything() -> None:

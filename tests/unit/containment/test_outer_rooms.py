@@ -8,7 +8,6 @@ import asyncio
 import importlib
 import inspect
 import pkgutil
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -36,8 +35,8 @@ from shoal_operator.workloads import WorkloadController
 
 from tests.unit.state.world_in_hand import service_spec
 
+from .bugs import Bug, in_groups
 from .plant import Plant, play
-from .test_containment import Bug
 
 PURE = {
     shoal_operator.gateway: ("tables", "routes", "clusters", "scopes", "envoy_json"),
@@ -254,10 +253,7 @@ async def _run(stories: list[Story]) -> None:
 
 @cache
 def groups() -> list[dict[str, int]]:
-    rng = random.Random(5)
-    chosen = [(name, rng.randint(1, count)) for name, count in sorted(calls().items())]
-    rng.shuffle(chosen)
-    return [dict(chosen[begin : begin + AT_ONCE]) for begin in range(0, len(chosen), AT_ONCE)]
+    return in_groups(calls(), AT_ONCE, seed=5)
 
 
 def test_the_story_comes_through_most_of_it() -> None:
