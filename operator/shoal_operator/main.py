@@ -24,7 +24,7 @@ from .core import Core, Outlets
 from .gateway.service import Gateway
 from .gateway.tables import GatewayTables
 from .gateway.tls import AdsTls
-from .http import Access, HttpServer
+from .http import Access, HttpServer, nodes
 from .intake import Intake
 from .kube import Kube
 from .leadership import claim_epoch
@@ -106,7 +106,11 @@ class Operator:
         self._workloads: WorkloadController | None = None
         REGISTRY.register(WorldCollector(self.core.world))
         self._http = HttpServer(
-            self._ready, self._explain, self._list, Access(api, time.monotonic, settings.readers_port)
+            self._ready,
+            self._explain,
+            self._list,
+            Access(api, time.monotonic, settings.readers_port),
+            is_own=nodes(settings.host_ip),
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ class Settings:
     namespace: str
     agent_image: str
     pod: str = "shoal-operator"
+    host_ip: str = ""  # of the node, where probes come from
     store_url: str = "sqlite+aiosqlite:////var/lib/shoal/shoal.sqlite"
     operator_service: str = "shoal-operator"
     gateway_service: str = "shoal-gateway"
@@ -61,6 +62,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     given: dict[str, Any] = {}
     for key in (
         "pod",
+        "host_ip",
         "store_url",
         "operator_service",
         "gateway_service",

@@ -56,8 +56,9 @@ class _Counted(asyncio.Protocol):
 class Listener:
     """Accepts connections for ``protocol()``s that speak HTTP. ``name``: of what listens, for the log.
 
-    ``is_pods(address)``: a pod that is known has it. ``turned_away()``: a connection was closed for want of a place, or
-    of a good token in time.
+    ``is_pods(address)``: a pod that is known has it, or whoever else has places of its own. ``turned_away()``: a
+    connection was closed for want of a place, or of a good token in time; where no request is ever ``vouched`` for,
+    each connection ends after ``token_seconds``.
     """
 
     def __init__(
@@ -68,13 +69,14 @@ class Listener:
         turned_away: Callable[[], None],
         *,
         token_seconds: float = TOKEN_SECONDS,
+        places: Places | None = None,
     ) -> None:
         self._protocol = protocol
         self._is_pods = is_pods
         self._name = name
         self._turned_away = turned_away
         self._token_seconds = token_seconds
-        self._places = Places()
+        self._places = places or Places()
         self._place_of: dict[object, Place] = {}  # by the protocol that speaks HTTP
         self._log_again = OncePer(60)
         self._listener: socket.socket | None = None

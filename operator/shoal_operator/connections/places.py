@@ -33,14 +33,14 @@ class Place:
 
 
 class Places:
-    """``enter`` for each new connection, ``leave`` when it has ended."""
+    """``enter`` for each new connection, ``leave`` when it has ended. ``per_second``, ``burst``: of one address."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_second: float = OPENED_PER_SECOND, burst: float = OPENED_BURST) -> None:
         self._of_address: Counter[str] = Counter()  # of pods that are known
         self._foreign: Counter[str] = Counter()
         self._foreign_total = 0
         self._of_pod: Counter[str] = Counter()
-        self._opened = Rates(OPENED_PER_SECOND, OPENED_BURST)
+        self._opened = Rates(per_second, burst)
         self._foreign_opened = Rates(FOREIGN_OPENED_PER_SECOND, FOREIGN_OPENED_BURST, max_keys=1)
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """GET and HEAD of ``/healthz``, ``/readyz``, ``/metrics``, ``/explain/<namespace>/<model>`` and ``/models``.
 
-The last two tell of a tenant's models, so ``access`` says who may read them.
+The last two tell of a tenant's models, so ``access`` says who may read them. Without TLS anybody may connect and nobody
+shows a token, so a connection carries one request and has an end; probes and port-forward have places of their own.
 """
 
 import json
@@ -15,15 +16,20 @@ from prometheus_client.exposition import choose_encoder
 from shoal_api.grammar import MODEL_NAME, NAMESPACE, SERVICE_NAME
 from shoal_api.quantity import whole_number
 
-from shoal_operator.connections import TOKEN_SECONDS, Listener
+from shoal_operator.connections import TOKEN_SECONDS, Listener, Places
 from shoal_operator.state.world.values import Problem
 
 from .access import Access, Reader, Refused
-from .metrics import ReadersMetrics
+from .metrics import PortMetrics
+from .node import is_loopback
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 2.0
+LIFE_SECONDS = 15.0
+"""Of a connection without TLS: from its beginning until its answer is read."""
+PLAIN_PER_SECOND, PLAIN_BURST = 100.0, 200.0
+"""Such connections of one address. The API server's proxy and the node's probes may come from the same one."""
 MAX_PAGE, PAGE = 1000, 500
 _USAGE = "GET /explain/<namespace>/<name of a TrainedModel>"
 _LIST_USAGE = (
@@ -41,7 +47,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """Serve with ``start``. ``ready``, ``explain`` and ``models`` are called on the event loop and must not block."""
+    """Serve with ``start``. ``ready``, ``explain`` and ``models`` are called on the event loop and must not block.
+
+    ``is_own(address)``: whoever connects from there (probes) has places that nobody else can take.
+    """
 
     def __init__(
         self,
@@ -50,6 +59,8 @@ class HttpServer:
         models: Models,
         access: Access,
         registry: CollectorRegistry = REGISTRY,
+        *,
+        is_own: Callable[[str], bool] = is_loopback,
     ) -> None:
         self._ready = ready
         self._explain = explain
@@ -57,10 +68,12 @@ class HttpServer:
         self._access = access
         self._registry = registry
         self._runner: web.AppRunner | None = None
+        self._is_own = is_own
+        self._plain: Listener | None = None
         self._readers: Listener | None = None
-        self._readers_metrics = ReadersMetrics(registry)
+        self._metrics_of_ports = PortMetrics(registry)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, *, life_seconds: float = LIFE_SECONDS) -> int:
         """Listen, and return the port (which differs when 0 was asked for)."""
         app = web.Application(client_max_size=1024, middlewares=[_errors_as_json])
         # aiohttp answers HEAD where it answers GET, and 405 to the rest.
@@ -70,12 +83,19 @@ class HttpServer:
         app.router.add_get("/explain/{namespace}/{model}", self._explained)
         app.router.add_get("/explain{rest:.*}", self._explain_usage)
         app.router.add_get("/models", self._listed)
+        app.on_response_prepare.append(_one_request_in_clear)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
-        await web.TCPSite(runner, host, port).start()
         self._runner = runner
-        bound: int = runner.addresses[0][1]
-        return bound
+        self._plain = Listener(
+            "the operator's HTTP port",
+            cast("web.Server", runner.server),
+            self._is_own,
+            self._metrics_of_ports.plain_turned_away.inc,
+            token_seconds=life_seconds,
+            places=Places(PLAIN_PER_SECOND, PLAIN_BURST),
+        )
+        return await self._plain.start(host, port, None)
 
     async def start_tls(
         self, host: str, port: int, context: ssl.SSLContext, *, token_seconds: float = TOKEN_SECONDS
@@ -88,7 +108,7 @@ class HttpServer:
             "the port for readers",
             protocol,
             _no_pods,
-            self._readers_metrics.turned_away.inc,
+            self._metrics_of_ports.readers_turned_away.inc,
             token_seconds=token_seconds,
         )
         bound = await strangers.start(host, port, context)
@@ -96,8 +116,9 @@ class HttpServer:
         return bound
 
     async def close(self) -> None:
-        if self._readers is not None:
-            await self._readers.close()
+        for listener in (self._plain, self._readers):
+            if listener is not None:
+                await listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -159,6 +180,12 @@ class HttpServer:
 def _no_pods(address: str) -> bool:
     """No pod has a place of its own here."""
     return False
+
+
+async def _one_request_in_clear(request: web.Request, response: web.StreamResponse) -> None:
+    if not request.secure:
+        response.force_close()
+        response.headers["Connection"] = "close"
 
 
 def _reader(request: web.Request) -> Reader:
