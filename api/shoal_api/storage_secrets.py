@@ -8,6 +8,12 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 STORAGE_FILE: Final = "storage.json"
+CA_FOLDER: Final = ".ca"
+"""Beside the Secrets' folders, which cannot be called so: a folder for each ConfigMap that holds an authority."""
+CA_FILE: Final = "cabundle.crt"
+"""Its key, as in KServe."""
+S3_ANNOTATIONS: Final = "serving.kserve.io/s3-"
+"""What the annotations begin with that say how S3 is to be reached."""
 
 
 class _Document(BaseModel):
@@ -22,7 +28,8 @@ class AnnotatedSecret(_Document):
 
 
 class ServiceAccountNote(_Document):
-    """The predictor's service account, with its cloud identity's annotations."""
+    """The predictor's service account, with its annotations of a cloud identity, and those of S3 for its Secrets that
+    say nothing themselves."""
 
     name: str = "default"
     annotations: dict[str, str] = {}

@@ -7,19 +7,27 @@ Annotations and keys are KServe's: https://kserve.github.io/website/docs/model-s
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from shoal_api.storage_secrets import StorageDocument
+from shoal_api.storage_secrets import (
+    CA_FILE,
+    CA_FOLDER,
+    S3_ANNOTATIONS,
+    AnnotatedSecret,
+    ServiceAccountNote,
+    StorageDocument,
+)
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
+from .mounted import Mounted, read_mount
+from .s3_settings import annotated, maybe, named, true, url, with_inherited
 
-PREFIX: Final = "serving.kserve.io/s3-"
-ACCESS_KEY_NAMES: Final = ("AWS_ACCESS_KEY_ID", "awsAccessKeyID")
-SECRET_KEY_NAMES: Final = ("AWS_SECRET_ACCESS_KEY", "awsSecretAccessKey")
+ACCESS_KEY_NAMES: Final = ("AWS_ACCESS_KEY_ID", "awsAccessKeyID", "aws_access_key_id", "access_key_id")
+SECRET_KEY_NAMES: Final = ("AWS_SECRET_ACCESS_KEY", "awsSecretAccessKey", "aws_secret_access_key", "secret_access_key")
+SESSION_TOKEN_NAMES: Final = ("AWS_SESSION_TOKEN", "awsSessionToken", "aws_session_token", "session_token")
 DEFAULT_REGION: Final = "us-east-1"
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_MAX_FILE: Final = 64 * 1024
 _MAX_NAMED: Final = 3
 
 
@@ -36,6 +44,8 @@ class S3Access:
     verify: bool | str = True
     virtual_host: bool | None = None
     anonymous: bool = False
+    requester_pays: bool = False
+    accelerate: bool = False
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
@@ -48,31 +58,24 @@ def accesses(annotations_file: Path, secrets: Path, environment: Mapping[str, st
     """
     found, empty = [], []
     document = _document(annotations_file)
+    account = document.service_account
     for secret in document.secrets:
-        access = _of_secret(secret.name, secret.annotations, secrets / secret.name)
+        read = partial(_of_secret, secret, account, secrets / CA_FOLDER)
+        access = read_mount(secrets / secret.name, read)
         if access is not None:
             found.append(access)
         else:
             empty.append(secret.name)
-    return found or [_instead(of_environment(environment), document.service_account.name, empty)]
+    return found or [_instead(_of_environment(environment, account, secrets), account.name, empty)]
 
 
-def of_environment(environment: Mapping[str, str]) -> S3Access:
-    """AWS's variables (read by boto3 itself), and those that KServe sets on its storage initializer."""
-    endpoint = (
-        environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or environment.get("S3_ENDPOINT")
-    )
-    verify: bool | str = environment.get("AWS_CA_BUNDLE") or True
-    if "S3_VERIFY_SSL" in environment and not _true(environment["S3_VERIFY_SSL"]):
-        verify = False
-    return S3Access(
-        origin="the AWS environment or cloud identity",
-        endpoint=_url(endpoint, environment.get("S3_USE_HTTPS", "1")) if endpoint else None,
-        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
-        verify=verify,
-        virtual_host=_maybe(environment.get("S3_USER_VIRTUAL_BUCKET")),
-        anonymous=_true(environment.get("awsAnonymousCredential", "")),
-    )
+def _of_environment(environment: Mapping[str, str], account: ServiceAccountNote, secrets: Path) -> S3Access:
+    """AWS's variables (read by boto3 itself), a cloud identity, and what KServe sets on its storage initializer; but
+    what the service account's annotations say is said for this very purpose."""
+    said = annotated(account.annotations)
+    whose = f" with the annotations of service account {account.name!r}" if said else ""
+    said = with_inherited(said, named(lambda names: next((v for n in names if (v := environment.get(n))), None)))
+    return _access(f"the AWS environment or cloud identity{whose}", said, Mounted(secrets), secrets / CA_FOLDER)
 
 
 def _instead(access: S3Access, account: str, empty: list[str]) -> S3Access:
@@ -110,71 +113,68 @@ def _document(file: Path) -> StorageDocument:
         ) from error
 
 
-def _of_secret(name: str, annotations: Mapping[str, str], folder: Path) -> S3Access | None:
-    said = {key.removeprefix(PREFIX): value.strip() for key, value in annotations.items() if key.startswith(PREFIX)}
-    access_key = _first(folder, ACCESS_KEY_NAMES)
-    secret_key = _first(folder, SECRET_KEY_NAMES)
-    if not said and not access_key and not secret_key:
+def _of_secret(
+    secret: AnnotatedSecret, account: ServiceAccountNote, authorities: Path, mounted: Mounted
+) -> S3Access | None:
+    own = {**named(mounted.text), **annotated(secret.annotations)}
+    access_key, secret_key = mounted.text(ACCESS_KEY_NAMES), mounted.text(SECRET_KEY_NAMES)
+    if not own and not access_key and not secret_key:
         return None  # a Secret for something else
-    anonymous = _true(said.get("useanoncredential", ""))
-    if not anonymous and bool(access_key) != bool(secret_key):
+    inherited = annotated(account.annotations)
+    if access_key or secret_key:
+        inherited.pop("useanoncredential", None)  # somebody else's, who has no keys
+    access = _access(f"Secret {secret.name!r}", with_inherited(own, inherited), mounted, authorities)
+    if access.anonymous:
+        return access
+    if bool(access_key) != bool(secret_key):
         present, missing = (ACCESS_KEY_NAMES, SECRET_KEY_NAMES) if access_key else (SECRET_KEY_NAMES, ACCESS_KEY_NAMES)
         raise StorageError(
             STORAGE_CREDENTIALS_INVALID,
-            f"Secret {name!r} has {present[0]} but no {missing[0]}. Add the key {missing[0]} to it.",
+            f"Secret {secret.name!r} has {present[0]} but no {missing[0]}. Add the key {missing[0]} to it.",
         )
+    token = mounted.text(SESSION_TOKEN_NAMES)
+    return replace(access, access_key=access_key, secret_key=secret_key, session_token=token)
+
+
+def _access(origin: str, said: Mapping[str, str], mounted: Mounted, authorities: Path) -> S3Access:
+    """All but the keys."""
     endpoint = said.get("endpoint")
     return S3Access(
-        origin=f"Secret {name!r}",
-        endpoint=_url(endpoint, said.get("usehttps", "1")) if endpoint else None,
+        origin=origin,
+        endpoint=url(endpoint, said.get("usehttps") or "1") if endpoint else None,
         region=said.get("region") or None,
-        verify=_verify(name, said, folder),
-        virtual_host=_maybe(said.get("usevirtualbucket")),
-        anonymous=anonymous,
-        access_key=None if anonymous else access_key,
-        secret_key=None if anonymous else secret_key,
-        session_token=None if anonymous else _first(folder, ("AWS_SESSION_TOKEN",)),
+        verify=_verify(origin, said, mounted, authorities),
+        virtual_host=maybe(said.get("usevirtualbucket")),
+        anonymous=true(said.get("useanoncredential", "")),
+        requester_pays=true(said.get("requesterpays", "")),
+        accelerate=true(said.get("useaccelerate", "")),
     )
 
 
-def _verify(name: str, said: Mapping[str, str], folder: Path) -> bool | str:
-    if "verifyssl" in said and not _true(said["verifyssl"]):
+def _verify(origin: str, said: Mapping[str, str], mounted: Mounted, authorities: Path) -> bool | str:
+    if said.get("verifyssl") and not true(said["verifyssl"]):
         return False
-    bundle = said.get("cabundle")
-    if not bundle:
+    bundle, config = said.get("cabundle", ""), said.get("cabundle-configmap", "")
+    if not bundle and not config:
         return True
-    # KServe: a path in the container. Also taken: the name of a key of the same Secret.
-    for candidate in (Path(bundle), folder / Path(bundle).name):
-        if candidate.is_absolute() and candidate.is_file():
-            return str(candidate)
+    # KServe: a path in the container. Also taken: the name of a key of the same Secret, or of the ConfigMap.
+    if bundle and Path(bundle).is_absolute() and Path(bundle).is_file():
+        return str(Path(bundle).resolve())  # another file once the kubelet has exchanged it
+    name = Path(bundle).name
+    found = mounted.file(name)
+    if found is None and config:
+        found = Mounted.now(authorities / Path(config).name).file(name or CA_FILE)
+    if found is not None:
+        return str(found)
+    if config:
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"ConfigMap {config!r} with the authority of {origin} has no key {name or CA_FILE}, or is not there. Put "
+            "the CA bundle under that key into a ConfigMap of that name, and name that in an annotation "
+            f"{S3_ANNOTATIONS}cabundle-configmap.",
+        )
     raise StorageError(
         STORAGE_CREDENTIALS_INVALID,
-        f"Secret {name!r}: annotation {PREFIX}cabundle names {bundle!r}, which is neither a file in the agent's "
-        "container nor a key of the Secret. Put the CA bundle into the Secret and name its key.",
+        f"{S3_ANNOTATIONS}cabundle of {origin} names {bundle!r}, which is neither a file in the agent's container nor "
+        "a key of the Secret. Put the CA bundle into the Secret and name its key.",
     )
-
-
-def _first(folder: Path, names: tuple[str, ...]) -> str | None:
-    for name in names:
-        try:
-            with (folder / name).open() as file:
-                value = file.read(_MAX_FILE).strip()
-        except (OSError, ValueError):
-            continue
-        if value:
-            return value
-    return None
-
-
-def _url(endpoint: str, use_https: str) -> str:
-    if "://" in endpoint:
-        return endpoint.rstrip("/")
-    return f"{'https' if _true(use_https) else 'http'}://{endpoint.rstrip('/')}"
-
-
-def _maybe(value: str | None) -> bool | None:
-    return None if not value else _true(value)
-
-
-def _true(value: str) -> bool:
-    return value.strip().lower() in _TRUE

@@ -15,7 +15,7 @@ from shoal_api.names import (
     SHARED_DIR,
     STORAGE_SECRETS_DIR,
 )
-from shoal_api.storage_secrets import STORAGE_FILE
+from shoal_api.storage_secrets import CA_FOLDER, STORAGE_FILE
 
 from shoal_operator.server_profile import Parts, ServerProfile
 
@@ -30,6 +30,7 @@ MODELS_VOLUME = "shoal-models"
 SHARED_VOLUME = "shoal-shared"
 CREDENTIALS_VOLUME = "shoal-credentials"
 SECRET_VOLUME_PREFIX = "shoal-storage-"  # noqa: S105  # of a name
+AUTHORITY_VOLUME_PREFIX = f"{SECRET_VOLUME_PREFIX}ca-"
 SCRATCH_VOLUME_PREFIX = "shoal-scratch-"
 _MEDIUM: Mapping[bool, Mapping[str, str]] = {False: {}, True: {"medium": "Memory"}}
 _STORAGE_ENV = ("AWS_", "S3_")
@@ -59,6 +60,10 @@ def agent_container(
     mounts += [
         {"name": secret_volume(s.name), "mountPath": f"{STORAGE_SECRETS_DIR}/{s.name}", "readOnly": True}
         for s in storage.secrets
+    ]
+    mounts += [
+        {"name": authority_volume(name), "mountPath": f"{STORAGE_SECRETS_DIR}/{CA_FOLDER}/{name}", "readOnly": True}
+        for name in storage.authorities
     ]
     return {
         "name": AGENT_CONTAINER,
@@ -135,6 +140,10 @@ def volumes(service: str, storage: Storage, profile: ServerProfile) -> list[Obje
             {"name": secret_volume(s.name), "secret": {"secretName": s.name, "optional": True}}
             for s in storage.secrets
         ),
+        *(
+            {"name": authority_volume(name), "configMap": {"name": name, "optional": True}}
+            for name in storage.authorities
+        ),
     ]
 
 
@@ -150,7 +159,16 @@ def scratch_volume(number: int) -> str:
 
 def secret_volume(secret: str) -> str:
     """Name of a Secret's volume: Secret names may be longer than volume names, and hold dots."""
-    return f"{SECRET_VOLUME_PREFIX}{hashlib.blake2b(secret.encode(), digest_size=6).hexdigest()}"
+    return f"{SECRET_VOLUME_PREFIX}{_short(secret)}"
+
+
+def authority_volume(configmap: str) -> str:
+    """Name of the volume of a ConfigMap with a store's authority."""
+    return f"{AUTHORITY_VOLUME_PREFIX}{_short(configmap)}"
+
+
+def _short(name: str) -> str:
+    return hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
 
 
 def _env(own: Mapping[str, str], server_env: Iterable[Mapping[str, Any]], settings: WorkloadSettings) -> list[Object]:

@@ -5,17 +5,20 @@ are annotations of each. The operator reads only the Secrets' metadata; their ke
 The agent reads `shoal_api.storage_secrets.StorageDocument`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shoal_api.names import GROUP
-from shoal_api.storage_secrets import AnnotatedSecret, ServiceAccountNote, StorageDocument
+from shoal_api.storage_secrets import S3_ANNOTATIONS, AnnotatedSecret, ServiceAccountNote, StorageDocument
 
 MAX_SECRETS = 16
 """More than this many Secrets of one service account are not mounted: each is a volume of every pod."""
 
 _ANNOTATION_PREFIXES = (f"{GROUP}/", "eks.amazonaws.com/", "iam.gke.io/", "azure.workload.identity/")
+_CA_CONFIGMAP = f"{S3_ANNOTATIONS}cabundle-configmap"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 # Secrets that Kubernetes and OpenShift add to a service account by themselves; none holds storage credentials.
 _GENERATED = ("kubernetes.io/service-account.name", "openshift.io/")
 
@@ -35,6 +38,13 @@ class Storage:
     service_account: str = "default"
     annotations: tuple[tuple[str, str], ...] = ()
     secrets: tuple[StorageSecret, ...] = ()
+
+    @property
+    def authorities(self) -> tuple[str, ...]:
+        """Names of the ConfigMaps whose authorities stores' certificates are by."""
+        everything = (self.annotations, *(secret.annotations for secret in self.secrets))
+        named = (value.strip() for said in everything for key, value in said if key == _CA_CONFIGMAP)
+        return tuple(sorted({name for name in named if _NAME.fullmatch(name)}))
 
     def document(self) -> str:
         """``storage.json``; the same text for the same content."""

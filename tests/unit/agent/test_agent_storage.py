@@ -14,6 +14,7 @@ from botocore import exceptions as boto
 from shoal_agent.storage import Cancelled, Limits, StorageError
 from shoal_agent.storage.archives import unpack
 from shoal_agent.storage.credentials import S3Access, accesses, fingerprint
+from shoal_agent.storage.mounted import Mounted, read_mount
 from shoal_agent.storage.paths import check_tree, safe_path
 from shoal_agent.storage.s3 import S3Source, new_client
 from shoal_agent.storage.s3_errors import explain
@@ -286,14 +287,19 @@ def secret(folder: Path, name: str, keys: dict[str, str]) -> None:
         (folder / "secrets" / name / key).write_text(value)
 
 
+def annotated(settings: Mapping[str, str]) -> dict[str, str]:
+    return {f"serving.kserve.io/s3-{key}": value for key, value in settings.items()}
+
+
 def read(
-    folder: Path, annotations: dict[str, dict[str, str]], environment: dict[str, str] | None = None
+    folder: Path,
+    annotations: dict[str, dict[str, str]],
+    environment: dict[str, str] | None = None,
+    account: dict[str, str] | None = None,
 ) -> list[S3Access]:
-    secrets = [
-        {"name": name, "annotations": {f"serving.kserve.io/s3-{key}": value for key, value in given.items()}}
-        for name, given in annotations.items()
-    ]
-    (folder / "storage.json").write_text(json.dumps({"version": 1, "secrets": secrets}))
+    secrets = [{"name": name, "annotations": annotated(given)} for name, given in annotations.items()]
+    said = {} if account is None else {"serviceAccount": {"name": "models", "annotations": annotated(account)}}
+    (folder / "storage.json").write_text(json.dumps({"version": 1, "secrets": secrets, **said}))
     return accesses(folder / "storage.json", folder / "secrets", environment or {})
 
 
@@ -326,6 +332,79 @@ def test_other_spellings_of_keys_and_no_keys_at_all(tmp_path: Path) -> None:
     secret(tmp_path, "half", {"AWS_ACCESS_KEY_ID": "k"})
     with pytest.raises(StorageError, match="no AWS_SECRET_ACCESS_KEY"):
         read(tmp_path, {"half": {}})
+
+
+STORE = {"endpoint": "minio:9000", "usehttps": "0", "region": "eu", "usevirtualbucket": "1", "requesterpays": "true"}
+
+
+def test_the_service_accounts_annotations_hold_for_secrets_that_say_nothing(tmp_path: Path) -> None:
+    for name in ("plain", "own"):
+        secret(tmp_path, name, {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": "s"})
+    secret(tmp_path, "pull", {".dockerconfigjson": "{}"})
+    said = {"plain": {}, "own": {"endpoint": "other:9000", "region": "us"}, "pull": {}}
+    plain, own = read(tmp_path, said, account={**STORE, "useanoncredential": "true"})
+    assert (plain.endpoint, plain.region, plain.virtual_host) == ("http://minio:9000", "eu", True)
+    assert (plain.requester_pays, plain.anonymous, plain.access_key) == (True, False, "plain")
+    assert (own.endpoint, own.region) == ("https://other:9000", "us")  # never with another endpoint's scheme
+
+
+def test_the_service_accounts_annotations_hold_for_a_cloud_identity(tmp_path: Path) -> None:
+    injected = {"AWS_REGION": "us-east-1", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "S3_VERIFY_SSL": "0"}
+    (access,) = read(tmp_path, {}, injected, account=STORE)
+    assert (access.endpoint, access.region, access.verify) == ("http://minio:9000", "eu", False)
+    assert (access.access_key, access.anonymous, access.requester_pays) == (None, False, True)
+    assert "service account 'models'" in access.origin
+    (public,) = read(tmp_path, {}, {}, account={"useanoncredential": "true"})
+    assert public.anonymous
+
+
+def test_whom_tls_trusts_is_one_point(tmp_path: Path) -> None:
+    secret(tmp_path, "a", {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "ca.pem": "-----"})
+    (access,) = read(tmp_path, {"a": {"cabundle": "ca.pem"}}, account={"verifyssl": "0"})
+    assert access.verify == str(tmp_path / "secrets" / "a" / "ca.pem")
+
+
+def test_settings_beside_the_keys(tmp_path: Path) -> None:
+    keys = {"awsAccessKeyID": "k", "awsSecretAccessKey": "s"}
+    secret(tmp_path, "a", {**keys, "S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "0", "AWS_DEFAULT_REGION": "eu"})
+    secret(tmp_path, "b", {**keys, "AWS_S3_ENDPOINT": "https://s3.openshift", "S3_USE_ACCELERATE": "true"})
+    a, b = read(tmp_path, {"a": {"region": "eu-2"}, "b": {}})
+    assert (a.endpoint, a.region) == ("http://minio:9000", "eu-2")
+    assert (b.endpoint, b.accelerate) == ("https://s3.openshift", True)
+
+
+@pytest.mark.parametrize("extra", [{}, {"cabundle": "/etc/ssl/custom-certs/cabundle.crt"}])
+def test_an_authority_from_a_configmap(tmp_path: Path, extra: dict[str, str]) -> None:
+    secret(tmp_path, "a", {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"})
+    said = {"cabundle-configmap": "store-ca", **extra}
+    with pytest.raises(StorageError, match="ConfigMap 'store-ca'") as raised:
+        read(tmp_path, {"a": said})
+    assert raised.value.reason == "StorageCredentialsInvalid"
+    present = tmp_path / "secrets" / ".ca" / "store-ca" / "..2026"
+    present.mkdir(parents=True)
+    (present / "cabundle.crt").write_text("-----")
+    (present.parent / "..data").symlink_to("..2026")
+    (access,) = read(tmp_path, {"a": said})
+    assert access.verify == str(present / "cabundle.crt")  # so that a renewed one is another access
+
+
+def test_a_secret_is_read_as_of_one_moment(tmp_path: Path) -> None:
+    mount = tmp_path / "secrets" / "a"
+    for number in (1, 2):
+        (mount / f"..{number}").mkdir(parents=True)
+        (mount / f"..{number}" / "AWS_ACCESS_KEY_ID").write_text(f"k{number}")
+        (mount / f"..{number}" / "AWS_SECRET_ACCESS_KEY").write_text(f"s{number}")
+    (mount / "..data").symlink_to("..1")
+    seen: list[str] = []
+
+    def exchanged(mounted: Mounted) -> str:
+        seen.append(mounted.text(["AWS_ACCESS_KEY_ID"]) or "")
+        if len(seen) == 1:  # the kubelet, between two files
+            (mount / "fresh").symlink_to("..2")
+            (mount / "fresh").replace(mount / "..data")
+        return seen[-1] + (mounted.text(["AWS_SECRET_ACCESS_KEY"]) or "")
+
+    assert read_mount(mount, exchanged) == "k2s2"
 
 
 def test_a_secret_for_something_else_leaves_the_environment(tmp_path: Path) -> None:

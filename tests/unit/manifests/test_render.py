@@ -318,6 +318,15 @@ class TestAgent:
         volume = next(v for v in spec["volumes"] if v["name"] == mount["name"])
         assert volume["secret"] == {"secretName": "s3.credentials", "optional": True}
 
+    def test_reads_authorities_from_configmaps(self) -> None:
+        said = (("serving.kserve.io/s3-cabundle-configmap", "store-ca"),)
+        odd = (("serving.kserve.io/s3-cabundle-configmap", "../etc"),)
+        spec = pod(isvc(), Storage("models", said, (StorageSecret("a", said), StorageSecret("b", odd))))
+        mounts = [m for m in spec["initContainers"][0]["volumeMounts"] if "/.ca/" in m["mountPath"]]
+        assert [m["mountPath"] for m in mounts] == ["/var/run/secrets/shoal-storage/.ca/store-ca"]
+        (volume,) = (v for v in spec["volumes"] if v["name"] == mounts[0]["name"])
+        assert volume["configMap"] == {"name": "store-ca", "optional": True}
+
     def test_credentials(self) -> None:
         volume = next(v for v in pod(isvc())["volumes"] if v["name"] == "shoal-credentials")
         token, ca, storage = volume["projected"]["sources"]
