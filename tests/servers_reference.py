@@ -27,7 +27,8 @@ What each type of model server can do under Shoal, from its profile and its adap
 double written from its documentation, or not shown at all.
 
 The type of a ServingRuntime's server is its `builtInAdapter.serverType`, else its annotation
-`serving.kserve.io/server-type`, else what the image is called. How one model is run is `spec.serving` of its
+`serving.kserve.io/server-type`, else what the image is called (the last only with `multiModel: true`; KServe's own
+runtimes, which have none, are taken by either of the first two). How one model is run is `spec.serving` of its
 TrainedModel: `workers`, `batch`, `queueSize`, `timeout`, `threads`. What a server cannot honour is named in condition
 `TuningNotSupported`, and so is a setting of annotation `{ANNOTATION_SERVER_CONFIG}` that it does not have. A model's
 memory, declared in `spec.model.memory` or estimated, is one worker's: it is counted as often as `workers.max` (or

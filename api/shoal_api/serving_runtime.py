@@ -46,7 +46,7 @@ class ServingRuntimeSpec(ApiModel):
     supported_model_formats: Annotated[list[SupportedModelFormat], Field(max_length=64)] | None = None
     """Formats that the runtime loads."""
     multi_model: bool | None = None
-    """Whether a server holds many models; only such runtimes serve TrainedModels."""
+    """Whether a server holds many models. Without it a runtime serves TrainedModels if it says its server type."""
     disabled: bool | None = None
     """Never pick this runtime."""
     protocol_versions: Annotated[list[Protocol], Field(max_length=16)] | None = None

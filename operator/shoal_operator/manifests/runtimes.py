@@ -5,7 +5,8 @@ of the namespace that fit come before all of the cluster, each ordered by protoc
 priority for the format. A format matches by name, or by name and exact version; `autoSelect` counts only when no
 runtime is named. Differences, all towards finding one: names compare without case; when no protocol is asked for and
 no runtime has KServe's default (v1), any protocol will do; and a runtime whose server has no adapter here gives way
-to one that has.
+to one that has. KServe's own runtimes have no `multiModel`, which was ModelMesh's word: one that says which server it
+runs, of a type that holds many models here, is taken as well, if it is picked then after those that have it.
 """
 
 from collections.abc import Collection, Iterable
@@ -59,13 +60,22 @@ class Runtime:
     @property
     def server_type(self) -> str:
         """Kind of model server: as declared, as annotated, or by the image's name; empty when nothing says it."""
-        adapter = self.spec.built_in_adapter
-        declared = adapter.server_type if adapter is not None else None
-        declared = declared or self.annotations.get(ANNOTATION_SERVER_TYPE)
-        if declared:
-            return declared.lower()
+        if self.declared_type:
+            return self.declared_type
         named = [c for c in self.spec.containers if c.name == SERVER_CONTAINER]
         return of_image((named or self.spec.containers)[0].image or "") if self.spec.containers else ""
+
+    @property
+    def declared_type(self) -> str:
+        """Kind of model server as the runtime itself says it."""
+        adapter = self.spec.built_in_adapter
+        declared = adapter.server_type if adapter is not None else None
+        return (declared or self.annotations.get(ANNOTATION_SERVER_TYPE) or "").lower()
+
+    @property
+    def holds_many(self) -> bool:
+        """Whether it may be given many models: it says so, or which server it runs, and that one can."""
+        return bool(self.spec.multi_model) or self.declared_type in profiles()
 
     @property
     def where(self) -> str:
@@ -143,12 +153,8 @@ def _by_name(
         return Problem(
             reasons.RUNTIME_DISABLED, f"{runtime.where} is disabled. Set its spec.disabled to false, or name another."
         )
-    if not runtime.spec.multi_model:
-        return Problem(
-            reasons.RUNTIME_NOT_MULTI_MODEL,
-            f"{runtime.where} holds one model a server. Name a runtime with spec.multiModel: true, or leave "
-            "spec.predictor.model.runtime out to have one picked.",
-        )
+    if not runtime.holds_many:
+        return _holds_one(runtime)
     if not runtime.supports(wanted, named=True):
         return Problem(
             reasons.FORMAT_NOT_SUPPORTED,
@@ -166,7 +172,7 @@ def _by_name(
 def _by_format(
     wanted: ModelFormat, protocol: str | None, reachable: Collection[Runtime], namespace: str
 ) -> tuple[Runtime, str] | Problem:
-    multi = [r for r in reachable if r.spec.multi_model and not r.spec.disabled]
+    multi = [r for r in reachable if r.holds_many and not r.spec.disabled]
     loading = _ordered([r for r in multi if r.supports(wanted, named=False)], wanted)
     speaking = [r for r in loading if r.speaks(protocol or DEFAULT_PROTOCOL)]
     if protocol is None and not speaking:
@@ -182,8 +188,27 @@ def _by_format(
     return Problem(
         reasons.RUNTIME_NOT_FOUND,
         f"No ServingRuntime in namespace {namespace} and no ClusterServingRuntime loads {_format(wanted)} for many "
-        f"models (multiModel and autoSelect true, not disabled); formats that are there: {_formats(multi)}. "
-        f"{_unreadable(reachable)}Change the format, or create a runtime.",
+        "models (multiModel or a server type, autoSelect true, not disabled); formats that are there: "
+        f"{_formats(multi)}. {_unreadable(reachable)}Change the format, or create a runtime.",
+    )
+
+
+def _holds_one(runtime: Runtime) -> Problem:
+    if runtime.declared_type:
+        missing = (
+            f"its server type is {runtime.declared_type!r}, and only {', '.join(sorted(profiles()))} hold many here. "
+            "Name a runtime of such a server"
+        )
+    else:
+        image = f" (its image looks like {runtime.server_type})" if runtime.server_type else ""
+        missing = (
+            f"it does not say which server it runs{image}. Add annotation {ANNOTATION_SERVER_TYPE} to it, or "
+            f"spec.builtInAdapter.serverType with spec.multiModel: true, with one of {', '.join(sorted(profiles()))}"
+        )
+    return Problem(
+        reasons.RUNTIME_NOT_MULTI_MODEL,
+        f"{runtime.where} is not known to hold more than one model: {missing}, or leave spec.predictor.model.runtime "
+        "out to have one picked.",
     )
 
 
@@ -219,6 +244,7 @@ def _ordered(runtimes: list[Runtime], wanted: ModelFormat) -> list[Runtime]:
     ordered.sort(key=lambda r: _protocol_rank(r.first_protocol) if r.spec.protocol_versions else len(PROTOCOLS))
     ordered.sort(key=lambda r: r.priority(wanted), reverse=True)
     ordered.sort(key=lambda r: r.namespace == "")
+    ordered.sort(key=lambda r: not r.spec.multi_model)
     return ordered
 
 

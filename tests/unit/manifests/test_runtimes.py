@@ -7,7 +7,7 @@ import pytest
 from shoal_operator.manifests.runtimes import Runtime, select
 from shoal_operator.state.world.values import Problem
 
-from .objects import LIMITS, isvc, runtime
+from .objects import LIMITS, isvc, resolved, runtime
 
 
 def model(name: str = "sklearn", version: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def priced(priority: int, name: str = "sklearn") -> list[dict[str, Any]]:
     return [{"name": name, "version": "1", "autoSelect": True, "priority": priority}]
 
 
+UNSAID = runtime("a", server=None, image="docker.io/seldonio/mlserver:1.7.1", multiModel=None, formats=priced(9))
 PICKED: list[tuple[str, dict[str, Any], list[Runtime], str]] = [
     ("framework key", {"sklearn": {}}, [runtime("a")], "a"),
     ("model format", model(), [runtime("a")], "a"),
@@ -46,7 +47,10 @@ PICKED: list[tuple[str, dict[str, Any], list[Runtime], str]] = [
     ("then by name", model(), [runtime("b"), runtime("a")], "a"),
     ("protocol v1 before v2", model(), [runtime("a", protocols=("v2",)), runtime("b", protocols=("v1",))], "b"),
     ("not disabled", model(), [runtime("a", disabled=True), runtime("b")], "b"),
-    ("only multi-model", model(), [runtime("a", multiModel=False), runtime("b")], "b"),
+    ("multi-model first", model(), [runtime("a", namespace="demo", multiModel=False), runtime("b")], "b"),
+    ("else one that says its server", model(), [runtime("a", multiModel=None, formats=priced(9))], "a"),
+    ("never one that does not", model(), [UNSAID, runtime("b")], "b"),
+    ("named, without multiModel", model(runtime="a"), [runtime("a", multiModel=None), runtime("b")], "a"),
     (
         "only autoSelect",
         model(),
@@ -91,7 +95,14 @@ REFUSED: list[tuple[dict[str, Any], list[Runtime], str, str]] = [
     (model(version="7"), [runtime()], "RuntimeNotFound", "version '7'"),
     (model(runtime="x"), [runtime()], "RuntimeNotFound", "no ServingRuntime of that name in namespace demo"),
     (model(runtime="a"), [runtime("a", disabled=True)], "RuntimeDisabled", "ClusterServingRuntime a"),
-    (model(runtime="a"), [runtime("a", multiModel=False)], "RuntimeNotMultiModel", "multiModel: true"),
+    (
+        model(runtime="a"),
+        [UNSAID],
+        "RuntimeNotMultiModel",
+        "looks like mlserver). Add annotation serving.kserve.io/serv",
+    ),
+    (model(runtime="a"), [runtime("a", server="acme", multiModel=None)], "RuntimeNotMultiModel", "type is 'acme', and"),
+    (model(), [UNSAID], "RuntimeNotFound", "multiModel or a server type"),
     (model("pmml", runtime="a"), [runtime("a")], "FormatNotSupported", "formats are sklearn"),
     (
         model(runtime="a", protocolVersion="grpc-v1"),
@@ -110,6 +121,32 @@ def test_refuses_with_a_reason(predictor: dict[str, Any], runtimes: list[Runtime
     got, message = chosen(predictor, *runtimes)
     assert got == reason
     assert words in message
+
+
+def test_kserves_own_runtime_for_mlserver_is_taken() -> None:
+    """As KServe's config/runtimes has it, but for the resources that the InferenceService brings."""
+    written = [
+        {"name": "MLSERVER_MODEL_IMPLEMENTATION", "value": "{{.Labels.modelClass}}"},
+        {"name": "MLSERVER_HTTP_PORT", "value": "8080"},
+        {"name": "MLSERVER_GRPC_PORT", "value": "9000"},
+    ]
+    kserves = Runtime.read(
+        {
+            "metadata": {"name": "kserve-mlserver", "annotations": {"serving.kserve.io/server-type": "mlserver"}},
+            "spec": {
+                "supportedModelFormats": priced(2),
+                "protocolVersions": ["v2"],
+                "containers": [
+                    {"name": "kserve-container", "image": "docker.io/seldonio/mlserver:1.7.1", "env": written}
+                ],
+            },
+        }
+    )
+    resolution = resolved(isvc(**model(runtime="kserve-mlserver", protocolVersion="v2")), kserves)
+    assert resolution.spec.problem is None
+    assert (resolution.spec.server_type, resolution.spec.formats) == ("mlserver", frozenset({"sklearn"}))
+    names = {variable["name"] for variable in (resolution.container or {})["env"]}
+    assert "MLSERVER_MODEL_IMPLEMENTATION" not in names  # its placeholder has no value
 
 
 def test_kserves_annotation_names_the_server_where_the_adapter_does_not() -> None:
