@@ -13,6 +13,7 @@ from shoal_api.messages import (
     MAX_COUNT,
     MAX_MESSAGE_LENGTH,
     MAX_REASON_LENGTH,
+    MODEL_SERVER_CRASHED,
     Action,
     CopyFailure,
     CopyIntent,
@@ -24,7 +25,6 @@ from shoal_api.tuning import UNTUNED, Tuning
 
 from .retries import Backoff
 
-MODEL_SERVER_CRASHED = "ModelServerCrashed"
 MAX_CRASHES = 3
 """How often a copy may take the server down while it alone is loading, before it is left until its artifact changes."""
 FRESH_SECONDS = 300.0
@@ -129,9 +129,12 @@ class Slot:
 
 def want(slot: Slot, intent: CopyIntent | None, now: float) -> Slot:
     """A changed intent starts with a clean sheet: the failures of the former one say nothing about it."""
-    if intent is not None and slot.intent is not None and intent.copy_id == slot.intent.copy_id:
-        if _RANK[intent.action] > _RANK[slot.intent.action]:
-            slot = _more_wanted(slot, slot.intent.action, now)
+    before = slot.intent
+    if intent is not None and before is not None and intent.copy_id == before.copy_id:
+        if _RANK[intent.action] > _RANK[before.action]:
+            slot = _more_wanted(slot, before.action, now)
+        if slot.crashes and intent.memory_bytes != before.memory_bytes:
+            slot = replace(slot, failure=None, not_before=0.0, crashes=0, crashed_artifact="")  # the cause may be gone
         return replace(slot, intent=intent)
     slot = replace(slot, intent=intent, failure=None, not_before=0.0, crashes=0, crashed_artifact="", listed=None)
     # A copy that another intent left behind is of no use; a suspect one stays suspect only as itself.

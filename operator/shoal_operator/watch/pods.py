@@ -49,6 +49,7 @@ def pod_spec(pod: Object) -> PodSpec:
         ready=not ended and _condition(status, "Ready"),
         gate_open=_condition(status, READINESS_GATE),
         problem=_problem(status),
+        **_server_end(status),
         waiting="" if ended or _condition(status, "Ready") else _waiting(status),
     )
 
@@ -106,6 +107,17 @@ def _containers(status: Object) -> Iterator[Object]:
     statuses: Iterable[str] = ("initContainerStatuses", "containerStatuses")
     for key in statuses:
         yield from status.get(key) or ()
+
+
+def _server_end(status: Object) -> dict[str, Any]:
+    """How the model server's last process ended, if one has."""
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") == SERVER_CONTAINER:
+            states = (container.get("state") or {}, container.get("lastState") or {})
+            end: Object = next((state["terminated"] for state in states if state.get("terminated")), {})
+            named = str(end.get("containerID") or end.get("finishedAt") or "")
+            return {"server_ended": named, "out_of_memory": end.get("reason") == "OOMKilled"}
+    return {}
 
 
 def _container_problem(container: Object) -> Problem | None:

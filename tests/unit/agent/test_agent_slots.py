@@ -331,3 +331,15 @@ def test_what_is_being_loaded_is_told_before_what_is_wanted_next() -> None:
     assert slots.report(slot).target == "uid.new"
     slot = fail(slot)
     assert slots.report(slot).target == "uid.old"
+
+
+def test_more_memory_has_a_copy_that_took_the_server_down_tried_again_at_once() -> None:
+    slot = Slot("m", WANT_NEW)
+    for _ in range(slots.MAX_CRASHES):
+        slot = lose(load(pulled(slot, NEW)))
+    assert pulled(slot, NEW).condemned
+    slot = want(slot, WANT_NEW.model_copy(update={"urgent": True}))
+    assert pulled(slot, NEW).condemned
+    slot = want(slot, WANT_NEW.model_copy(update={"memory_bytes": 2}))
+    assert slot.failure is None
+    assert sync.next_step(pulled(slot, NEW), True, 0) == sync.Load(NEW, trial=True)

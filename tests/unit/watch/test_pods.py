@@ -172,3 +172,17 @@ def test_what_a_starting_pod_waits_for_is_named() -> None:
     assert "models" in waits({**running, "started": True, "ready": True}, conditions=(("ContainersReady", "True"),))
     assert waits({**running, "started": True, "ready": True}, conditions=(("Ready", "True"),)) == ""
     assert waits({"name": "a", "state": {"waiting": {"reason": "ContainerCreating"}}}) == ""
+
+
+def test_how_the_model_servers_last_process_ended() -> None:
+    end = {"exitCode": 137, "reason": "OOMKilled", "containerID": "containerd://1"}
+
+    def read(*statuses: dict[str, Any]) -> tuple[str, bool]:
+        spec = pod_spec({"metadata": {}, "status": {"containerStatuses": list(statuses)}})
+        return spec.server_ended, spec.out_of_memory
+
+    running = {"name": "kserve-container", "state": {"running": {}}, "lastState": {"terminated": end}}
+    assert read(running) == ("containerd://1", True)
+    assert read({**running, "state": {"terminated": {**end, "reason": "Error"}}}) == ("containerd://1", False)
+    assert read({**running, "lastState": {}}) == ("", False)
+    assert read({**running, "name": "shoal-agent"}) == ("", False)

@@ -1,7 +1,9 @@
 """What an attempt to load came to, and what that means for those who wait."""
 
+from shoal_api.messages import MODEL_SERVER_CRASHED
+
 from shoal_operator.state import wish
-from shoal_operator.state.copies import recency
+from shoal_operator.state.copies import crashes, recency
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.entities import Copy, Model, Pod, Service
 
@@ -22,3 +24,5 @@ def failed(ctx: Context, service: Service | None, pod: Pod, model: Model, copy: 
             recency.fails(pod, copy.name)
             if service is not None:
                 ctx.offer_memory(service)  # it may make way for others now
+        if failure.reason == MODEL_SERVER_CRASHED and copy.aim_id == model.wanted_id:
+            crashes.crashed(ctx, ctx.world.services.get(model.spec.service_key), pod, model)

@@ -171,10 +171,14 @@ def failing(model: Model, now: float) -> CopyFailure | None:
     failed = [copy for copy in model.copies.values() if _fails(model, copy)]
     if failed:
         first = min(failed, key=lambda copy: copy.pod_uid)  # always the same copy's word, so that the message stays
-        return first.report.failure if first.report is not None else None
+        return _told(model, first.report.failure if first.report is not None else None)
     if model.fallback:
         return None
-    return model.failure if model.probe is not None or model.retry_at > now else None
+    return _told(model, model.failure) if model.probe is not None or model.retry_at > now else None
+
+
+def _told(model: Model, failure: CopyFailure | None) -> CopyFailure | None:
+    return wish.told(model, failure) if failure is not None else None
 
 
 def _fails(model: Model, copy: Copy) -> bool:
@@ -184,7 +188,7 @@ def _fails(model: Model, copy: Copy) -> bool:
 
 def last_failure(model: Model, now: float) -> CopyFailure | None:
     """Why the wanted content is not loaded, also while nobody tries."""
-    return failing(model, now) or model.failure
+    return failing(model, now) or _told(model, model.failure)
 
 
 def on_demand(world: World, model: Model, now: float) -> bool:

@@ -131,6 +131,8 @@ def review_due(ctx: Context) -> None:
         elif model.failure is not None and (model.copies or ctx.now < model.retry_at):
             if not any(wish.on_its_way(copy) for copy in model.copies.values()):
                 ctx.world.agenda.put(max(model.retry_at, ctx.now + AGAIN), key, Topic.RETRY)
+        elif wish.left_alone(ctx.world, model, ctx.now):
+            refresh(ctx, model)  # the next request has it tried
         elif model.failure is not None and model.memory is None:
             refresh(ctx, model)
             probes.look_up(ctx, service, model)

@@ -62,6 +62,9 @@ def seen(
         wish.want(world.services.get(spec.service_key), model)
     elif spec.memory_bytes is None and before.memory_bytes is not None:
         memory.take_over(world.services.get(spec.service_key), model, before.memory_bytes)
+    if spec.memory_bytes != before.memory_bytes and model.crashes:
+        wish.worked(model)
+        wish.want(world.services.get(spec.service_key), model)
     wish.choose_content(ctx, model)
     if model.memory != sized:
         _resize(ctx, model)

@@ -88,7 +88,7 @@ def _batch(world: World, service: Service, now: float) -> tuple[tuple[ModelKey, 
         budget -= 1
         taken.append(key)
         model = world.models.get(key)
-        if model is None or not wish.plannable(service, model):
+        if model is None or not wish.plannable(service, model) or wish.left_alone(world, model, now):
             continue
         need = _need(world, service, model, now)
         needs.append(need)

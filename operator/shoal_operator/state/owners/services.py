@@ -75,6 +75,8 @@ def revise(ctx: Context, keys: Iterable[ModelKey]) -> None:
         else:
             services[service.spec.key] = service
             ctx.plan_later(service, [key])
+            if model.crashes:
+                wish.worked(model)  # there may be more memory now
             wish.want(service, model)
             wish.choose_content(ctx, model)
             cold.watch_idle(ctx, model)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from operator import attrgetter
 
-from shoal_operator.state.copies import life, probes
+from shoal_operator.state.copies import crashes, life, probes
 from shoal_operator.state.copies.routes import refresh_endpoint, refresh_pod, refresh_service
 from shoal_operator.state.demand import scaling
 from shoal_operator.state.ledger import Ledger
@@ -45,6 +45,8 @@ def seen(ctx: Context, spec: PodSpec) -> None:
         refresh_pod(ctx, pod)
     elif _SHOWN(before) != _SHOWN(spec):
         refresh_service(ctx, spec.service_key)
+    if spec.server_ended != before.server_ended:
+        crashes.ended(ctx, pod)
     if pod.leaving and not was_leaving:
         start_leaving(ctx, pod)
     if pod.placeable and not was_placeable:

@@ -5,9 +5,9 @@ What the spec names is wanted; where that is known not to load, what was last go
 
 from dataclasses import replace
 
-from shoal_api.messages import CopyFailure
+from shoal_api.messages import MODEL_SERVER_CRASHED, CopyFailure
 
-from shoal_operator.state.wish.states import asked
+from shoal_operator.state.wish.states import MAX_CRASHES, asked, deadly
 from shoal_operator.state.wish.transitions import answered
 from shoal_operator.state.world.agenda import Topic
 from shoal_operator.state.world.context import Context
@@ -40,7 +40,7 @@ def choose_content(ctx: Context, model: Model) -> bool:
     if service is None:
         return False
     too_large = model.size is not None and model.size > service.spec.capacity_bytes
-    failed = model.failure is not None and (ctx.now < model.retry_at or asked(model, ctx.now))
+    failed = model.failure is not None and (ctx.now < model.retry_at or asked(model, ctx.now) or deadly(model))
     hopeless = failed or too_large or model.spec.framework.lower() not in service.spec.formats
     fallback = hopeless and last_good_usable(service, model, ctx.now)
     if fallback == model.fallback:
@@ -55,6 +55,8 @@ def fail(ctx: Context, model: Model, failure: CopyFailure) -> None:
     there is one, else with the cause."""
     model.failure = failure
     model.failures += 1
+    if failure.reason == MODEL_SERVER_CRASHED:
+        model.crashes = max(model.crashes + 1, min(failure.attempts, MAX_CRASHES))
     service = ctx.world.services.get(model.spec.service_key)
     if service is not None and last_good_usable(service, model, ctx.now):
         back_off(ctx.world, model, ctx.now)
@@ -67,6 +69,8 @@ def recall(ctx: Context, model: Model, failure: CopyFailure) -> None:
     """By its status, the last attempt at what the spec names failed under another operator. It is tried again after the
     first pause: the cause may be gone since."""
     model.failure, model.failures = failure, 1
+    if failure.reason == MODEL_SERVER_CRASHED:
+        model.crashes, model.out_of_memory = MAX_CRASHES, _OOM_KILLED in failure.message
     back_off(ctx.world, model, ctx.now)
 
 
@@ -113,6 +117,42 @@ def saw(model: Model) -> None:
 def worked(model: Model) -> None:
     """What failed before says nothing of the next attempt."""
     model.failure, model.failures, model.retry_at = None, 0, NEVER
+    model.crashes, model.out_of_memory = 0, False
+
+
+def starved(model: Model) -> None:
+    """The server that ended while it was loading did so for want of memory."""
+    model.out_of_memory = True
+
+
+def told(model: Model, failure: CopyFailure) -> CopyFailure:
+    """What is said of a failure of its copies: of a crash more is known here than by the agent."""
+    if failure.reason != MODEL_SERVER_CRASHED:
+        return failure
+    how = f"was killed for want of memory ({_OOM_KILLED})" if model.out_of_memory else "ended"
+    again = (
+        "That was so often that it is left alone until its TrainedModel or its InferenceService changes, or a request "
+        "asks for it after a pause: each try costs the pod's other models their server."
+        if deadly(model)
+        else "It is tried again alone, after the others."
+    )
+    return failure.model_copy(
+        update={
+            "message": f"The model server's process {how} while this model, and no other, was loading. {again} "
+            f"{_MORE_MEMORY if model.out_of_memory else _LOOK}"
+        }
+    )
+
+
+_OOM_KILLED = "OOMKilled"
+_MORE_MEMORY = (
+    "Declare more in spec.model.memory, so that fewer models share a pod with it, or raise the predictor's "
+    "resources.limits.memory."
+)
+_LOOK = (
+    "Look at the server container's previous log (kubectl logs --previous -c kserve-container). Where memory is short, "
+    "declare more in spec.model.memory, or raise the predictor's resources.limits.memory."
+)
 
 
 def doubt(model: Model) -> None:
@@ -143,10 +183,11 @@ def vouch(model: Model, *, loaded: bool) -> None:
 
 def back_off(world: World, model: Model, now: float) -> None:
     """Put off the model's next try, twice as long after each failure in a row, and look at it then."""
-    model.retry_at = now + _pause(world, model.failures)
+    model.retry_at = now + _pause(world, model.failures, deadly=deadly(model))
     world.agenda.put(model.retry_at, model.spec.key, Topic.RETRY)
 
 
-def _pause(world: World, failures: int) -> float:
+def _pause(world: World, failures: int, *, deadly: bool = False) -> float:
     doublings = min(max(0, failures - 1), MAX_DOUBLINGS)
-    return min(world.timing.failure_first * 2.0**doublings, world.timing.failure_last)
+    longest = world.timing.crash_last if deadly else world.timing.failure_last
+    return min(world.timing.failure_first * 2.0**doublings, longest)

@@ -2,7 +2,7 @@
 
 import math
 
-from shoal_operator.state.wish.states import asked, floor
+from shoal_operator.state.wish.states import asked, deadly, floor
 from shoal_operator.state.world.entities import Copy, Model, Pod, Service, Stage, World
 from shoal_operator.state.world.values import ModelKey
 
@@ -27,6 +27,13 @@ def right_to_evict(world: World, service: Service, model: Model, now: float) -> 
     if any(copy.answers for copy in model.copies.values()):
         return max(0.0, now - model.last_used)  # its pod goes: who is less in use makes way
     return math.inf
+
+
+def left_alone(world: World, model: Model, now: float) -> bool:
+    """It takes servers down, and nobody asks for it: no copy more is placed, but for one whose pod goes."""
+    if not deadly(model) or model.fallback or asked(model, now):
+        return False
+    return not any(copy.answers and leaving(world, model, copy) for copy in model.copies.values())
 
 
 def before_requests(world: World, service: Service, model: Model) -> bool:

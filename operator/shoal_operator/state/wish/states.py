@@ -5,6 +5,9 @@ from enum import StrEnum
 from shoal_operator.state.world.entities import Model, Service
 from shoal_operator.state.world.values import ModelKey
 
+MAX_CRASHES = 3
+"""How often a content may take a model server down before it is tried only for those who ask."""
+
 
 class Wish(StrEnum):
     """What a model wants now: exactly one of these. See ``transitions`` for what leads there."""
@@ -53,6 +56,11 @@ def may_be_cold(service: Service, model: Model) -> bool:
 def asked(model: Model, now: float) -> bool:
     """A request waits for it, or gave up waiting while its load goes on."""
     return model.asked_until > now
+
+
+def deadly(model: Model) -> bool:
+    """What the spec names has taken model servers down too often: each further try costs others theirs."""
+    return model.crashes >= MAX_CRASHES and model.failure is not None
 
 
 def fits_a_pod(service: Service, model: Model) -> bool:

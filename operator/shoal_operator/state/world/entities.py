@@ -164,6 +164,8 @@ class Model:
     failure: CopyFailure | None = None  # of the last attempt to load the wanted content
     failures: int = 0  # attempts in a row that failed, wherever they were
     retry_at: float = NEVER  # after a failure whose copy has made way
+    crashes: int = 0  # how often the wanted content took a model server down while it alone was loading
+    out_of_memory: bool = False  # the last time for want of memory, as Kubernetes says
     decisions: tuple[Decided, ...] = ()  # the last few, oldest first
     loaded: bool = False  # a pod answers for it
     ready: bool = False
@@ -275,6 +277,10 @@ class Pod:
     abandoned: bool = False  # unhealthy for longer than Timing.server_restart
     routed: tuple[str, int, int] | None = None  # endpoint as last sent to the gateway
     joined_at: float | None = None
+    # Its server's process ended: when Kubernetes said how, and when an agent said during which model's load (key, UID).
+    ended_at: float = NEVER
+    crashed_at: float = NEVER
+    crashed: tuple[ModelKey, str] | None = None
 
     @property
     def leaving(self) -> bool:

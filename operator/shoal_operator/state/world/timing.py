@@ -21,7 +21,9 @@ class Timing:
     use_wait: float = 0.1  # for agents to say what is used now, before anyone is evicted; 0: they are not asked
     pressure: float = 60.0  # after an eviction, free memory is left to requests, and not filled with cold models
     failure_first: float = 10.0  # a failed model whose copy made way is tried again after this, then twice as long,
-    failure_last: float = 300.0  # up to this
+    failure_last: float = 300.0  # up to this,
+    crash_last: float = 3600.0  # or this, where each try costs other models their server
+    crash_told: float = 30.0  # Kubernetes says within this time of a server's end how it came about
     hot_idle: float = 60.0  # a further copy of a hot model may take the place of one unused for so long
     hot_rate: float = 5.0  # requests a second below which no model is hot
     review: float = 5.0  # how often hot models and replicas are reviewed

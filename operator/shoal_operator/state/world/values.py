@@ -177,6 +177,8 @@ class PodSpec:
     gate_open: bool = False
     problem: Problem | None = None  # e.g. image pull or scheduling failure, shown in the InferenceService's status
     waiting: str = ""  # what the pod waits for to become ready, as a sentence
+    server_ended: str = ""  # names the last end of its server's process; empty: there was none
+    out_of_memory: bool = False  # which was for want of memory
 
     @property
     def service_key(self) -> ServiceKey:
