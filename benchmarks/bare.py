@@ -26,7 +26,7 @@ from .cluster import BUCKET
 from .common import REPOSITORY, Json, Target
 from .sweep import Endpoint, sweep
 
-PULLS = 8  # at once, as SHOAL_CONCURRENT_PULLS
+PULLS = 8  # at once
 LOADS = 4  # as SHOAL_CONCURRENT_LOADS
 START_SECONDS = 120.0
 

@@ -50,11 +50,12 @@ class Agent:
                 "s3": S3Source(
                     settings.credentials_dir / STORAGE_FILE,
                     settings.storage_secrets_dir,
-                    connections=settings.concurrent_pulls + settings.concurrent_stats,
+                    connections=settings.connections,
                 )
             },
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
-            settings.max_disk_bytes,
+            connections=settings.connections,
+            max_bytes=settings.max_disk_bytes,
         )
         self._staging = Staging(settings.models_dir, self._server.layout)
         self._epoch_file = settings.models_dir / "epoch"
@@ -162,10 +163,13 @@ class Agent:
         )
 
     def _accept(self, accepted: Accepted) -> None:
-        if self._exchange.epoch != self._epoch_saved:
-            self._epoch_saved = self._exchange.epoch
-            _write_number(self._epoch_file, self._epoch_saved)
         self._worker.accept(accepted)
+        if self._exchange.epoch != self._epoch_saved:
+            try:
+                _write_number(self._epoch_file, self._exchange.epoch)
+                self._epoch_saved = self._exchange.epoch
+            except OSError as error:  # it is obeyed all the same, and written with the next answer
+                logs.warning("cannot write the epoch", error=str(error))
         if accepted.drained:
             self._drained.set()
 
@@ -219,6 +223,8 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     """The server's configuration as the operator renders it, before the server starts."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
+        if _holds(folder / name, text.encode()):
+            continue  # a full disk does not stop a restart
         temporary = folder / f".{name}"
         temporary.write_text(text)
         allow(temporary, READ)
@@ -230,6 +236,8 @@ def _copy_plugin(source: Path, target: Path, server_type: str) -> None:
     if not (source / server_type).is_dir():
         return  # this type needs none
     target.mkdir(parents=True, exist_ok=True)
+    if _equal(source / server_type, target / server_type):
+        return
     fresh = target / f".{server_type}-{uuid.uuid4().hex}"
     shutil.copytree(source / server_type, fresh, ignore=shutil.ignore_patterns("__pycache__"))
     for folder, _, files in os.walk(fresh):
@@ -253,10 +261,36 @@ def _read_number(file: Path) -> int:
 
 
 def _write_number(file: Path, number: int) -> None:
-    """A dozen bytes, once per operator or process: not worth a thread."""
+    """A dozen bytes, once per operator or process: not worth a thread. Over those that are there, which needs no room
+    on a full disk; they are of one length, so that there is never half of either."""
+    content = f"{number:020d}".encode()
+    try:
+        with file.open("r+b") as existing:
+            if os.fstat(existing.fileno()).st_size == len(content):
+                existing.write(content)
+                return
+    except FileNotFoundError:
+        pass
     temporary = file.with_suffix(".new")
-    temporary.write_text(str(number))
+    temporary.write_bytes(content)
     os.replace(temporary, file)
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _equal(source: Path, target: Path) -> bool:
+    """Every file of the plug-in is there as it is in our image."""
+    for folder, _, files in os.walk(source):
+        if Path(folder).name != "__pycache__":
+            there = target / Path(folder).relative_to(source)
+            if not all(_holds(there / file, (Path(folder) / file).read_bytes()) for file in files):
+                return False
+    return target.is_dir()
 
 
 def _session(folder: Path) -> str:

@@ -1,55 +1,57 @@
 """Artifacts on disk, by content: ``<root>/<key>/files/…`` and ``<root>/<key>/manifest.json``. Survives a restart.
 
-The key is a digest of where the artifact was found and of every file's path, size and ETag, so a listing alone tells
-whether what is on disk is what the storage holds: nothing is fetched twice, and changed content is another key. An
-artifact appears by one rename, whole; what a crash left half done is deleted at the next start. When an artifact is
-looked at again: before a load that follows a failure, and when a TrainedModel is new or changed, or comes back after
-its model was unloaded; never while it serves, and never to restore models after a restart of the server or the agent.
+The key is a digest of every file's path, size and ETag, so a listing alone tells whether what is on disk is what the
+storage holds: nothing is fetched twice, equal content is there once, and changed content is another key. (Where an
+ETag is not a digest of content, the place is part of the key.) An artifact appears by one rename, whole; what was
+fetched of one whose pull broke off is gone on with. When an artifact is looked at again: before a load that follows a
+failure, and when a TrainedModel is new or changed, or comes back after its model was unloaded; never while it serves,
+and never to restore models after a restart of the server or the agent. One that is damaged on disk is fetched anew.
 
 An artifact that no copy holds any more is kept, so that a model that comes back costs a listing and no fetch. Kept ones
-go, the least recently held first, when something else needs the disk, when they are more than ``max_kept``, and while
-the file system is nearly full: the disk is the node's, and others live on it.
+go, the least recently held first, when something else needs the disk (and then only if that is enough for it), when
+they are more than ``max_kept``, and while the file system is nearly full: the disk is the node's.
 
-Everything here blocks: call it in a thread. Safe for many threads.
+For the event loop, but for ``open``; the disk's work is done in threads.
 """
 
+import asyncio
 import contextlib
 import hashlib
-import json
 import os
+import re
 import shutil
-import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from shoal_api.storage_uri import StorageUri, parse_storage_uri
 
-from .storage import (
-    DISK_FULL,
-    NO_SPACE,
-    Cancelled,
-    Limits,
-    Listing,
-    Source,
-    StorageError,
-    disk_full,
-)
-from .storage.archives import is_archive, unpack
+from . import logs
+from .storage import DISK_FULL, NO_SPACE, Limits, Listing, Source, StorageError, disk_full
+from .storage.budget import Budget
+from .storage.disk import NOTHING, Disk, FileSystem, Reservation, Room, look
+from .storage.fetching import Fetching, Order
+from .storage.pull import FILES, Pulling, Whole, inodes, landed_bytes, whole
+from .threads import in_thread
 
 _TEMPORARY: Final = ".partial-"
-_MANIFEST: Final = "manifest.json"
-_FILES: Final = "files"
+_DOOMED: Final = ".doomed-"
 _KEY_BYTES: Final = 16
-KEEP_FREE: Final = 0.1
-KEPT_FREE: Final = 0.18
-"""Share of the file system that stays free of artifacts that nobody holds; kubelets evict pods from 15 % down."""
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
+_OF_CONTENT: Final = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
+"""ETags that S3 makes of an object's bytes."""
 MAX_KEPT: Final = 20_000
+_MAX_BROKEN_OFF: Final = 64
+_WORTH_KEEPING: Final = 1024 * 1024
+"""Bytes from which on what landed of a pull that broke off is kept for the next."""
 _AT_ONCE: Final = 16
 """How many kept artifacts are deleted before it is looked again whether that was enough."""
+_ALL: Final = Room(1 << 62, 1 << 62)
+_DELETING: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """``fetched_bytes`` 0: it was on disk already."""
+    """``fetched_bytes`` 0: it was on disk already, or another pull brought it."""
 
     artifact: Artifact
     fetched_bytes: int
@@ -87,228 +89,305 @@ class CacheCounts:
 def artifact_key(listing: Listing) -> str:
     """The content key of a listing."""
     digest = hashlib.blake2b(digest_size=_KEY_BYTES)
-    for part in [listing.place, *(f"{file.path}\0{file.size}\0{file.etag}" for file in listing.files)]:
-        digest.update(part.encode())
-        digest.update(b"\n")
+    if not all(_OF_CONTENT.fullmatch(file.etag) for file in listing.files):
+        digest.update(f"{listing.place}\n".encode())
+    for file in listing.files:
+        digest.update(f"{file.path}\0{file.size}\0{file.etag}\0{file.unpack}\n".encode())
     return digest.hexdigest()
 
 
+@dataclass(slots=True)
+class _Pull:
+    """One fetch, for all who wait for that content. ``landed`` in bytes."""
+
+    task: "asyncio.Task[tuple[Artifact, int]]"
+    waiting: int = 0
+    urgent: bool = False
+    landed: int = 0
+
+
 class Cache:
-    """``max_bytes`` bounds all artifacts together; 0: all of the file system but a tenth."""
+    """``max_bytes`` bounds all artifacts together; 0: the file system, but for a part that stays free (``disk.py``).
+    ``connections`` to storage at once."""
 
     def __init__(
         self,
         root: Path,
         sources: Mapping[str, Source],
         limits: Limits,
+        *,
+        connections: int,
         max_bytes: int = 0,
         max_kept: int = MAX_KEPT,
+        fetching: Callable[[Budget], Fetching] = Fetching,
+        file_system: Callable[[Path], FileSystem] = look,
     ) -> None:
-        self._root = root
-        self._sources = sources
-        self._limits = limits
-        self._max_bytes = max_bytes
-        self._max_kept = max_kept
-        self._lock = threading.Lock()
-        self._sizes: dict[str, int] = {}
-        self._bytes = 0
-        self._reserved = 0
-        self._pulling: dict[str, threading.Lock] = {}
-        self._holders: dict[str, int] = {}
+        self._root, self._sources, self._limits, self._max_kept = root, sources, limits, max_kept
+        self._disk = Disk(root, max_bytes, lambda: self._room.bytes + self._half_done, file_system)
+        self._pulling = Pulling(fetching(Budget(connections)), limits)
+        self._whole: dict[str, Whole] = {}
+        self._room = NOTHING  # of all whole ones
         self._kept: OrderedDict[str, None] = OrderedDict()  # held by nobody, the longest ago first
+        self._kept_room = NOTHING
+        self._broken_off: OrderedDict[str, int] = OrderedDict()  # bytes of pulls to be gone on with
+        self._half_done = 0  # bytes of those and of the pulls under way
+        self._pulls: dict[str, _Pull] = {}
+        self._holders: dict[str, int] = {}
+        self._reserving = asyncio.Lock()
+        # Their own threads: ten thousand deletions at once must not stand before a load's few file operations.
+        self._deleting = ThreadPoolExecutor(_DELETING, thread_name_prefix="delete")
         self._hits = self._misses = self._evictions = 0
 
     def open(self) -> None:
-        """Make the folder and learn what is there; what was left half done is deleted by and by."""
+        """Find what an earlier process left; what is neither whole nor to be gone on with goes. Blocks."""
         self._root.mkdir(parents=True, exist_ok=True)
-        whole: list[tuple[float, str, int]] = []
-        broken: list[Path] = []
+        found: list[tuple[float, str, Whole]] = []
+        broken_off: list[tuple[float, str, int]] = []
+        doomed: list[Path] = []
         for entry in list(self._root.iterdir()):
-            try:
-                manifest = json.loads((entry / _MANIFEST).read_text())
-                if entry.name.startswith(_TEMPORARY) or not (entry / _FILES).is_dir():
-                    raise ValueError(entry)
-                whole.append((entry.stat().st_mtime, entry.name, int(manifest["size"])))
-            except (OSError, ValueError, KeyError, TypeError):
-                # Out of the way at once: its name may be wanted before it is deleted.
-                doomed = self._root / f"{_TEMPORARY}{uuid.uuid4().hex}"
-                with contextlib.suppress(OSError):
-                    os.rename(entry, doomed)
-                broken.append(doomed)
-        for _, key, size in sorted(whole):
-            self._sizes[key] = size
-            self._bytes += size
-            self._kept[key] = None
-        if broken:
-            # Thousands may have been on their way out; a thread that needs no end, since the next start finds the rest.
-            threading.Thread(target=_delete_all, args=(broken,), name="leftovers", daemon=True).start()
+            key = entry.name.removeprefix(_TEMPORARY)
+            with contextlib.suppress(OSError):
+                at = entry.stat().st_mtime
+                if entry.name == key and (content := whole(entry)) is not None:
+                    found.append((at, key, content))
+                    continue
+                if entry.name != key and _KEY.fullmatch(key) and (landed := landed_bytes(entry)) >= _WORTH_KEEPING:
+                    broken_off.append((at, key, landed))
+                    continue
+            doomed.append(self._doom(entry))
+        for _, key, content in sorted(found, key=lambda each: each[:2]):
+            self._add(key, content)
+            self._keep(key)
+        for _, key, landed in sorted(broken_off):
+            self._broken_off[key] = landed
+            self._half_done += landed
+        if doomed:
+            # Thousands may have been on their way out; what is not deleted when we end, the next start finds.
+            self._deleting.submit(_delete_all, doomed)
+        self.trim()
+
+    def close(self) -> None:
+        """Delete nothing more. Blocks until what has begun is done."""
+        self._deleting.shutdown(cancel_futures=True)
+        self._pulling.close()
 
     @property
     def counts(self) -> CacheCounts:
-        with self._lock:
-            return CacheCounts(
-                self._bytes, len(self._sizes), len(self._kept), self._hits, self._misses, self._evictions
-            )
+        return CacheCounts(
+            self._room.bytes, len(self._whole), len(self._kept), self._hits, self._misses, self._evictions
+        )
 
     def keys(self) -> frozenset[str]:
-        with self._lock:
-            return frozenset(self._sizes)
+        return frozenset(self._whole)
 
-    def look(self, storage_uri: str) -> int:
+    async def look(self, storage_uri: str) -> int:
         """Bytes of a storage URI's artifact as its storage lists them; nothing is fetched.
 
         Raises StorageError, StorageUriError.
         """
-        uri = parse_storage_uri(storage_uri)
-        return self._sources[uri.scheme].find(uri, self._limits).size
+        _, _, listing = await self._find(storage_uri)
+        return listing.size
 
-    def pull(self, storage_uri: str, cancelled: threading.Event) -> Pulled:
+    async def pull(self, storage_uri: str, *, urgent: bool = False) -> Pulled:
         """The artifact of a storage URI, fetched unless the same content is on disk. The caller holds it: ``release``.
 
-        Raises StorageError, StorageUriError, Cancelled.
+        Raises StorageError, StorageUriError.
         """
-        uri = parse_storage_uri(storage_uri)
-        source = self._sources[uri.scheme]
-        listing = source.find(uri, self._limits)
+        uri, source, listing = await self._find(storage_uri)
         key = artifact_key(listing)
-        with self._lock:
-            self._take(key)
-            one_at_a_time = self._pulling.setdefault(key, threading.Lock())
+        self.hold(key)
         try:
-            with one_at_a_time:
-                found = self._find(key)
-                if found is not None:
-                    return Pulled(found, 0)
-                return Pulled(self._fetch(key, uri, source, listing, cancelled), listing.size)
+            pull = self._pulls.get(key)
+            first = pull is None
+            if pull is None:
+                pull = self._pulls[key] = _Pull(asyncio.create_task(self._get(key, uri, source, listing)))
+            pull.urgent = pull.urgent or urgent
+            artifact, fetched = await self._wait(pull)
+            return Pulled(artifact, fetched if first else 0)
         except BaseException as error:
             self.release(key)
             if isinstance(error, OSError) and error.errno in NO_SPACE:
                 raise disk_full(error) from error
             raise
 
+    async def _find(self, storage_uri: str) -> tuple[StorageUri, Source, Listing]:
+        uri = parse_storage_uri(storage_uri)
+        source = self._sources[uri.scheme]
+        return uri, source, await source.find(uri, self._limits)
+
+    async def _wait(self, pull: _Pull) -> tuple[Artifact, int]:
+        pull.waiting += 1
+        try:
+            return await asyncio.shield(pull.task)
+        except asyncio.CancelledError:
+            if pull.waiting == 1 and not pull.task.done():
+                pull.task.cancel()
+                await asyncio.wait({pull.task})
+            raise
+        finally:
+            pull.waiting -= 1
+
+    async def _get(self, key: str, uri: StorageUri, source: Source, listing: Listing) -> tuple[Artifact, int]:
+        try:
+            if key in self._whole:
+                if (await in_thread(whole, self._root / key)) is not None:
+                    self._hits += 1
+                    return self._artifact(key), 0
+                logs.warning("artifact is damaged on disk, and fetched anew", artifact=key, uri=uri.raw)
+                self._drop(key)
+                await in_thread(_delete_all, [self._doom(self._root / key)], executor=self._deleting)
+            self._misses += 1
+            while True:
+                try:
+                    await self._fetch(key, uri, source, listing)
+                    return self._artifact(key), listing.size
+                except OSError as error:
+                    # Fuller than it says: others write there too, or a quota of the volume is what is reached.
+                    doomed = self._evict(_ALL) if error.errno in NO_SPACE else []
+                    if not doomed:
+                        raise
+                    await in_thread(_delete_all, doomed, executor=self._deleting)
+        finally:
+            del self._pulls[key]
+
+    async def _fetch(self, key: str, uri: StorageUri, source: Source, listing: Listing) -> None:
+        pull = self._pulls[key]
+        folder = self._root / f"{_TEMPORARY}{key}"
+        self._half_done -= self._broken_off.pop(key, 0)
+        reservation = Reservation(self._disk)
+
+        def landed(count: int) -> None:
+            reservation.landed(Room(count, 0))
+            pull.landed += count
+            self._half_done += count
+
+        async def reserve(need: Room) -> None:
+            await self._reserve(reservation, need, uri)
+
+        try:
+            order = Order(source, listing, landed, lambda: pull.urgent)
+            content = await self._pulling.pull(order, folder, reserve)
+            os.rename(folder, self._root / key)
+            self._half_done -= pull.landed
+            self._add(key, content)
+        except BaseException:
+            if pull.landed >= _WORTH_KEEPING:
+                self._broken_off[key] = pull.landed
+                self.trim()
+            else:
+                self._half_done -= pull.landed
+                await in_thread(_delete_all, [folder])
+            raise
+        finally:
+            reservation.end()
+
+    async def _reserve(self, reservation: Reservation, need: Room, uri: StorageUri) -> None:
+        async with self._reserving:
+            while not (free := self._disk.free()).holds(need):
+                short = need - free
+                idle = Room(sum(self._broken_off.values()), 0) + self._kept_room
+                doomed = self._evict(short) if idle.holds(short) else []
+                if not doomed:
+                    raise StorageError(
+                        DISK_FULL,
+                        f"{uri} needs {need.bytes} bytes and {need.inodes} inodes of disk, and "
+                        f"{max(free.bytes + idle.bytes, 0)} and {max(free.inodes + idle.inodes, 0)} are left for "
+                        "artifacts in this pod. Delete models, or give the pods more ephemeral storage.",
+                    )
+                await in_thread(_delete_all, doomed, executor=self._deleting)
+            reservation.add(need)
+
     def hold(self, key: str) -> None:
         """Keep an artifact on disk; each hold needs a release."""
-        with self._lock:
-            self._take(key)
-
-    def _take(self, key: str) -> None:
         self._holders[key] = self._holders.get(key, 0) + 1
-        self._kept.pop(key, None)
+        if key in self._kept:
+            del self._kept[key]
+            self._kept_room -= _room(self._whole[key])
 
     def release(self, key: str) -> None:
         """Let go of an artifact; the last to do so leaves it to be kept as long as there is room."""
-        with self._lock:
-            left = self._holders.get(key, 0) - 1
-            if left > 0:
-                self._holders[key] = left
-                return
-            self._holders.pop(key, None)
-            self._pulling.pop(key, None)
-            if key in self._sizes:
-                self._kept[key] = None
-        with contextlib.suppress(OSError):
-            os.utime(self._root / key)  # the order in which they go outlives the agent
+        left = self._holders.get(key, 0) - 1
+        if left > 0:
+            self._holders[key] = left
+            return
+        self._holders.pop(key, None)
+        if key in self._whole:
+            self._keep(key)
+            with contextlib.suppress(RuntimeError):  # closed: nothing is deleted any more either
+                self._deleting.submit(_touch, self._root / key)
         self.trim()
 
     def trim(self) -> None:
         """Delete kept artifacts until they are within their bounds."""
-        while (surplus := self._surplus()) > 0 and self._evict(min(surplus, _AT_ONCE)):
-            pass
+        doomed = [self._evict_one() for _ in range(len(self._kept) - self._max_kept)]
+        doomed += [self._give_up() for _ in range(len(self._broken_off) - _MAX_BROKEN_OFF)]
+        short = self._disk.surplus() if self._kept or self._broken_off else NOTHING
+        if short != NOTHING:
+            doomed += self._evict(short)
+        if doomed:
+            with contextlib.suppress(RuntimeError):
+                self._deleting.submit(_delete_all, doomed)
 
-    def _surplus(self) -> int:
-        with self._lock:
-            kept = len(self._kept)
-        if kept > self._max_kept:
-            return kept - self._max_kept
-        if kept and not self._max_bytes:
-            disk = shutil.disk_usage(self._root)
-            return _AT_ONCE if disk.free < disk.total * KEPT_FREE else 0
-        return 0
-
-    def _evict(self, count: int) -> bool:
-        """Delete so many kept artifacts, the least recently held first. False: there was none."""
+    def _evict(self, need: Room) -> list[Path]:
+        """Take what nobody holds out of the cache, until that is so much room or some at once; to be deleted."""
         doomed: list[Path] = []
-        with self._lock:
-            while self._kept and len(doomed) < count:
-                key, _ = self._kept.popitem(last=False)
-                self._bytes -= self._sizes.pop(key)
-                # Renamed under the lock: whoever pulls the same content next finds all of it or nothing.
-                path = self._root / f"{_TEMPORARY}{uuid.uuid4().hex}"
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(self._root / key, path)
-                doomed.append(path)
-            self._evictions += len(doomed)
-        _delete_all(doomed)
-        return bool(doomed)
-
-    def _find(self, key: str) -> Artifact | None:
-        with self._lock:
-            size = self._sizes.get(key)
-            if size is None:
-                self._misses += 1
+        while len(doomed) < _AT_ONCE and not NOTHING.holds(need):
+            if self._broken_off:
+                need -= Room(next(iter(self._broken_off.values())), 0)
+                doomed.append(self._give_up())
+            elif self._kept:
+                need -= _room(self._whole[next(iter(self._kept))])
+                doomed.append(self._evict_one())
             else:
-                self._hits += 1
-        return None if size is None else Artifact(key, self._root / key / _FILES, size)
+                break
+        return doomed
 
-    def _fetch(
-        self, key: str, uri: StorageUri, source: Source, listing: Listing, cancelled: threading.Event
-    ) -> Artifact:
-        archive = listing.files[0] if len(listing.files) == 1 and is_archive(listing.files[0].path) else None
-        # What an archive unpacks to is not known before: it may take as much as an artifact may.
-        need = listing.size + (self._limits.max_bytes if archive else 0)
-        self._reserve(need, uri, optional=listing.size if archive else need)
-        temporary = self._root / f"{_TEMPORARY}{uuid.uuid4().hex}"
-        files = temporary / _FILES
-        try:
-            files.mkdir(parents=True)
-            size = listing.size
-            for file in listing.files:
-                if cancelled.is_set():
-                    raise Cancelled
-                target = (temporary / "archive") if archive else files / file.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.fetch(uri, file, target, cancelled)
-            if archive:
-                size = unpack(temporary / "archive", archive.path, files, self._limits, cancelled)
-                (temporary / "archive").unlink()
-            manifest = {
-                "storageUri": uri.raw,
-                "place": listing.place,
-                "size": size,
-                "files": [[file.path, file.size, file.etag] for file in listing.files],
-            }
-            (temporary / _MANIFEST).write_text(json.dumps(manifest))
-            os.rename(temporary, self._root / key)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        finally:
-            with self._lock:
-                self._reserved -= need
-        with self._lock:
-            self._sizes[key] = size
-            self._bytes += size
-        return Artifact(key, self._root / key / _FILES, size)
+    def _evict_one(self) -> Path:
+        key = next(iter(self._kept))
+        self._drop(key)
+        self._evictions += 1
+        return self._doom(self._root / key)
 
-    def _reserve(self, need: int, uri: StorageUri, optional: int) -> None:
-        while True:
-            with self._lock:
-                free = self._free()
-                if optional <= free:
-                    self._reserved += need
-                    return
-            if not self._evict(_AT_ONCE if not self._max_bytes else 1):
-                raise StorageError(
-                    DISK_FULL,
-                    f"{uri} needs {optional} bytes of disk, and {max(free, 0)} are left for artifacts in this pod. "
-                    "Delete models, or give the pods more ephemeral storage.",
-                )
+    def _give_up(self) -> Path:
+        """The oldest pull that broke off is not gone on with."""
+        key, size = self._broken_off.popitem(last=False)
+        self._half_done -= size
+        return self._doom(self._root / f"{_TEMPORARY}{key}")
 
-    def _free(self) -> int:
-        if self._max_bytes:
-            return self._max_bytes - self._bytes - self._reserved
-        disk = shutil.disk_usage(self._root)
-        return disk.free - int(disk.total * KEEP_FREE) - self._reserved
+    def _doom(self, path: Path) -> Path:
+        """Out of the way at once: whoever pulls the same content next finds all of it or nothing."""
+        doomed = self._root / f"{_DOOMED}{uuid.uuid4().hex}"
+        with contextlib.suppress(OSError):
+            os.rename(path, doomed)
+        return doomed
+
+    def _artifact(self, key: str) -> Artifact:
+        return Artifact(key, self._root / key / FILES, self._whole[key].size)
+
+    def _add(self, key: str, content: Whole) -> None:
+        self._whole[key] = content
+        self._room += _room(content)
+
+    def _keep(self, key: str) -> None:
+        self._kept[key] = None
+        self._kept_room += _room(self._whole[key])
+
+    def _drop(self, key: str) -> None:
+        room = _room(self._whole.pop(key))
+        self._room -= room
+        if key in self._kept:
+            del self._kept[key]
+            self._kept_room -= room
+
+
+def _room(content: Whole) -> Room:
+    return Room(content.size, inodes(content.files))
+
+
+def _touch(folder: Path) -> None:
+    """The order in which they go outlives the agent."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
 
 
 def _delete_all(folders: Iterable[Path]) -> None:

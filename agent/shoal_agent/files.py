@@ -3,8 +3,6 @@
 A staged copy holds its artifact in the cache once, from the pull that made it until its deletion.
 """
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,22 +13,25 @@ from shoal_api.messages import Action, CopyIntent
 from .cache import Cache
 from .slots import Slot, Staged
 from .staging import Found, Staging
+from .threads import in_thread
 
 DELETING_THREADS: Final = 2
+STAGING_THREADS: Final = 4
 
 Prepare = Callable[[str, Staged, Path], None]
 """Writes the server's own settings into a copy's folder: (slot's name, copy, folder)."""
 
 
 class Files:
-    """``pull`` and ``look`` block and are for a thread; the rest is for the event loop."""
+    """For the event loop."""
 
     def __init__(self, cache: Cache, staging: Staging, prepare: Prepare) -> None:
         self._cache = cache
         self.staging = staging
         self._prepare = prepare
         self._holding: set[str] = set()  # folders of the copies that hold their artifact
-        # Their own threads: ten thousand deletions at once must not stand before a load's few file operations.
+        # Of their own: what stages a copy that a request waits for must not stand behind thousands of deletions.
+        self._staging_threads = ThreadPoolExecutor(STAGING_THREADS, thread_name_prefix="stage")
         self._deleting = ThreadPoolExecutor(DELETING_THREADS, thread_name_prefix="delete")
 
     def start(self, taken: Iterable[Slot], surplus: Iterable[Staged]) -> None:
@@ -41,35 +42,43 @@ class Files:
                 self._holding.add(copy.folder)
         for copy in surplus:
             self._deleting.submit(self.staging.delete, copy)
-        self._deleting.submit(self._cache.trim)
+        self._cache.trim()
 
     def close(self) -> None:
         """Delete nothing more: the next start finds what is left. Blocks until what has begun is done."""
         self._deleting.shutdown(cancel_futures=True)
+        self._staging_threads.shutdown(cancel_futures=True)
+        self._cache.close()
 
-    def look(self, intent: CopyIntent) -> int:
+    async def look(self, intent: CopyIntent) -> int:
         """Bytes of the intent's artifact as listed in its storage. Raises StorageError, StorageUriError."""
-        return self._cache.look(intent.storage_uri)
+        return await self._cache.look(intent.storage_uri)
 
-    def pull(self, intent: CopyIntent, held: Staged | None, cancelled: threading.Event) -> tuple[Staged, int]:
-        """The intent's copy, staged, and the bytes fetched for it; ``held`` itself when its content is still the same.
+    async def pull(self, intent: CopyIntent, held: Staged | None) -> tuple[Staged, int]:
+        """The intent's copy, staged, and the bytes fetched for it; ``held`` itself when its content is still the same,
+        and whole. Cancelled, it leaves no copy.
 
-        Raises StorageError, StorageUriError, Cancelled.
+        Raises StorageError, StorageUriError, OSError.
         """
-        pulled = self._cache.pull(intent.storage_uri, cancelled)
+        pulled = await self._cache.pull(intent.storage_uri, urgent=intent.urgent)
         key = pulled.artifact.key
+        if held is not None and (held.artifact, held.copy_id) == (key, intent.copy_id) and not pulled.fetched_bytes:
+            self._cache.release(key)  # it has its own hold
+            return held, 0
         try:
-            if held is not None and (held.artifact, held.copy_id) == (key, intent.copy_id) and not cancelled.is_set():
-                self._cache.release(key)  # it has its own hold
-                return held, 0
-            copy = self.staging.stage(
-                intent, pulled.artifact, lambda copy, folder: self._prepare(intent.name, copy, folder)
+            copy = await in_thread(
+                self.staging.stage,
+                intent,
+                pulled.artifact,
+                lambda copy, folder: self._prepare(intent.name, copy, folder),
+                executor=self._staging_threads,
+                undo=lambda copy: self._deleting.submit(self.staging.delete, copy),
             )
         except BaseException:
             self._cache.release(key)
             raise
         self._holding.add(copy.folder)
-        self._deleting.submit(self._cache.trim)  # later, and not before the load
+        self._cache.trim()
         return copy, pulled.fetched_bytes
 
     async def delete(self, copy: Staged) -> None:
@@ -77,10 +86,7 @@ class Files:
         if copy.folder not in self._holding:
             return
         self._holding.discard(copy.folder)
-        await asyncio.get_running_loop().run_in_executor(self._deleting, self._delete, copy)
-
-    def _delete(self, copy: Staged) -> None:
-        self.staging.delete(copy)
+        await in_thread(self.staging.delete, copy, executor=self._deleting)
         self._cache.release(copy.artifact)
 
 

@@ -19,7 +19,8 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times in seconds, sizes in bytes. ``max_disk_bytes`` 0: nine tenths of the file system of ``models_dir``."""
+    """Times in seconds, sizes in bytes. ``max_disk_bytes`` 0: the file system of ``models_dir``, but for what stays
+    free. ``connections``: to storage, at once."""
 
     operator_url: str
     namespace: str
@@ -40,6 +41,7 @@ class Settings:
     max_artifact_bytes: int
     max_artifact_files: int
     max_disk_bytes: int
+    connections: int
     concurrent_pulls: int
     concurrent_loads: int
     concurrent_stats: int
@@ -72,9 +74,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         max_artifact_bytes=reader.whole("SHOAL_MAX_ARTIFACT_BYTES", 20 * GIB),
         max_artifact_files=reader.whole("SHOAL_MAX_ARTIFACT_FILES", 2_000),
         max_disk_bytes=reader.whole("SHOAL_MAX_DISK_BYTES", 0, least=0),
-        concurrent_pulls=reader.whole("SHOAL_CONCURRENT_PULLS", 8),
+        connections=reader.whole("SHOAL_STORAGE_CONNECTIONS", 64),
+        concurrent_pulls=reader.whole("SHOAL_CONCURRENT_PULLS", 64),
         concurrent_loads=reader.whole("SHOAL_CONCURRENT_LOADS", 4),
-        concurrent_stats=reader.whole("SHOAL_CONCURRENT_STATS", 8),
+        concurrent_stats=reader.whole("SHOAL_CONCURRENT_STATS", 16),
         unload_wait=reader.number("SHOAL_UNLOAD_WAIT_SECONDS", 30.0),
         drain_timeout=reader.number("SHOAL_DRAIN_TIMEOUT_SECONDS", 3600.0),
         retry=Backoff(

@@ -9,6 +9,7 @@
 All of it survives a restart of either container: the agent finds out here what it had. Everything blocks.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -123,13 +124,20 @@ class Staging:
         self._layout.show(name, copy.folder if copy is not None else None)
 
     def begin_loading(self, name: str, copy: Staged, crashes: int) -> None:
-        """Show the copy to the server, and note that it is being loaded, in case nobody lives to tell."""
-        (self._copies / f"{copy.folder}{_LOADING}").write_text(str(crashes))
+        """Show the copy to the server, and note that it is being loaded, in case nobody lives to tell. A full disk
+        takes no note, and stops no load."""
+        with contextlib.suppress(OSError):
+            (self._copies / f"{copy.folder}{_LOADING}").write_text(str(crashes))
         self.point(name, copy)
 
     def loaded(self, copy: Staged) -> None:
         """Note that the copy was loaded: it is restored after a restart."""
-        os.replace(self._copies / f"{copy.folder}{_LOADING}", self._copies / f"{copy.folder}{_SERVED}")
+        note = self._copies / f"{copy.folder}{_LOADING}"
+        try:
+            os.replace(note, self._copies / f"{copy.folder}{_SERVED}")
+        except FileNotFoundError:
+            with contextlib.suppress(OSError):
+                (self._copies / f"{copy.folder}{_SERVED}").touch()
 
     def load_failed(self, name: str, copy: Staged, instead: Staged | None) -> None:
         """Put the slot back to the copy that still serves."""

@@ -4,10 +4,8 @@ Each ends by putting the slot into its next state. Which step is next, and when,
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -26,13 +24,16 @@ from .model_server import (
     ServerGone,
 )
 from .slots import Slot, Staged
-from .storage import Cancelled, StorageError
+from .storage import StorageError
 
 SETTLE_SECONDS: Final = 10.0
 """After a load's connection broke: how long to wait for the watch to say whether the process ended."""
 CONCURRENT_UNLOADS: Final = 4
+DISK_ERROR: Final = "DiskError"
 IN_FLIGHT_SECONDS: Final = 0.02
-"""How often the requests in flight are counted while an unload waits for them."""
+IN_FLIGHT_SHARE: Final = 0.1
+"""How soon the requests in flight are counted again while an unload waits for them; and as a share of how long it has
+waited, since counting costs more with every model, and hundreds may wait."""
 ROUTES_SECONDS: Final = 1.5
 """How long after the operator was told that a model does not answer requests may still come for it: its routes follow
 at once, and requests are on the wire. Where a server can hold but one copy of a name, that comes before the change."""
@@ -60,18 +61,15 @@ class Steps:
         server: ModelServer,
         metrics: Metrics,
         clock: Callable[[], float],
-        concurrent_pulls: int,
-        concurrent_stats: int,
         unload_wait: float,
         routes_seconds: float = ROUTES_SECONDS,
     ) -> None:
         self._owner = owner
         self._files, self._server, self._metrics, self._clock = files, server, metrics, clock
         self._unload_wait, self._routes_seconds = unload_wait, routes_seconds
-        self._pulling = ThreadPoolExecutor(concurrent_pulls, thread_name_prefix="pull")
-        self._looking = ThreadPoolExecutor(concurrent_stats, thread_name_prefix="look")
         self._unloading = asyncio.Semaphore(CONCURRENT_UNLOADS)
-        self._cancels: dict[str, threading.Event] = {}
+        self._pulls: dict[str, asyncio.Task[tuple[Staged, int]]] = {}
+        self._unwanted: set[str] = set()  # of those pulls
 
     async def run(self, name: str, step: sync.Step) -> None:
         """Carry a step out."""
@@ -87,31 +85,23 @@ class Steps:
             case _:
                 await self._remove(name)
 
-    def expect_pull(self, name: str) -> None:
-        """A pull is about to run, and can be cancelled from now on."""
-        self._cancels[name] = threading.Event()
+    def cancel_pull(self, name: str) -> None:
+        """End a pull that is under way, or about to be."""
+        self._unwanted.add(name)
+        if (pull := self._pulls.get(name)) is not None:
+            pull.cancel()
 
     def ended(self, name: str) -> None:
         """Whatever ran for that slot has ended."""
-        self._cancels.pop(name, None)
-
-    def cancel_pull(self, name: str) -> None:
-        """End a pull that is under way, soon."""
-        self._cancels[name].set()
-
-    def cancel_pulls(self) -> None:
-        for cancelled in self._cancels.values():
-            cancelled.set()
+        self._unwanted.discard(name)
 
     def close(self) -> None:
         """Blocks until the threads have ended."""
-        for pool in (self._pulling, self._looking):
-            pool.shutdown(cancel_futures=True)
         self._files.close()
 
     async def _look(self, intent: CopyIntent) -> None:
         try:
-            size = await asyncio.get_running_loop().run_in_executor(self._looking, self._files.look, intent)
+            size = await self._files.look(intent)
         except (StorageError, StorageUriError) as error:
             self._metrics.stats.labels("failed").inc()
             self._owner.fail(intent.name, FailureStage.STORAGE, error.reason, error.message)
@@ -121,23 +111,27 @@ class Steps:
 
     async def _pull(self, intent: CopyIntent) -> None:
         name = intent.name
-        cancelled = self._cancels[name]
         held = self._owner.slot(name).upcoming
         started = time.monotonic()
+        pull = self._pulls[name] = asyncio.create_task(self._files.pull(intent, held))
+        if name in self._unwanted:
+            pull.cancel()
         try:
-            copy, fetched = await asyncio.get_running_loop().run_in_executor(
-                self._pulling, self._files.pull, intent, held, cancelled
-            )
-        except Cancelled:
+            copy, fetched = await pull
+        except asyncio.CancelledError:
+            if name not in self._unwanted:
+                raise
             self._owner.put(slots.end(self._owner.slot(name)))
             return
         except (StorageError, StorageUriError) as error:
-            if cancelled.is_set():
-                self._owner.put(slots.end(self._owner.slot(name)))
-            else:
-                self._owner.fail(name, FailureStage.STORAGE, error.reason, error.message)
+            self._owner.fail(name, FailureStage.STORAGE, error.reason, error.message)
             return
-        if cancelled.is_set():
+        except OSError as error:
+            self._owner.fail(name, FailureStage.STORAGE, DISK_ERROR, _disk_trouble(error))
+            return
+        finally:
+            del self._pulls[name]
+        if name in self._unwanted:
             if copy is not held:
                 self._owner.discard(copy)
             self._owner.put(slots.end(self._owner.slot(name)))
@@ -257,14 +251,15 @@ class Steps:
 
     async def _until_idle(self, name: str, stays: Callable[[], bool]) -> bool:
         """Wait until no request of the model is in flight, or the time for that is over. False: it is to stay."""
-        end = time.monotonic() + self._unload_wait
+        start = time.monotonic()
         while (count := await self._server.usage.in_flight(name)) > 0:
             if stays():
                 return False
-            if time.monotonic() > end:
+            waited = time.monotonic() - start
+            if waited > self._unload_wait:
                 logs.warning("unloading while requests are in flight", model=name, requests=count)
                 break
-            await asyncio.sleep(IN_FLIGHT_SECONDS)
+            await asyncio.sleep(max(IN_FLIGHT_SECONDS, IN_FLIGHT_SHARE * waited))
         return not stays()
 
     async def _remove(self, name: str) -> None:
@@ -274,6 +269,13 @@ class Steps:
             await self._files.delete(copy)
         logs.info("model removed", model=name)
         self._owner.put(slots.removed(self._owner.slot(name)))
+
+
+def _disk_trouble(error: OSError) -> str:
+    return (
+        f"The pod's disk for models cannot be written: {error.strerror or error}. Look at the node's disk, or have the "
+        "pod made again on another node."
+    )
 
 
 def _stays(slot: Slot) -> bool:

@@ -62,8 +62,6 @@ class Worker:
             server=server,
             metrics=metrics,
             clock=clock,
-            concurrent_pulls=concurrent_pulls,
-            concurrent_stats=concurrent_stats,
             unload_wait=unload_wait,
             routes_seconds=routes_seconds,
         )
@@ -170,7 +168,6 @@ class Worker:
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
-        self._steps.cancel_pulls()
         running = [*self._tasks.values(), *self._chores]
         for task in running:
             task.cancel()
@@ -190,7 +187,7 @@ class Worker:
             self._steps.cancel_pull(name)
         more = intent is None or intent.action is not Action.STAT
         if slot.doing is Doing.LOOKING and name in self._tasks and (another or more):
-            # Its answer is no longer asked for; the thread, which may hang in it, is left to its time limit.
+            # Its answer is no longer asked for.
             self._tasks[name].cancel()
             wanted = slots.end(wanted)
         self.put(wanted)
@@ -273,7 +270,6 @@ class Worker:
             case sync.Look():
                 self.put(slots.begin(slot, Doing.LOOKING))
             case sync.Pull():
-                self._steps.expect_pull(slot.name)
                 self.put(slots.begin(slot, Doing.PULLING))
             case sync.Load(copy):
                 self.put(slots.begin(slot, Doing.LOADING, copy))

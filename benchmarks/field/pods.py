@@ -30,7 +30,7 @@ from . import network
 from .kinds import Kind, Setting
 from .processes import memory
 
-PULLS: Final = 8  # at once, as SHOAL_CONCURRENT_PULLS
+PULLS: Final = 8  # at once
 SERVICE_HOST: Final = "iris.default"
 START_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.002

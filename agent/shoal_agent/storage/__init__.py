@@ -1,12 +1,17 @@
-"""Where artifacts come from. A file per scheme; each offers a ``Source``. All of it blocks: call it in a thread."""
+"""Where artifacts come from. A file per scheme; each offers a ``Source``, which the event loop calls.
+
+An artifact passes through listing (``Source.find``), fetch (``fetching.py``), unpacking (``unpack/``), verification and
+commit (``pull.py``). What is cancelled ends at once, and leaves only what a later pull goes on with.
+"""
 
 import errno
-import threading
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Hashable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from shoal_api.storage_uri import StorageUri
+
+from .redact import redact
 
 STORAGE_ACCESS_DENIED: Final = "StorageAccessDenied"
 STORAGE_CREDENTIALS_INVALID: Final = "StorageCredentialsInvalid"
@@ -29,9 +34,9 @@ class StorageError(Exception):
     """A pull failed. ``reason`` is stable CamelCase; ``message`` says what, where, what to do, and holds no secret."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = redact(message)
+        super().__init__(self.message)
 
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -46,13 +51,9 @@ def disk_full(error: OSError) -> StorageError:
     )
 
 
-class Cancelled(Exception):
-    """The pull is no longer wanted."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one artifact, as listed and as unpacked."""
+    """Bounds on one artifact, as listed and as unpacked; ``max_files`` counts an archive's folders too."""
 
     max_bytes: int
     max_files: int
@@ -60,20 +61,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFile:
-    """One file of an artifact. ``path`` is relative, with ``/``, and safe to join to a folder."""
+    """One file of an artifact. ``path`` is relative, with ``/``, and safe to join to a folder. ``unpack``: it is an
+    archive, and the artifact is what is in it."""
 
     key: str
     path: str
     size: int
     etag: str
+    unpack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What an artifact is made of, before any of it is fetched."""
+    """What an artifact is made of, before any of it is fetched. ``access`` is its source's own: what it was listed
+    with, and is fetched with. ``place`` is where it was found, so that equal ETags of different stores stay apart."""
 
-    place: str  # where it was found, so that equal ETags of different stores stay apart
+    place: str
     files: tuple[ArtifactFile, ...]
+    access: Hashable = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -83,8 +88,9 @@ class Listing:
 class Source(Protocol):
     """One scheme."""
 
-    def find(self, uri: StorageUri, limits: Limits) -> Listing:
+    async def find(self, uri: StorageUri, limits: Limits) -> Listing:
         """The artifact's files. Raises StorageError."""
 
-    def fetch(self, uri: StorageUri, file: ArtifactFile, target: Path, cancelled: threading.Event) -> None:
-        """Stream one file of the listing to ``target``, whole and verified. Raises StorageError, Cancelled."""
+    def read(self, listing: Listing, file: ArtifactFile, start: int, end: int) -> AsyncIterator[bytes | memoryview]:
+        """The bytes from ``start`` to before ``end`` of a file of the listing: of the very content that was listed, or
+        StorageError (ArtifactChanged). How many came is for the caller to count."""

@@ -1,112 +1,126 @@
-"""``s3://``: artifacts from S3 and what speaks its protocol, with boto3. Blocking; run in a pool of threads."""
+"""``s3://``: artifacts from S3 and what speaks its protocol.
 
-import contextlib
+Two libraries, each for what it is good at. obstore lists and fetches: a sixth of boto3's CPU a request, and requests
+end when they are cancelled. boto3 finds credentials (its chain knows every cloud identity), and names the objects where
+obstore's paths cannot: a folder's marker is to it like an empty file, a key with ``//`` like none.
+"""
+
+import asyncio
 import os
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final
 
-import boto3
-from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from obstore.exceptions import BaseError
 from shoal_api.storage_uri import StorageUri
 
 from . import (
-    ARTIFACT_CHANGED,
     ARTIFACT_INVALID,
     ARTIFACT_NOT_FOUND,
     ARTIFACT_TOO_LARGE,
     CREDENTIAL_REASONS,
     STORAGE_ACCESS_DENIED,
+    STORAGE_UNAVAILABLE,
+    STORAGE_UNREACHABLE,
     ArtifactFile,
-    Cancelled,
     Limits,
     Listing,
     StorageError,
 )
 from .credentials import DEFAULT_REGION, S3Access, accesses
+from .fetching import PASSING, changed
 from .paths import check_tree, safe_path
-from .s3_errors import explain
+from .s3_errors import explain, of_certificate
+from .s3_stores import Entry, Store, Unsayable, new_exact, new_store
+from .unpack.formats import is_archive
 
-_CHUNK: Final = 1024 * 1024
-_MAX_CLIENTS: Final = 8
-_MAX_REMEMBERED: Final = 1024
+_MAX_STORES: Final = 64
+_MAX_REMEMBERED: Final = 20_000
+_ANOTHERS: Final = CREDENTIAL_REASONS | PASSING | {ARTIFACT_NOT_FOUND}
+"""Another Secret, which may be for another store, may find what this one does not."""
+_ORDER: Final = {STORAGE_UNREACHABLE: 0, STORAGE_UNAVAILABLE: 1, ARTIFACT_NOT_FOUND: 2}
+"""Which of several failures is told: that of a store that may have it, then of one that would."""
+_FAILURES: Final = (BaseError, ClientError, BotoCoreError, OSError, ValueError)
 
 
-class Client(Protocol):
-    """What we call of boto3's S3 client."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A bucket, and how it is reached: what a listing was made with, and is fetched with."""
 
-    def list_objects_v2(self, **arguments: Any) -> Mapping[str, Any]: ...
-    def head_object(self, **arguments: Any) -> Mapping[str, Any]: ...
-    def get_object(self, **arguments: Any) -> Mapping[str, Any]: ...
+    access: S3Access
+    bucket: str
 
 
 class S3Source:
-    """Lists and fetches. Credentials are read at each listing; a fetch uses those that its listing worked with."""
+    """Credentials are read at each listing; a fetch uses those of its listing. ``connections`` to one bucket at most
+    stay open while nothing is fetched."""
 
     def __init__(
         self,
         annotations_file: Path,
         secrets: Path,
         connections: int,
+        *,
         environment: Mapping[str, str] = os.environ,
-        make_client: Callable[[S3Access, int], Client] | None = None,
+        make_store: Callable[[S3Access, str, int], Store] = new_store,
+        make_exact: Callable[[S3Access, str, int], Store] = new_exact,
     ) -> None:
         self._annotations_file = annotations_file
         self._secrets = secrets
         self._connections = connections
         self._environment = environment
-        self._make_client = make_client or new_client
-        self._lock = threading.Lock()
-        self._clients: OrderedDict[S3Access, Client] = OrderedDict()
-        self._worked: OrderedDict[str, S3Access] = OrderedDict()  # by bucket
+        self._make = {False: make_store, True: make_exact}
+        self._stores: OrderedDict[tuple[_Place, bool], Store] = OrderedDict()
+        self._worked: OrderedDict[str, S3Access] = OrderedDict()  # by bucket: tried first
+        self._found: OrderedDict[str, S3Access] = OrderedDict()  # by URI: tried before all others
+        self._exact: OrderedDict[Hashable, None] = OrderedDict()  # URIs and places that are boto3's
 
-    def find(self, uri: StorageUri, limits: Limits) -> Listing:
-        """The objects of the prefix ``key/``, or else the object ``key``. Raises StorageError."""
-        candidates = accesses(self._annotations_file, self._secrets, self._environment)
-        preferred = self._worked.get(uri.bucket)
-        if preferred in candidates:
-            candidates.sort(key=lambda access: access != preferred)
-        first: StorageError | None = None
+    async def find(self, uri: StorageUri, limits: Limits) -> Listing:
+        """The objects of the prefix ``key/``, or else the object ``key``. Raises StorageError.
+
+        Every Secret is tried until one finds them. One that found them before is asked first, and while its store does
+        not answer no other one is: a bucket of that name elsewhere may hold something else under that key.
+        """
+        candidates = await asyncio.to_thread(accesses, self._annotations_file, self._secrets, self._environment)
+        mine, often = self._found.get(uri.raw), self._worked.get(uri.bucket)
+        candidates.sort(key=lambda access: (access != mine, access != often))
+        errors: list[StorageError] = []
         for access in candidates:
             try:
-                listing = self._list(access, uri, limits)
+                listing = await self._list(_Place(access, uri.bucket), uri, limits)
             except StorageError as error:
-                if error.reason not in CREDENTIAL_REASONS:
+                if error.reason not in _ANOTHERS:
                     raise
-                first = first or error
+                if access == mine and error.reason in PASSING:
+                    raise
+                errors.append(error)
                 continue
-            with self._lock:
-                self._worked[uri.bucket] = access
-                self._worked.move_to_end(uri.bucket)
-                if len(self._worked) > _MAX_REMEMBERED:
-                    self._worked.popitem(last=False)
+            _remember(self._worked, uri.bucket, access)
+            _remember(self._found, uri.raw, access)
             return listing
-        if first is None:  # accesses() never returns nothing
-            raise RuntimeError("no S3 access to try")
+        worst = min(errors, key=lambda error: _ORDER.get(error.reason, len(_ORDER)))
         if len(candidates) > 1:
-            raise StorageError(first.reason, f"{first.message} ({len(candidates)} Secrets were tried.)")
-        raise first
+            raise StorageError(worst.reason, f"{worst.message} ({len(candidates)} Secrets were tried.)")
+        raise worst
 
-    def _list(self, access: S3Access, uri: StorageUri, limits: Limits) -> Listing:
-        client = self._client(access)
+    async def _list(self, place: _Place, uri: StorageUri, limits: Limits) -> Listing:
         what = f"s3://{uri.bucket}/{uri.prefix}"
         denied: StorageError | None = None
         try:
-            files = self._below_prefix(client, uri, limits, what)
-        except (ClientError, BotoCoreError, OSError, ValueError) as error:
-            denied = self._explain(error, uri, uri.prefix, access)
+            files = await self._below_prefix(place, uri, limits, what)
+        except _FAILURES as error:
+            denied = _explain(error, place, uri.prefix)
             if denied.reason != STORAGE_ACCESS_DENIED or uri.folder:
                 raise denied from error
             files = []
-        if not files:
+        if not files and not uri.folder:
             try:
-                files = [] if uri.folder else self._single(client, uri, limits)
-            except (ClientError, BotoCoreError, OSError, ValueError) as error:
-                explained = self._explain(error, uri, uri.key, access)
+                files = [await self._single(place, uri, limits)]
+            except _FAILURES as error:
+                explained = _explain(error, place, uri.key)
                 if explained.reason != ARTIFACT_NOT_FOUND or denied is not None:
                     # Keys that may get objects but not list the bucket are common: say what the listing said.
                     raise (denied or explained) from error
@@ -114,118 +128,93 @@ class S3Source:
             raise StorageError(
                 ARTIFACT_NOT_FOUND,
                 f"S3 answered 404: no object s3://{uri.bucket}/{uri.key}, and none below {what}, at "
-                f"{_endpoint(access)} (asked with {access.origin}). Upload the artifact, or correct storageUri; it is "
-                "looked for again.",
+                f"{_endpoint(place.access)} (asked with {place.access.origin}). Upload the artifact, or correct "
+                "storageUri; it is looked for again.",
             )
         check_tree([file.path for file in files], what)
+        if len(files) == 1 and is_archive(files[0].path):
+            files = [ArtifactFile(files[0].key, files[0].path, files[0].size, files[0].etag, unpack=True)]
         files.sort(key=lambda file: file.path)
-        return Listing(place=f"{_endpoint(access)}/{uri.bucket}/{uri.key}", files=tuple(files))
+        return Listing(f"{_endpoint(place.access)}/{uri.bucket}", tuple(files), place)
 
-    def _below_prefix(self, client: Client, uri: StorageUri, limits: Limits, what: str) -> list[ArtifactFile]:
-        files: list[ArtifactFile] = []
-        total = 0
-        arguments: dict[str, Any] = {"Bucket": uri.bucket, "Prefix": uri.prefix}
-        while True:
-            page = client.list_objects_v2(**arguments)
-            for entry in page.get("Contents", ()):
-                key, size = str(entry["Key"]), int(entry["Size"])
-                if key.endswith("/") and size == 0:
-                    continue  # how consoles mark a folder
-                if not key.startswith(uri.prefix):
-                    raise StorageError(ARTIFACT_INVALID, f"S3 listed {key[:200]!r}, which is not below {what}.")
-                path = safe_path(key[len(uri.prefix) :], what)
-                total += size
-                files.append(ArtifactFile(key=key, path=path, size=size, etag=str(entry["ETag"])))
-                if len(files) > limits.max_files:
-                    raise StorageError(
-                        ARTIFACT_TOO_LARGE,
-                        f"{what} holds more than {limits.max_files} objects (SHOAL_MAX_ARTIFACT_FILES). Point "
-                        "storageUri at the model's own folder.",
-                    )
-                _within(total, limits, what)
-            token = page.get("NextContinuationToken")
-            if not page.get("IsTruncated") or not token:
-                return files
-            arguments["ContinuationToken"] = token
-
-    def _single(self, client: Client, uri: StorageUri, limits: Limits) -> list[ArtifactFile]:
-        head = client.head_object(Bucket=uri.bucket, Key=uri.key)
-        size = int(head["ContentLength"])
-        what = f"s3://{uri.bucket}/{uri.key}"
-        _within(size, limits, what)
-        path = safe_path(uri.key.rpartition("/")[2], what)
-        return [ArtifactFile(key=uri.key, path=path, size=size, etag=str(head["ETag"]))]
-
-    def fetch(self, uri: StorageUri, file: ArtifactFile, target: Path, cancelled: threading.Event) -> None:
-        """Stream one object to ``target``: the very content that was listed (ETag), all of it (size)."""
-        access = self._worked.get(uri.bucket)
-        if access is None:  # only after a listing; a thousand other buckets may have pushed it out
-            access = accesses(self._annotations_file, self._secrets, self._environment)[0]
+    async def _below_prefix(self, place: _Place, uri: StorageUri, limits: Limits, what: str) -> list[ArtifactFile]:
+        exact = uri.raw in self._exact
         try:
-            answer = self._client(access).get_object(Bucket=uri.bucket, Key=file.key, IfMatch=file.etag)
+            return await _below((await self._store(place, exact)).list(uri.prefix), uri, limits, what)
+        except Unsayable:
+            _remember(self._exact, uri.raw, None)
+        except BaseError as error:
+            if place in self._exact or not isinstance(place.access.verify, str) or not of_certificate(error):
+                raise
+            _remember(self._exact, place, None)
+        return await _below((await self._store(place, exact=True)).list(uri.prefix), uri, limits, what)
+
+    async def _single(self, place: _Place, uri: StorageUri, limits: Limits) -> ArtifactFile:
+        found = await (await self._store(place)).head(uri.key)
+        what = f"s3://{uri.bucket}/{uri.key}"
+        _within(found.size, limits, what)
+        return ArtifactFile(uri.key, safe_path(uri.key.rpartition("/")[2], what), found.size, found.etag)
+
+    async def read(
+        self, listing: Listing, file: ArtifactFile, start: int, end: int
+    ) -> AsyncIterator[bytes | memoryview]:
+        """Stream a part of one object: of the very content that was listed (ETag)."""
+        place = listing.access
+        if not isinstance(place, _Place):
+            raise TypeError("a listing of another source")
+        try:
+            whole = start == 0 and end == file.size
+            store = await self._store(place)
+            content = await store.get(file.key, file.etag, start, end, whole=whole)
             # A server that ignores If-Match is caught by comparing; the ETag names the content.
-            if str(answer.get("ETag", file.etag)) != file.etag:
-                raise _changed(uri, file, "its ETag is another")
-            with contextlib.closing(answer["Body"]) as body, target.open("xb") as out:
-                written = 0
-                while chunk := body.read(_CHUNK):
-                    if cancelled.is_set():
-                        raise Cancelled
-                    written += len(chunk)
-                    if written > file.size:
-                        raise _changed(uri, file, f"it is longer than the {file.size} bytes listed")
-                    out.write(chunk)
-            if written != file.size:
-                raise _changed(uri, file, f"{written} of {file.size} bytes came")
-        except (ClientError, BotoCoreError, OSError) as error:
-            raise self._explain(error, uri, file.key, access) from error
+            if content.etag != file.etag:
+                raise changed(file, "its ETag is another")
+            if content.size != file.size:
+                raise changed(file, f"it has {content.size} bytes, and {file.size} were listed")
+            async for chunk in content.chunks:
+                yield chunk
+        except _FAILURES as error:
+            raise _explain(error, place, file.key) from error
 
-    def _explain(self, error: Exception, uri: StorageUri, key: str, access: S3Access) -> StorageError:
-        return explain(error, key, uri.bucket, _endpoint(access), access.origin)
-
-    def _client(self, access: S3Access) -> Client:
-        # Making a client is neither cheap (it reads API models) nor thread-safe; using one is both.
-        with self._lock:
-            client = self._clients.get(access)
-            if client is None:
-                try:
-                    client = self._make_client(access, self._connections)
-                except (BotoCoreError, ValueError) as error:
-                    raise explain(error, "", "", _endpoint(access), access.origin) from error
-                self._clients[access] = client
-                if len(self._clients) > _MAX_CLIENTS:
-                    self._clients.popitem(last=False)
-            self._clients.move_to_end(access)
-            return client
+    async def _store(self, place: _Place, exact: bool = False) -> Store:
+        exact = exact or place in self._exact
+        store = self._stores.get((place, exact))
+        if store is None:
+            store = await asyncio.to_thread(self._make[exact], place.access, place.bucket, self._connections)
+            store = self._stores.setdefault((place, exact), store)
+        _remember(self._stores, (place, exact), store, _MAX_STORES)
+        return store
 
 
-def new_client(access: S3Access, connections: int) -> Client:
-    """A boto3 client of that access. It retries little: the agent's own back-off does, and tells."""
-    addressing: Literal["auto", "virtual", "path"] = "path" if access.endpoint else "auto"
-    if access.virtual_host is not None:
-        addressing = "virtual" if access.virtual_host else "path"
-    config = Config(
-        connect_timeout=5,
-        read_timeout=30,
-        retries={"mode": "standard", "max_attempts": 2},
-        max_pool_connections=connections,
-        s3={"addressing_style": addressing},
-        # Stores other than AWS send no such checksums, or wrong ones; ETag and size are compared instead.
-        response_checksum_validation="when_required",
-        request_checksum_calculation="when_required",
-        signature_version=UNSIGNED if access.anonymous else None,
-    )
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=access.endpoint,
-        region_name=access.region or (DEFAULT_REGION if access.endpoint else None),
-        verify=access.verify,
-        aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key,
-        aws_session_token=access.session_token,
-        config=config,
-    )
-    return cast(Client, client)  # its stubs type every argument; we type what we call
+async def _below(entries: AsyncIterator[Entry], uri: StorageUri, limits: Limits, what: str) -> list[ArtifactFile]:
+    files: list[ArtifactFile] = []
+    total = 0
+    async for entry in entries:
+        if entry.key.endswith("/") and entry.size == 0:
+            continue  # how consoles mark a folder
+        if not entry.key.startswith(uri.prefix):
+            raise StorageError(ARTIFACT_INVALID, f"S3 listed {entry.key[:200]!r}, which is not below {what}.")
+        total += entry.size
+        files.append(ArtifactFile(entry.key, safe_path(entry.key[len(uri.prefix) :], what), entry.size, entry.etag))
+        if len(files) > limits.max_files:
+            raise StorageError(
+                ARTIFACT_TOO_LARGE,
+                f"{what} holds more than {limits.max_files} objects (SHOAL_MAX_ARTIFACT_FILES). Point storageUri at "
+                "the model's own folder.",
+            )
+        _within(total, limits, what)
+    return files
+
+
+def _remember(kept: "OrderedDict[Any, Any]", key: object, value: object, most: int = _MAX_REMEMBERED) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > most:
+        kept.popitem(last=False)
+
+
+def _explain(error: Exception, place: _Place, key: str) -> StorageError:
+    return explain(error, key, place.bucket, _endpoint(place.access), place.access.origin)
 
 
 def _endpoint(access: S3Access) -> str:
@@ -238,10 +227,3 @@ def _within(size: int, limits: Limits, what: str) -> None:
             ARTIFACT_TOO_LARGE,
             f"{what} holds {size} bytes or more; at most {limits.max_bytes} are pulled (SHOAL_MAX_ARTIFACT_BYTES).",
         )
-
-
-def _changed(uri: StorageUri, file: ArtifactFile, how: str) -> StorageError:
-    return StorageError(
-        ARTIFACT_CHANGED,
-        f"s3://{uri.bucket}/{file.key} changed while it was being fetched ({how}). It is fetched again.",
-    )

@@ -1,6 +1,9 @@
-"""What boto3 raises, as reasons that stay and messages that say what, where and what to do. Pure."""
+"""What boto3 and obstore raise, as reasons that stay and messages that say what, where and what to do. Pure."""
+
+import re
 
 from botocore import exceptions as boto
+from obstore.exceptions import BaseError
 
 from . import (
     ARTIFACT_CHANGED,
@@ -27,11 +30,49 @@ _BAD_KEYS = frozenset(
         "XAdminUserNotFound",  # versitygw, with 404
     }
 )
+# obstore's errors are words: the answer's status and body, or the innermost cause as Rust writes it.
+_STATUS = re.compile(r"status code: (\d{3})[^:\n]*(.*)", re.DOTALL)
+_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
+_SAID = re.compile(r"<Message>([^<]{1,300})")
+_CREDENTIALS = re.compile(r"External AWS credential provider: (.*)")
+_CERTIFICATE = re.compile(
+    r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)|(InvalidContentType|HandshakeFailure)"
+)
+_CAUSE = re.compile(r'(?:message|error): "([^"\n]{1,200})"')
+
+
+def of_certificate(error: Exception) -> bool:
+    """obstore did not take the server's certificate."""
+    return isinstance(error, BaseError) and _CERTIFICATE.search(str(error)) is not None
+
+
+def _as_boto(error: Exception, endpoint: str) -> Exception:
+    """What boto3 would have raised."""
+    text = str(error)
+    if not isinstance(error, BaseError | FileNotFoundError | PermissionError):
+        return error
+    if found := _STATUS.search(text):
+        code, said = _CODE.search(text), _SAID.search(text)
+        answer = {"Code": code[1] if code else found[1], "Message": said[1] if said else ""}
+        return boto.ClientError(
+            {"Error": answer, "ResponseMetadata": {"HTTPStatusCode": int(found[1])}},  # type: ignore[typeddict-item]
+            "",
+        )
+    if found := _CREDENTIALS.search(text):
+        return boto.CredentialRetrievalError(provider="the AWS environment", error_msg=found[1])
+    if found := _CERTIFICATE.search(text):
+        return boto.SSLError(endpoint_url=endpoint, error=ValueError(found[1] or found[2]))
+    if "error sending request" in text or "operation timed out" in text:
+        causes = _CAUSE.findall(text)
+        timed_out = "timed out" in text or "TimedOut" in text
+        return OSError(causes[-1] if causes else "it took too long" if timed_out else "the connection ended")
+    return error
 
 
 def explain(error: Exception, key: str, bucket: str, endpoint: str, origin: str) -> StorageError:
     """The StorageError of an exception that a call about ``s3://bucket/key`` raised."""
     where = f"s3://{bucket}/{key} at {endpoint}"
+    error = _as_boto(error, endpoint)
     if isinstance(error, boto.ClientError):
         return _answered(error, where, bucket, endpoint, origin)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
@@ -104,5 +145,5 @@ def _answered(error: boto.ClientError, where: str, bucket: str, endpoint: str, o
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(str(error).partition("\n\nDebug source")[0].split()).rstrip(".")
     return text if len(text) <= 300 else f"{text[:299]}…"

@@ -1,7 +1,6 @@
 """Whatever storage and server do, the worker ends where the operator wants it, within its bounds."""
 
 import asyncio
-import threading
 from pathlib import Path
 
 import pytest
@@ -184,7 +183,7 @@ async def test_a_load_does_not_wait_for_a_look_that_hangs(tmp_path: Path) -> Non
     world = World(tmp_path, 6)
     for number in range(4):  # more than may be looked up at once
         world.storage.objects[f"k{number}"] = b"good"
-        world.storage.hangs[f"k{number}"] = threading.Event()
+        world.storage.hangs[f"k{number}"] = asyncio.Event()
         world.want(f"m{number}", f"k{number}", "u", Action.STAT)
     await world.look()
     world.tell()

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import random
-import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from shoal_agent.cache import Cache
@@ -18,6 +17,7 @@ from shoal_agent.retries import Backoff
 from shoal_agent.slots import Doing, Staged
 from shoal_agent.staging import Staging
 from shoal_agent.storage import ArtifactFile, Limits, Listing, StorageError
+from shoal_agent.storage.fetching import Fetching
 from shoal_agent.worker import Worker
 from shoal_api.messages import Action, CopyIntent, CopyPhase, content_digest
 from shoal_api.storage_uri import StorageUri
@@ -31,13 +31,13 @@ class Storage:
         self.objects: dict[str, bytes] = {}
         self.broken = 0.0
         self.fetched = self.listed = 0
-        self.hangs: dict[str, threading.Event] = {}
+        self.hangs: dict[str, asyncio.Event] = {}
         self._chance = chance
 
-    def find(self, uri: StorageUri, limits: Limits) -> Listing:
+    async def find(self, uri: StorageUri, limits: Limits) -> Listing:
         self.listed += 1
         if uri.key in self.hangs:
-            self.hangs[uri.key].wait(10)
+            await self.hangs[uri.key].wait()
         if self._chance.random() < self.broken:
             raise StorageError("StorageUnreachable", "no")
         if uri.key not in self.objects:
@@ -45,11 +45,11 @@ class Storage:
         content = self.objects[uri.key]
         return Listing(uri.key, (ArtifactFile(uri.key, "model.joblib", len(content), content.decode()),))
 
-    def fetch(self, uri: StorageUri, file: ArtifactFile, target: Path, cancelled: threading.Event) -> None:
+    async def read(self, listing: Listing, file: ArtifactFile, start: int, end: int) -> AsyncIterator[bytes]:
         if self._chance.random() < self.broken:
             raise StorageError("StorageUnreachable", "no")
-        target.write_bytes(self.objects[uri.key])
         self.fetched += 1
+        yield self.objects[file.key][start:end]
 
 
 class InFlight:
@@ -167,7 +167,14 @@ class World:
         self.worker = self.new_worker()
 
     def new_worker(self) -> Worker:
-        self.cache = Cache(self.folder / "cache", {"s3": self.storage}, Limits(1000, 10), max_bytes=10**6)
+        self.cache = Cache(
+            self.folder / "cache",
+            {"s3": self.storage},
+            Limits(1000, 10),
+            connections=4,
+            max_bytes=10**6,
+            fetching=lambda budget: Fetching(budget, again=Backoff(initial=0.0, maximum=0.0)),
+        )
         self.observed = Observed()
         worker = Worker(
             files=Files(self.cache, self.staging, self.prepare),

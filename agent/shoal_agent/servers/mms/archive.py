@@ -5,12 +5,11 @@ files of the model with code/inference.py, or with a handler of multi-model-serv
 """
 
 import json
-import threading
 from pathlib import Path
 from typing import Final
 
 from shoal_agent.storage import ARTIFACT_INVALID, Limits, StorageError
-from shoal_agent.storage.archives import unpack
+from shoal_agent.storage.unpack import Unpacking
 
 MANIFEST: Final = "MAR-INF/MANIFEST.json"
 LEGACY_MANIFEST: Final = "MANIFEST.json"
@@ -34,7 +33,7 @@ def lay_out(folder: Path) -> None:
         # The server would unpack it to a folder that copies of one content share, and delete it with the first of them.
         archive = folder / archives[0]
         limits = Limits(max(_UNPACKED_LEAST, _UNPACKED_PER_PACKED * archive.stat().st_size), _MAX_FILES)
-        unpack(archive, archives[0], folder, limits, threading.Event())
+        Unpacking(archive, archives[0], folder, limits).run()
         archive.unlink()
     handler(folder)
 

@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import threading
 import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from shoal_agent.model_server import ModelCopy, written
 from shoal_agent.storage import ARTIFACT_INVALID, Limits, StorageError
-from shoal_agent.storage.archives import unpack
+from shoal_agent.storage.unpack import Unpacking
 
 from .archive import (
     CONFIG,
@@ -69,7 +68,7 @@ def _unpack(folder: Path, archive: str) -> None:
     aside.mkdir()
     packed = folder / archive
     limits = Limits(max(_UNPACKED_LEAST, _UNPACKED_PER_PACKED * packed.stat().st_size), _MAX_FILES)
-    unpack(packed, archive, aside, limits, threading.Event())
+    Unpacking(packed, archive, aside, limits).run()
     for entry in list(folder.iterdir()):
         if entry == aside:
             continue

@@ -1,0 +1,47 @@
+"""The account of bytes and inodes."""
+
+from pathlib import Path
+
+import pytest
+from shoal_agent.storage.disk import Disk, FileSystem, Reservation, Room
+
+HERE = Path("/")
+
+
+def disk(free: int = 500, free_inodes: int = 500, max_bytes: int = 0, used: int = 0, inodes: int = 1000) -> Disk:
+    return Disk(HERE, max_bytes, lambda: used, lambda _: FileSystem(1000, free, inodes, free_inodes))
+
+
+def test_a_part_of_the_file_system_stays_free() -> None:
+    assert disk().free() == Room(500 - 160, 500 - 60)
+    assert disk(free=100).free() == Room(-60, 440)
+    assert disk(inodes=0).free().holds(Room(0, 1 << 40)), "a file system that does not count them"
+
+
+def test_a_bound_of_our_own_is_what_counts_where_it_is_set() -> None:
+    assert disk(free=0, max_bytes=300, used=100).free().bytes == 200
+
+
+@pytest.mark.parametrize(
+    ("free", "free_inodes", "surplus"),
+    [(200, 100, Room(0, 0)), (190, 100, Room(10, 0)), (200, 90, Room(0, 10))],
+)
+def test_when_it_fills_up(free: int, free_inodes: int, surplus: Room) -> None:
+    assert disk(free, free_inodes).surplus() == surplus
+
+
+def test_what_lands_is_not_counted_twice() -> None:
+    found = FileSystem(1000, 500, 1000, 500)
+    made = Disk(HERE, 0, lambda: 0, lambda _: found)
+    first, second = Reservation(made), Reservation(made)
+    first.add(Room(300, 10))
+    assert made.free() == Room(40, 430)
+    found = FileSystem(1000, 300, 1000, 500)
+    first.landed(Room(200, 0))
+    assert made.free() == Room(40, 430)
+    second.add(Room(40, 0))
+    first.landed(Room(999, 0))
+    assert made.reserved == Room(40, 10), "no more than was reserved"
+    first.end()
+    second.end()
+    assert made.reserved == Room(0, 0)
