@@ -8,6 +8,8 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 STORAGE_FILE: Final = "storage.json"
+MOUNTED_STORAGE_FILE: Final = ".shoal-storage.json"
+"""The same beside a Secret's keys, in one volume: the kubelet exchanges both at once."""
 CA_FOLDER: Final = ".ca"
 """Beside the Secrets' folders, which cannot be called so: a folder for each ConfigMap that holds an authority."""
 CA_FILE: Final = "cabundle.crt"
@@ -21,10 +23,17 @@ class _Document(BaseModel):
 
 
 class AnnotatedSecret(_Document):
-    """A Secret by name, with those of its annotations that speak of storage (serving.kserve.io/s3-*)."""
+    """A Secret by name, with those of its annotations that speak of storage (serving.kserve.io/s3-*).
+
+    ``uid`` and ``version`` (Kubernetes' resourceVersion) say of which one they were read, and in which of its states;
+    an older operator does not say it. ``missing``: there was none, or it may not be read.
+    """
 
     name: str
     annotations: dict[str, str] = {}
+    uid: str = ""
+    version: str = ""
+    missing: bool = False
 
 
 class ServiceAccountNote(_Document):

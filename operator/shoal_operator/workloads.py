@@ -36,7 +36,6 @@ from .workload import Workload, same_wish
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 60.0
-STARTUPS_SECONDS = 10.0
 _WORKERS = 4
 
 
@@ -61,7 +60,7 @@ class WorkloadController:
         self._on_event = on_event
         self._failed = failed
         self._applier = Applier(api)
-        self._storage = StorageReader(api)
+        self._storage = StorageReader(api, in_use=self._accounts, on_change=self._storage_changed)
         self._gates = GateSetter(api)
         self._costs = DeletionCosts(api)
         self._pods = PodCounts(api, self._costs, on_scaled)
@@ -197,7 +196,8 @@ class WorkloadController:
             group.create_task(self._gates.run())
             group.create_task(self._costs.run())
             group.create_task(self._refresh_for_ever())
-            group.create_task(self._look_at_startups())
+            group.create_task(self._startups.run())
+            group.create_task(self._storage.run())
 
     # Deciding.
 
@@ -238,6 +238,7 @@ class WorkloadController:
         spec = as_it_runs(written.spec, complaint, former, deployment.refused, has_pods=deployment.replicas > 0)
         if spec.problem is None:
             spec = self._pods.as_decided(spec, (goes_on or written).scaling)
+            spec = replace(spec, missing_secrets=self._storage.known(service.account).missing)
         if spec != service.told:
             service.told = spec
             self._on_event(ServiceSeen(spec))
@@ -252,6 +253,8 @@ class WorkloadController:
         changed, decider_changed = self._pods.deployment_seen(service, obj)
         self._startups.seen(service, starting=self._pods.deployment(service).starting)
         known = self._services.get(service)
+        if changed and known is not None:
+            self._storage.hint(known.account)
         if decider_changed:
             self._decider_changed(service)
         elif changed and known is not None and not self._tell(service, known):
@@ -376,23 +379,22 @@ class WorkloadController:
         if touched and first is not None:
             self._queue.add(first)
 
-    async def _look_at_startups(self) -> None:
-        while True:
-            await asyncio.sleep(STARTUPS_SECONDS)
-            await self._startups.look()
+    def _accounts(self) -> set[Account]:
+        return {account for s in self._services.values() if s.taken and (account := s.account) is not None}
 
-    async def _refresh_for_ever(self) -> None:
-        """Secrets, ConfigMaps and certificates change without an event that we may watch."""
+    def _storage_changed(self, account: Account) -> None:
+        for key, service in self._services.items():
+            if service.account == account:
+                self._queue.add(key)
+
+    async def _refresh_for_ever(self) -> None:  # what changes without an event that we may watch
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            accounts = {account for s in self._services.values() if s.taken and (account := s.account) is not None}
-            self._storage.keep_only(accounts)
-            changed = {account for account in accounts if await self._storage.refresh(account)}
             renewed = self._ca_pem() != self._ca_told
             namespaces = set()
             for config in self._applier.unwatched():
                 if await self._applier.check(config):
                     namespaces.add(config.namespace)
-            for key, service in list(self._services.items()):
-                if renewed or service.account in changed or key.namespace in namespaces:
+            for key in self._services:
+                if renewed or key.namespace in namespaces:
                     self._queue.add(key)

@@ -1,7 +1,8 @@
 """Which S3 to talk to, and as whom: from KServe's storage Secrets, else from the AWS environment or cloud identity.
 
 Secrets come as files (``<secrets>/<secret>/<KEY>``), their annotations as ``storage.json``
-(``shoal_api.storage_secrets.StorageDocument``). Both are read again on each use, so a rotated key is noticed.
+(``shoal_api.storage_secrets.StorageDocument``), which lies also beside the keys of each, from the same moment. All are
+read again on each use, so a rotated key is noticed.
 Annotations and keys are KServe's: https://kserve.github.io/website/docs/model-serving/storage/providers/s3
 """
 
@@ -14,6 +15,7 @@ from typing import Final
 from shoal_api.storage_secrets import (
     CA_FILE,
     CA_FOLDER,
+    MOUNTED_STORAGE_FILE,
     S3_ANNOTATIONS,
     AnnotatedSecret,
     ServiceAccountNote,
@@ -21,6 +23,7 @@ from shoal_api.storage_secrets import (
 )
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
+from .joined import Joined
 from .mounted import Mounted, read_mount
 from .s3_settings import annotated, maybe, named, true, url, with_inherited
 
@@ -29,6 +32,7 @@ SECRET_KEY_NAMES: Final = ("AWS_SECRET_ACCESS_KEY", "awsSecretAccessKey", "aws_s
 SESSION_TOKEN_NAMES: Final = ("AWS_SESSION_TOKEN", "awsSessionToken", "aws_session_token", "session_token")
 DEFAULT_REGION: Final = "us-east-1"
 _MAX_NAMED: Final = 3
+_FORMER: Final = "(its former keys: what is said of its new ones has not come yet)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +55,40 @@ class S3Access:
     session_token: str | None = field(default=None, repr=False)
 
 
-def accesses(annotations_file: Path, secrets: Path, environment: Mapping[str, str]) -> list[S3Access]:
+def accesses(
+    annotations_file: Path, secrets: Path, environment: Mapping[str, str], *, joined: Joined[S3Access] | None = None
+) -> list[S3Access]:
     """All that may be tried, in the order of the service account's Secrets; the environment when there is none.
 
-    Raises StorageError (StorageCredentialsInvalid) when a Secret cannot be understood.
+    ``joined`` remembers from call to call which keys what is said of a Secret belongs to. Raises StorageError
+    (StorageCredentialsInvalid) when no Secret can be used and one cannot be understood, or what is said of it has not
+    come yet.
     """
-    found, empty = [], []
     document = _document(annotations_file)
+    if joined is not None:
+        joined.keep_only({secret.name for secret in document.secrets})
+    found: list[S3Access] = []
+    empty: list[str] = []
+    wrong: list[StorageError] = []
+    for listed in document.secrets:
+        try:
+            seen = read_mount(secrets / listed.name, partial(_seen, listed, document, secrets / CA_FOLDER))
+        except StorageError as error:
+            wrong.append(error)
+            continue
+        if seen is None:
+            empty.append(listed.name)
+            continue
+        former = None
+        if joined is not None and seen.said_of:
+            former = joined.held_back(listed.name, seen.said_of, seen.keys, seen.access)
+        if former is not None and not any(seen.keys):
+            empty.append(listed.name)  # deleted, which the operator has yet to tell
+            continue
+        found.append(seen.access if former is None else replace(former, origin=f"{seen.access.origin} {_FORMER}"))
+    if wrong and not found:
+        raise wrong[0]
     account = document.service_account
-    for secret in document.secrets:
-        read = partial(_of_secret, secret, account, secrets / CA_FOLDER)
-        access = read_mount(secrets / secret.name, read)
-        if access is not None:
-            found.append(access)
-        else:
-            empty.append(secret.name)
     return found or [_instead(_of_environment(environment, account, secrets), account.name, empty)]
 
 
@@ -113,26 +136,61 @@ def _document(file: Path) -> StorageDocument:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A Secret at one moment. ``said_of``: the one, and its state, that the operator spoke of; empty: it is older."""
+
+    said_of: tuple[str, ...]
+    keys: tuple[str | None, ...] = field(repr=False)
+    access: S3Access
+
+
+def _seen(listed: AnnotatedSecret, document: StorageDocument, authorities: Path, mounted: Mounted) -> _Seen | None:
+    """None: it is not there, or for something else."""
+    beside = mounted.file(MOUNTED_STORAGE_FILE)  # from the same moment; not there beside an older operator
+    if beside is not None:
+        document = _document(beside)
+    said = next((secret for secret in document.secrets if secret.name == listed.name), None)
+    keys = tuple(mounted.text(names) for names in (ACCESS_KEY_NAMES, SECRET_KEY_NAMES, SESSION_TOKEN_NAMES))
+    if said is None or said.missing:
+        if any(keys):
+            raise StorageError(
+                STORAGE_CREDENTIALS_INVALID,
+                f"Secret {listed.name!r} was made just now: its keys are not used before the operator has told its "
+                "annotations. It is tried again.",
+            )
+        return None
+    beside_keys = named(mounted.text)
+    own = {**beside_keys, **annotated(said.annotations)}
+    if not own and not any(keys):
+        return None
+    access = _of_secret(said.name, own, document.service_account, keys, authorities=authorities, mounted=mounted)
+    of = (said.uid, said.version) if said.uid else ()
+    return _Seen(of, (*keys, *sorted(f"{name}={value}" for name, value in beside_keys.items())), access)
+
+
 def _of_secret(
-    secret: AnnotatedSecret, account: ServiceAccountNote, authorities: Path, mounted: Mounted
-) -> S3Access | None:
-    own = {**named(mounted.text), **annotated(secret.annotations)}
-    access_key, secret_key = mounted.text(ACCESS_KEY_NAMES), mounted.text(SECRET_KEY_NAMES)
-    if not own and not access_key and not secret_key:
-        return None  # a Secret for something else
+    name: str,
+    own: Mapping[str, str],
+    account: ServiceAccountNote,
+    keys: tuple[str | None, ...],
+    *,
+    authorities: Path,
+    mounted: Mounted,
+) -> S3Access:
+    access_key, secret_key, token = keys
     inherited = annotated(account.annotations)
     if access_key or secret_key:
         inherited.pop("useanoncredential", None)  # somebody else's, who has no keys
-    access = _access(f"Secret {secret.name!r}", with_inherited(own, inherited), mounted, authorities)
+    access = _access(f"Secret {name!r}", with_inherited(own, inherited), mounted, authorities)
     if access.anonymous:
         return access
     if bool(access_key) != bool(secret_key):
         present, missing = (ACCESS_KEY_NAMES, SECRET_KEY_NAMES) if access_key else (SECRET_KEY_NAMES, ACCESS_KEY_NAMES)
         raise StorageError(
             STORAGE_CREDENTIALS_INVALID,
-            f"Secret {secret.name!r} has {present[0]} but no {missing[0]}. Add the key {missing[0]} to it.",
+            f"Secret {name!r} has {present[0]} but no {missing[0]}. Add the key {missing[0]} to it.",
         )
-    token = mounted.text(SESSION_TOKEN_NAMES)
     return replace(access, access_key=access_key, secret_key=secret_key, session_token=token)
 
 

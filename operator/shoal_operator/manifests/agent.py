@@ -15,7 +15,7 @@ from shoal_api.names import (
     SHARED_DIR,
     STORAGE_SECRETS_DIR,
 )
-from shoal_api.storage_secrets import CA_FOLDER, STORAGE_FILE
+from shoal_api.storage_secrets import CA_FOLDER, MOUNTED_STORAGE_FILE, STORAGE_FILE
 
 from shoal_operator.server_profile import Parts, ServerProfile
 
@@ -136,14 +136,26 @@ def volumes(service: str, storage: Storage, profile: ServerProfile) -> list[Obje
         ),
         {"name": CREDENTIALS_VOLUME, "projected": {"sources": sources}},
         *(
-            # Optional: a Secret that is made later must not keep the pod from starting.
-            {"name": secret_volume(s.name), "secret": {"secretName": s.name, "optional": True}}
+            {"name": secret_volume(s.name), "projected": {"sources": _secret_sources(service, s.name)}}
             for s in storage.secrets
         ),
         *(
             {"name": authority_volume(name), "configMap": {"name": name, "optional": True}}
             for name in storage.authorities
         ),
+    ]
+
+
+def _secret_sources(service: str, secret: str) -> list[Object]:
+    """A Secret's keys and what is said of it, which the kubelet exchanges at once: keys are never joined with what was
+    said of another Secret of that name.
+
+    Optional: a Secret that is made later must not keep the pod from starting.
+    """
+    items = [{"key": STORAGE_FILE, "path": MOUNTED_STORAGE_FILE}]
+    return [
+        {"secret": {"name": secret, "optional": True}},
+        {"configMap": {"name": storage_configmap(service), "items": items, "optional": True}},
     ]
 
 

@@ -25,10 +25,14 @@ _GENERATED = ("kubernetes.io/service-account.name", "openshift.io/")
 
 @dataclass(frozen=True, slots=True)
 class StorageSecret:
-    """A Secret by name, with those of its annotations that speak of storage."""
+    """A Secret by name, with those of its annotations that speak of storage; ``uid`` and ``version``: of which one,
+    and of which of its states. ``missing``: there is none, or it may not be read."""
 
     name: str
     annotations: tuple[tuple[str, str], ...] = ()
+    uid: str = ""
+    version: str = ""
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,24 @@ class Storage:
         named = (value.strip() for said in everything for key, value in said if key == _CA_CONFIGMAP)
         return tuple(sorted({name for name in named if _NAME.fullmatch(name)}))
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the Secrets that the service account lists in vain."""
+        return tuple(secret.name for secret in self.secrets if secret.missing)
+
     def document(self) -> str:
         """``storage.json``; the same text for the same content."""
         document = StorageDocument(
             serviceAccount=ServiceAccountNote(name=self.service_account, annotations=dict(self.annotations)),
             secrets=[
-                AnnotatedSecret(name=secret.name, annotations=dict(secret.annotations)) for secret in self.secrets
+                AnnotatedSecret(
+                    name=secret.name,
+                    annotations=dict(secret.annotations),
+                    uid=secret.uid,
+                    version=secret.version,
+                    missing=secret.missing,
+                )
+                for secret in self.secrets
             ],
         )
         return document.model_dump_json(by_alias=True)

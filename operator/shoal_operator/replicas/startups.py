@@ -4,6 +4,7 @@ They stand only in Kubernetes' events, which are read for InferenceServices whos
 a few at a time, and are not watched.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -18,6 +19,7 @@ from shoal_operator.state.world.values import ServiceKey
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 10.0
 PATIENCE_SECONDS = 15.0
 """As long as pods usually take to start nothing is asked."""
 MAX_ASKED = 8
@@ -56,6 +58,12 @@ class Startups:
         self._asked.pop(service, None)
         if self._said.pop(service, ""):
             self._on_change(service)
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.look()
 
     async def look(self) -> None:
         """Ask for those that have been starting for long, the least recently asked first."""

@@ -17,6 +17,7 @@ PODS_MISSING: Final = "PodsMissing"
 FIELDS_NOT_SUPPORTED: Final = "FieldsNotSupported"
 TUNING_NOT_SUPPORTED: Final = "TuningNotSupported"
 AUTOSCALED: Final = "Autoscaled"
+SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105  # a word
 
 # Worth knowing: nothing is broken, and something could be better.
 WORKING_SET_TOO_LARGE: Final = "WorkingSetTooLarge"

@@ -38,12 +38,14 @@ MEMORY_PRESSURE = "MemoryPressure"
 MEMORY_MISDECLARED = "MemoryMisdeclared"
 SCALED = "Scaled"
 INTERNAL_ERROR = "InternalError"
+STORAGE_SECRET_MISSING = "StorageSecretMissing"  # noqa: S105  # a word
 
 FAR_OFF = (0.5, 1.5)
 """Measured over declared memory: outside of these it is said."""
 _STAYS = 1.2
 """What was said stays until it is off by more than this factor."""
 _MAX_FORMATS = 4
+_MAX_NAMED = 4
 
 
 def service_status(
@@ -82,6 +84,8 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
         findings[MEMORY_MISDECLARED] = misdeclared
     if view.spec.scaled_by or (view.spec.autoscaled and view.scaling_reason):
         findings[SCALED] = _scaled(view, find(previous, SCALED))
+    if view.spec.missing_secrets:
+        findings[STORAGE_SECRET_MISSING] = _missing(view)
     if view.spec.not_tuned:
         findings[TUNING_NOT_SUPPORTED] = tuning_not_supported(view.spec.not_tuned)
     if view.spec.ignored_fields:
@@ -116,6 +120,17 @@ def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding
     if cause is not None:
         return false(cause.reason, f"{counted} {cause.message}")
     return unknown(reasons.PODS_STARTING, f"{counted} {view.pod_waiting}".strip())
+
+
+def _missing(view: ServiceView) -> Finding:
+    names = ", ".join(view.spec.missing_secrets[:_MAX_NAMED])
+    more = ", …" if len(view.spec.missing_secrets) > _MAX_NAMED else ""
+    return true(
+        reasons.SECRET_NOT_FOUND,
+        f"The predictor's service account lists Secrets that are not in namespace {view.spec.namespace}, or may not be "
+        f"read by the operator: {names}{more}. Storage is reached without them.",
+        "Create them, which is noticed, or take them out of the service account.",
+    )
 
 
 def _misdeclared(view: ServiceView, before: Mapping[str, Any]) -> Finding | None:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from shoal_operator import workloads as controller_module
+from shoal_operator.manifests.cluster import storage_reader
 from shoal_operator.state.world.events import Event, ServiceSeen
 from shoal_operator.workloads import WorkloadController
 
@@ -62,6 +63,7 @@ async def test_storage_secrets_are_mounted_without_being_read(
     server: ApiServer, kube: CountingKube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(controller_module, "REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(storage_reader, "REFRESH_SECONDS", 0.5)
     async with bench(server, kube) as b:
         core = f"/api/v1/namespaces/{b.namespace}"
         annotations = {"serving.kserve.io/s3-endpoint": "s3.example.com:9000", "unrelated": "x"}
@@ -83,12 +85,17 @@ async def test_storage_secrets_are_mounted_without_being_read(
         assert deployment is not None
         assert config is not None
         volumes = [
-            v["secret"]["secretName"] for v in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in v
+            source["secret"]["name"]
+            for volume in deployment["spec"]["template"]["spec"]["volumes"]
+            for source in volume.get("projected", {}).get("sources", ())
+            if "secret" in source
         ]
         assert volumes == ["s3-credentials"]
-        assert json.loads(config["data"]["storage.json"])["secrets"] == [
-            {"name": "s3-credentials", "annotations": {"serving.kserve.io/s3-endpoint": "s3.example.com:9000"}}
-        ]
+        made = b.get("/api/v1/{ns}/secrets/s3-credentials")
+        assert made is not None
+        (told,) = json.loads(config["data"]["storage.json"])["secrets"]
+        assert told["annotations"] == {"serving.kserve.io/s3-endpoint": "s3.example.com:9000"}
+        assert (told["uid"], told["version"]) == (made["metadata"]["uid"], made["metadata"]["resourceVersion"])
         assert "do-not-leak" not in json.dumps([deployment, config])
         writes = len(kube.writes)
         await asyncio.sleep(1.5)
@@ -108,6 +115,39 @@ async def test_storage_secrets_are_mounted_without_being_read(
         same = b.deployment()
         assert same is not None
         assert same["metadata"]["generation"] == deployment["metadata"]["generation"]  # no rollout
+
+
+async def test_a_storage_secret_that_is_not_there_is_told_and_looked_for(
+    server: ApiServer, kube: CountingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_reader, "LOOK_SECONDS", 0.3)
+    async with bench(server, kube) as b:
+        core = f"/api/v1/namespaces/{b.namespace}"
+        account = {"metadata": {"name": "models"}, "secrets": [{"name": "s3-credentials"}]}
+        assert server.request("POST", f"{core}/serviceaccounts", account).ok
+        b.apply(service(serviceAccountName="models"))
+        await b.settled()
+        await until(lambda: b.told.missing_secrets == ("s3-credentials",))
+        assert b.told.problem is None
+
+        def said() -> Object:
+            config = b.get("/api/v1/{ns}/configmaps/iris-shoal-storage")
+            assert config is not None
+            (secret,) = json.loads(config["data"]["storage.json"])["secrets"]
+            return dict(secret)
+
+        assert said()["missing"]
+        before = b.deployment()
+        assert server.request("POST", f"{core}/secrets", {"metadata": {"name": "s3-credentials"}}).ok
+        await until(lambda: not said()["missing"] and said()["uid"] != "")
+        await until(lambda: b.told.missing_secrets == ())
+        after = b.deployment()
+        assert before is not None
+        assert after is not None
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]  # mounted already
+        assert server.request("DELETE", f"{core}/secrets/s3-credentials").ok
+        b.patch("/apis/apps/v1/{ns}/deployments/iris-predictor/status", {"status": {"replicas": 1}})  # a pod comes
+        await until(lambda: b.told.missing_secrets == ("s3-credentials",))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from shoal_api.inference_service import InferenceService
+from shoal_api.storage_secrets import StorageDocument
 from shoal_operator.manifests.render import fingerprint, render
 from shoal_operator.manifests.scaling import Decision
 from shoal_operator.manifests.settings import WorkloadSettings
@@ -316,7 +317,10 @@ class TestAgent:
         mount = next(m for m in spec["initContainers"][0]["volumeMounts"] if "shoal-storage" in m["mountPath"])
         assert mount["mountPath"] == "/var/run/secrets/shoal-storage/s3.credentials"
         volume = next(v for v in spec["volumes"] if v["name"] == mount["name"])
-        assert volume["secret"] == {"secretName": "s3.credentials", "optional": True}
+        keys, said = volume["projected"]["sources"]  # in one volume, so that the kubelet exchanges both at once
+        assert keys["secret"] == {"name": "s3.credentials", "optional": True}
+        assert (said["configMap"]["name"], said["configMap"]["optional"]) == ("iris-shoal-storage", True)
+        assert said["configMap"]["items"] == [{"key": "storage.json", "path": ".shoal-storage.json"}]
 
     def test_reads_authorities_from_configmaps(self) -> None:
         said = (("serving.kserve.io/s3-cabundle-configmap", "store-ca"),)
@@ -395,8 +399,23 @@ def test_storage_document() -> None:
     assert json.loads(STORAGE.document()) == {
         "version": 1,
         "serviceAccount": {"name": "models", "annotations": {}},
-        "secrets": [{"name": "s3.credentials", "annotations": {"serving.kserve.io/s3-endpoint": "s3.example.com"}}],
+        "secrets": [
+            {
+                "name": "s3.credentials",
+                "annotations": {"serving.kserve.io/s3-endpoint": "s3.example.com"},
+                "uid": "",
+                "version": "",
+                "missing": False,
+            }
+        ],
     }
+    known = Storage("models", (), (StorageSecret("a", (), "uid-a", "7"), StorageSecret("b", missing=True)))
+    told = StorageDocument.model_validate_json(known.document()).secrets
+    assert [(each.name, each.uid, each.version, each.missing) for each in told] == [
+        ("a", "uid-a", "7", False),
+        ("b", "", "", True),
+    ]
+    assert known.missing == ("b",)
 
 
 def test_secrets_of_a_service_account() -> None:

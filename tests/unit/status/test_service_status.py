@@ -163,6 +163,16 @@ def test_many_ignored_fields_are_cut_short() -> None:
     assert said.endswith("and 28 more.")
 
 
+def test_a_storage_secret_that_is_not_there_is_named() -> None:
+    view = replace(VIEW, spec=replace(SPEC, missing_secrets=("a", "b", "c", "d", "e")))
+    conditions = service_status(view, None, NOW)["conditions"]
+    (said,) = [each for each in conditions if each["type"] == "StorageSecretMissing"]
+    assert (said["status"], said["reason"]) == ("True", "SecretNotFound")
+    assert "a, b, c, d, …" in said["message"]
+    ready = next(each for each in conditions if each["type"] == "Ready")
+    assert ready["status"] == "True"  # models that need no Secret are served
+
+
 def test_a_server_setting_that_cannot_be_is_named() -> None:
     spec = replace(SPEC, not_tuned=("shoal.dev/server-config: x has no setting 'y' here",))
     conditions = service_status(replace(VIEW, spec=spec), None, NOW)["conditions"]

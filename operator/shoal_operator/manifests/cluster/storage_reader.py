@@ -1,6 +1,10 @@
 """Reads the storage Secrets of service accounts: their metadata only, never their keys."""
 
+import asyncio
 import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from shoal_operator.kube import METADATA_ONLY, KubeApi, KubeError, object_path
 from shoal_operator.logs import OncePer
@@ -14,12 +18,31 @@ Account = tuple[str, str]
 """Namespace and name of a ServiceAccount."""
 
 
-class StorageReader:
-    """Keeps what each service account brought; ``refresh`` reads it again."""
+LOOK_SECONDS = 10.0
+"""How often what is missing is looked for; all else is read again when a minute has passed, or somebody hints."""
+REFRESH_SECONDS = 60.0
+PAUSE_SECONDS = 1.0
 
-    def __init__(self, api: KubeApi) -> None:
+
+class StorageReader:
+    """Keeps what each service account brought, and reads it again: of Secrets nothing may be watched.
+
+    ``in_use``: the service accounts that InferenceServices name. ``on_change``: told of one that brings something else.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        *,
+        in_use: Callable[[], set[Account]] = set,
+        on_change: Callable[[Account], None] = lambda account: None,
+    ) -> None:
         self._api = api
+        self._in_use = in_use
+        self._on_change = on_change
         self._known: dict[Account, Storage] = {}
+        self._hinted: set[Account] = set()
+        self._hint = asyncio.Event()
         self._complain = OncePer(600.0)
 
     async def get(self, account: Account) -> Storage:
@@ -29,20 +52,43 @@ class StorageReader:
             known = self._known[account] = await self._read(account)
         return known
 
-    async def refresh(self, account: Account) -> bool:
-        """Read again; whether it changed. When the API server cannot say, what was known stays."""
+    def known(self, account: Account | None) -> Storage:
+        """What is known; nothing if nothing is."""
+        return (self._known.get(account) if account is not None else None) or Storage()
+
+    def hint(self, account: Account | None) -> None:
+        """Its pods come or go: have it read again now, since a new pod mounts the Secrets as they are now."""
+        if account in self._known:
+            self._hinted.add(account)
+            self._hint.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        refreshed = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hint.wait(), min(LOOK_SECONDS, REFRESH_SECONDS))
+            self._hint.clear()
+            accounts, hinted, self._hinted = self._in_use(), self._hinted, set()
+            for account in self._known.keys() - accounts:
+                del self._known[account]
+            if everything := time.monotonic() - refreshed >= REFRESH_SECONDS:
+                refreshed = time.monotonic()
+            for account in [*accounts]:
+                if everything or account in hinted or self.known(account).missing:
+                    await self._refresh(account)
+            await asyncio.sleep(min(PAUSE_SECONDS, REFRESH_SECONDS))
+
+    async def _refresh(self, account: Account) -> None:
+        """Read again. When the API server cannot say, what was known stays."""
         try:
             now = await self._read(account)
         except Retry:
-            return False
-        changed = self._known.get(account) != now
+            return
+        before = self._known.get(account)
         self._known[account] = now
-        return changed
-
-    def keep_only(self, accounts: set[Account]) -> None:
-        """Forget service accounts that no InferenceService names any more."""
-        for account in self._known.keys() - accounts:
-            del self._known[account]
+        if before != now:
+            self._on_change(account)
 
     async def _read(self, account: Account) -> Storage:
         namespace, name = account
@@ -64,9 +110,12 @@ class StorageReader:
             found = await self._api.request("GET", object_path("v1", "secrets", namespace, name), accept=METADATA_ONLY)
         except KubeError as error:
             self._raise_if_passing(error, f"Secret {namespace}/{name}")
-            return StorageSecret(name)  # mounted once it is there
+            return StorageSecret(name, missing=True)  # mounted once it is there
         meta = found.get("metadata") or {}
-        return None if is_generated(meta) else StorageSecret(name, storage_annotations(meta))
+        if is_generated(meta):
+            return None
+        uid, version = str(meta.get("uid", "")), str(meta.get("resourceVersion", ""))
+        return StorageSecret(name, storage_annotations(meta), uid, version)
 
     def _raise_if_passing(self, error: KubeError, what: str) -> None:
         """Raises Retry when the answer may be another soon; logs one that will stay (gone, forbidden)."""

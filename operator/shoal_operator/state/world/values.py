@@ -124,8 +124,8 @@ class ServiceSpec:
     ``strict``: no cold models. ``activation_timeout`` in seconds. ``autoscaled``: state decides how many pods there
     are between ``min_replicas`` and ``max_replicas``, by ``scale_metric`` (with ``scale_target`` per pod) or, where
     that is None, by memory pressure; else there are ``min_replicas``. ``not_tuned``: a sentence for each of the model
-    server's own settings that has no effect. ``scaled_by``: who decides instead (an
-    autoscaler), in words; ``min_replicas`` is then what it has decided.
+    server's own settings that has no effect. ``missing_secrets``: what its service account lists in vain.
+    ``scaled_by``: who decides instead (an autoscaler), in words; ``min_replicas`` is then what it has decided.
     """
 
     namespace: str
@@ -151,6 +151,7 @@ class ServiceSpec:
     scaled_by: str = ""
     policy: RoutePolicy = DEFAULT_POLICY
     not_tuned: tuple[str, ...] = ()
+    missing_secrets: tuple[str, ...] = ()
 
     @property
     def key(self) -> ServiceKey:
