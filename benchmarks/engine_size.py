@@ -100,16 +100,26 @@ def _rebuild(turns: Turns) -> None:
     for agent in turns.agents:
         report = agent.report(everything=True)
         turns.turn(lambda report=report: [known.note(report)][:0])  # type: ignore[misc]
-    back = rebuild.Rebuild(turns.world, known)
+    back: Any = rebuild.Rebuild(turns.world, known)
     while not back.done:
         turns.turn(lambda: turns.engine.advance(back, turns.now))
+
+    def forget() -> list[Any]:
+        """As whoever contains errors does once the service is there again."""
+        nonlocal known, back
+        known = back = None
+        return []
+
+    turns.turn(forget)
     turns.work_off()
     assert sum(len(pod.copies) for pod in turns.world.pods.values()) >= len(turns.world.models) > 0
 
 
 def _delete_all(turns: Turns) -> None:
-    for key, gone in list(turns.world.models.items()):
-        turns.do(events.ModelGone(key, gone.spec.uid))
+    gone = [events.ModelGone(key, model.spec.uid) for key, model in turns.world.models.items()]
+    Agent.busy = True  # the list is no turn's
+    for each in gone:
+        turns.do(each)
     turns.do(events.GatewayAcknowledged(turns.world.sequence))
     turns.now += 2.0
     turns.do(events.Tick())

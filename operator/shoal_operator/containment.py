@@ -226,7 +226,8 @@ class Containment:
 
     def _put_off(self, service: ServiceKey, effect: Failed) -> None:
         """It could not be put back; tried again after a longer pause."""
-        self._rebuilds.pop(service, None)
+        if (rebuild := self._rebuilds.pop(service, None)) is not None:
+            rebuild.give_up()
         self._note(effect)
         case = self._cases[service]
         case.since = self._clock()

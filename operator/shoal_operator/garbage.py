@@ -42,15 +42,16 @@ def begin() -> None:
 
 def settle(effects: int = EFFECTS) -> bool:
     """A turn of the loop ends that had so many effects: collect what has become many; whether anything had."""
-    _since.append(effects + 1)
-    if sum(_since) < EFFECTS:
-        return False
-    _since.clear()
-    if gc.get_count()[1] >= MIDDLE:
+    if gc.get_count()[1] >= MIDDLE:  # also where there was much to do and nothing to say
+        _since.clear()
         gc.collect()
         if len(gc.get_objects(generation=2)) >= GROWN:
             gc.freeze()
         return True
+    _since.append(effects + 1)
+    if sum(_since) < EFFECTS:
+        return False
+    _since.clear()
     if len(gc.get_objects(generation=0)) >= YOUNGEST:
         gc.collect(0)
         return True

@@ -7,7 +7,6 @@ from shoal_operator.state.ledger import Claim
 from shoal_operator.state.owners.project import model_view, service_view
 from shoal_operator.state.wish import Wish, on_its_way, wish_of
 from shoal_operator.state.world.entities import Pod, Service, Stage, World
-from shoal_operator.state.world.ordered import OrderedSet
 from shoal_operator.state.world.pieces import Task
 from shoal_operator.status.explain import explain
 from shoal_operator.status.model_status import diagnose, model_status
@@ -38,7 +37,7 @@ def check(simulation: "Simulation", world: World) -> None:
             counted = [pod for pod in own_pods if pod.placeable] or [pod for pod in own_pods if pod.serves]
             most = max((pod.ledger.obtainable for pod in counted), default=None)
             assert service.obtainable == most, "what a request could have drifted"
-        own = [world.models[key] for key in world.models_of.get(service.spec.key, ())]
+        own = [world.models[key] for key in world.models.of(service.spec.key)]
         models = [model for model in own if model.counted_in is service]  # a new service's in pieces
         if not world.recovering:
             assert service.ready_count == sum(model.ready for model in models), "ready count drifted"
@@ -47,7 +46,7 @@ def check(simulation: "Simulation", world: World) -> None:
 
 def _check_wishes(world: World, service: Service, now: float) -> None:
     """A model is where its wish says, and nowhere else."""
-    own = world.models_of.get(service.spec.key, OrderedSet())
+    own = world.models.of(service.spec.key)
     for keys in (service.cold.keys(), service.refused, service.hot):
         assert keys <= own, "another service's model"
     assert not service.cold.keys() & service.refused, "cold and refused at once"
@@ -119,7 +118,7 @@ def check_counts(simulation: "Simulation", world: World) -> None:
 def _check_counts(simulation: "Simulation", world: World, service: Service) -> None:
     now, moment = simulation.loop.now, simulation.statuses.moment
     ready = failed = 0
-    for key in world.models_of.get(service.spec.key, ()):
+    for key in world.models.of(service.spec.key):
         view = model_view(world, key, now, url="")
         assert view is not None
         said = diagnose(view)["Ready"]

@@ -26,6 +26,7 @@ from shoal_operator.state.world.events import (
     ServiceGone,
     ServiceSeen,
 )
+from shoal_operator.state.world.models import Members
 from shoal_operator.state.world.pieces import Task
 from shoal_operator.state.world.report import AgentReport
 from shoal_operator.state.world.stats import Stats
@@ -43,7 +44,7 @@ class Known:
 
     key: ServiceKey
     service: ServiceSpec | None = None
-    lifted: dict[ModelKey, Model] = field(default_factory=dict)
+    lifted: Members = field(default_factory=Members)  # by name
     lifted_pods: dict[str, Pod] = field(default_factory=dict)
     seen: dict[ModelKey, ModelSeen] = field(default_factory=dict)
     complaints: dict[ModelKey, ModelSeen] = field(default_factory=dict)
@@ -56,16 +57,20 @@ class Known:
 
     def __contains__(self, key: object) -> bool:
         """The model is the service's."""
-        return key in self.seen or key in self.lifted
+        return key in self.seen or (isinstance(key, ModelKey) and self.former(key) is not None)
+
+    def former(self, key: ModelKey) -> Model | None:
+        """A model as it was taken out."""
+        return self.lifted.get(key.name) if key.namespace == self.key.namespace else None
 
     @property
     def models(self) -> int:
         """How many there are; O(those seen since)."""
-        return len(self.lifted) + sum(key not in self.lifted for key in self.seen)
+        return len(self.lifted) + sum(self.former(key) is None for key in self.seen)
 
     def model(self, key: ModelKey) -> ModelSeen | None:
         """What the watch has said last of a model that can be used."""
-        seen, lifted = self.seen.get(key), self.lifted.get(key)
+        seen, lifted = self.seen.get(key), self.former(key)
         if seen is not None or lifted is None:
             return seen
         vouched = lifted.vouched == lifted.spec.content
@@ -73,7 +78,7 @@ class Known:
 
     def complaint(self, key: ModelKey) -> ModelSeen | None:
         """What it has said since, and is of no use."""
-        complaint, lifted = self.complaints.get(key), self.lifted.get(key)
+        complaint, lifted = self.complaints.get(key), self.former(key)
         if complaint is not None or key in self.seen or lifted is None or lifted.complaint is None:
             return complaint
         return ModelSeen(replace(lifted.spec, problem=lifted.complaint))
@@ -133,8 +138,9 @@ class Known:
     def _drop(self, key: ModelKey) -> None:
         self.seen.pop(key, None)
         self.complaints.pop(key, None)
-        model = self.lifted.pop(key, None)
+        model = self.former(key)
         if model is not None:
+            self.lifted.drop(key.name)
             self.routed |= {(service, key.name) for service in model.routes}
 
     def _reported(self, request: AgentReport) -> None:
@@ -160,7 +166,7 @@ def take_out(world: World, key: ServiceKey, now: float) -> tuple[Known, list[Eff
     """Forget everything of the service; what is sure of it, and what the edges must do. Nothing is said of it: what
     serves goes on serving, and agents keep what they have.
 
-    One step: some 0.3 us a model and a copy.
+    One step: O(pods), and some 0.1 us a copy.
     """
     known = Known(key)
     service, known.lifted, known.lifted_pods = parts.lift(world, key)
@@ -172,7 +178,7 @@ def take_out(world: World, key: ServiceKey, now: float) -> tuple[Known, list[Eff
         if pod.routed is not None:
             known.endpoints.add(uid)
     guests = _guests(world, known)
-    parts.forget(world, key, known.lifted, known.lifted_pods)
+    parts.forget(world, key, known, known.lifted_pods)
     return known, _let_go(world, guests, now)
 
 
@@ -180,11 +186,10 @@ def _guests(world: World, known: Known) -> list[ModelKey]:
     """Models of other services that had copies on the pods, and have none there any more."""
     if not world.models:
         return []
-    own = {key.name for key in known.lifted}
     return [
         guest
         for uid, pod in known.lifted_pods.items()
-        for name in [name for name in pod.copies if name not in own]
+        for name in known.lifted.lacks(pod.copies)
         if (guest := ModelKey(pod.spec.namespace, name)) in world.models
         and world.models[guest].copies.pop(uid, None) is not None
     ]

@@ -164,6 +164,8 @@ def _do(ctx: Context, task: Task, subject: Any, items: list[Any]) -> None:
             recovery.forget_unused(ctx, items)
         case Task.ANNOUNCE:
             recovery.announce(ctx, items)
+        case Task.REMAINS:
+            pass
         case Task.SLOTS if pod is not None:
             reports.take_in(ctx, pod, items)
         case Task.FREE if pod is not None:

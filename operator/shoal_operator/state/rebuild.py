@@ -9,6 +9,7 @@ touched, and another ``Rebuild`` can be made of what is known.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 from shoal_operator.state import wish
@@ -39,6 +40,7 @@ from shoal_operator.state.world.events import (
     Event,
     Kind,
     Listed,
+    ModelGone,
     PodSeen,
     Proceed,
     ServiceSeen,
@@ -46,6 +48,7 @@ from shoal_operator.state.world.events import (
     StoreLoaded,
 )
 from shoal_operator.state.world.pieces import Task
+from shoal_operator.state.world.remains import Remains
 from shoal_operator.state.world.values import ModelKey, ServiceKey
 
 T = TypeVar("T")
@@ -82,6 +85,14 @@ class Rebuild:
         self._now = now
         return next(self._work)
 
+    def give_up(self) -> None:
+        """It could not be put back: what there was of it is let go of."""
+        if not self.merging:
+            self._leave(Remains(self._own.models.lift(self._known.key), self._own.pods))
+
+    def _leave(self, remains: Remains) -> None:
+        self._world.pieces.put_source(Task.REMAINS, self._known.key, remains)
+
     def _pieces(self) -> Iterator[list[Effect]]:
         yield from self._let_go()
         for _ in self._build():
@@ -92,7 +103,9 @@ class Rebuild:
         sent: list[Effect] = []
         while self._later or own.pieces or self._unsent:
             for _ in range(min(len(self._later), EVENTS_AT_ONCE)):
-                self._step(self._later.popleft())
+                self._step(event := self._later.popleft())
+                if isinstance(event, ModelGone):
+                    self._world.models.forget([event.key])
             if own.pieces:
                 self._step(Proceed())
             sent = self._send()
@@ -101,7 +114,10 @@ class Rebuild:
         # From here to the end in one go: nothing can be said of the service in between.
         self.merging = True
         parts.put_in(self._world, own)
-        self._world.pieces.put(Task.ROUTES, self._known.key, own.models)  # has the status of each looked at
+        for key in own.models.services():
+            self._world.pieces.put_all(Task.ROUTES, key, self._world.models.of(key))  # the status of each is looked at
+        known = self._known
+        self._leave(Remains(known.lifted, known.lifted_pods, known.reports))
         self.done = True
         planned = [PlanNeeded(key) for key, service in own.services.items() if service.plan_requested]
         yield [*sent, *map(DesiredChanged, own.pods), *planned, ServiceStatusChanged(self._known.key)]
@@ -109,9 +125,9 @@ class Rebuild:
     def _let_go(self) -> Iterator[list[Effect]]:
         """Copies on pods of others, of models on their way from there to here: they have lost one side."""
         world, known = self._world, self._known
-        for keys in _in_parts(list(known.lifted), MODELS_AT_ONCE):
+        for keys in _pages(known):
             ctx = Context(world, self._now)
-            for model in map(known.lifted.get, keys):
+            for model in map(known.former, keys):
                 for uid, copy in model.copies.items() if model is not None else ():
                     pod = world.pods.get(uid)
                     if pod is not None and pod.copies.get(copy.name) is copy:
@@ -135,7 +151,8 @@ class Rebuild:
                 if uid not in known.reports:
                     recovery.store_loaded(Context(own, self._now), self._stored(uid))
                 yield
-        for keys in _in_parts([*known.lifted, *(key for key in known.seen if key not in known.lifted)], MODELS_AT_ONCE):
+        new = [key for key in known.seen if known.former(key) is None]
+        for keys in chain(_pages(known), _in_parts(new, MODELS_AT_ONCE)):
             for key in keys:
                 for seen in (known.model(key), known.complaint(key)):
                     if seen is not None:
@@ -158,7 +175,7 @@ class Rebuild:
         pod = self._known.lifted_pods.get(uid)
         for name, copy in pod.copies.items() if pod is not None else ():
             key = ModelKey(self._known.key.namespace, name)
-            model = self._known.lifted.get(key)
+            model = self._known.former(key)
             if model is not None and copy.serving == model.aim_id:
                 yield StoredCopy(key, copy.uid, model.spec.content, self._known.key.name, uid)
 
@@ -175,9 +192,9 @@ class Rebuild:
     def _compare(self) -> Iterator[None]:
         """With what there was: what was learned is kept, and what the edges were told and is not so is taken back."""
         own, known = self._own, self._known
-        for keys in _in_parts(list(known.lifted), MODELS_AT_ONCE):
+        for keys in _pages(known):
             for key in keys:
-                model, lifted = own.models.get(key), known.lifted.get(key)
+                model, lifted = own.models.get(key), known.former(key)
                 if lifted is None:
                     continue
                 if model is not None and lifted.spec.content == model.spec.content:
@@ -186,6 +203,7 @@ class Rebuild:
             yield
         for routed in _in_parts(sorted(known.routed), MODELS_AT_ONCE):
             self._take_back(routed)
+            self._world.models.forget(ModelKey(known.key.namespace, name) for _, name in routed)
             yield
         for uid, lifted_pod in list(known.lifted_pods.items()):
             own_pod = own.pods.get(uid)
@@ -218,6 +236,14 @@ class Rebuild:
         if isinstance(effect, RouteChanged):
             self._known.routed.add((effect.service, effect.model))  # if it has to be built once more
         return replace(effect, sequence=self._world.next_sequence())
+
+
+def _pages(known: Known) -> Iterator[list[ModelKey]]:
+    """The models that were taken out; those that go meanwhile are left out."""
+    after = ""
+    while names := known.lifted.page(after, MODELS_AT_ONCE):
+        after = names[-1]
+        yield [ModelKey(known.key.namespace, name) for name in names]
 
 
 def _in_parts(items: list[T], size: int) -> Iterator[list[T]]:

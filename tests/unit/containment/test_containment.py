@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import fields, replace
 from typing import Any
 
@@ -252,7 +252,7 @@ def _everything(value: Any) -> list[Any]:
     found: list[Any] = []
     if isinstance(value, ModelKey | ServiceKey | str):
         return [value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         for key, held in value.items():
             found += _everything(key) + _everything(held)
     elif isinstance(value, list | tuple | Set | deque):
@@ -261,7 +261,7 @@ def _everything(value: Any) -> list[Any]:
     elif hasattr(value, "__dataclass_fields__"):
         # What the agenda and the pieces of others hold is checked when it is due.
         for each in fields(value):
-            if each.name not in ("_heap", "_left"):
+            if each.name not in ("_heap", "_entered", "_left"):
                 found += _everything(getattr(value, each.name))
     return found
 
@@ -271,7 +271,7 @@ def test_every_part_of_a_rebuilt_world_is_merged() -> None:
     whole = {"timing", "versions", "awaiting_since", "recovery", "late", "listed", "store_loaded", "stored", "epoch"}
     whole |= {"epoch_wanted", "highest_agent_epoch", "acknowledged", "wake", "pieces", "standings", "standing_in"}
     whole |= {"epoch_held"}
-    merged = {"services", "models", "pods", "models_of", "pods_of", "freshening", "touched", "sequence", "draining"}
+    merged = {"services", "models", "pods", "pods_of", "freshening", "touched", "sequence", "draining"}
     merged |= {"grace", "retrying", "unhealthy", "gathering", "moving", "asked", "agenda", "reviewing", "review_at"}
     merged |= {"gating", "gate_at", "outgoing"}
     assert {each.name for each in fields(World)} == whole | merged

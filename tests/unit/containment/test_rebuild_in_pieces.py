@@ -13,6 +13,7 @@ from shoal_operator.state import machine, rebuild
 from shoal_operator.state.rebuild import Rebuild
 from shoal_operator.state.world import events, parts
 from shoal_operator.state.world.effects import RouteChanged
+from shoal_operator.state.world.remains import Remains
 from shoal_operator.state.world.values import ModelKey, Problem
 
 from tests.unit.state.world_in_hand import MI, model_spec, service_spec
@@ -69,6 +70,110 @@ def test_no_turn_does_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None
         assert max(told for _, told in turns) <= PART + 10, "pods, and the service itself"
         assert others == len(turns), "somebody else's turn between each two"
         assert not plant.fatal
+
+    play(story)
+
+
+def test_what_was_taken_out_is_let_go_of_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freed in one go, a hundred thousand models hold everybody up for a tenth of a second."""
+
+    async def story() -> None:
+        plant = await running()
+        for number in range(10, MANY):
+            plant.model(f"a{number}", "a", memory_bytes=1)
+        await asyncio.sleep(20)
+        plant.core.world.pieces.size = PART
+        left: list[int] = []
+        real_advance, real_take = Rebuild.advance, Remains.take
+        taken_out = 0
+
+        def advance(back: Rebuild, now: float) -> Any:
+            nonlocal taken_out
+            taken_out = taken_out or len(back._known.lifted)
+            return real_advance(back, now)
+
+        def take(remains: Remains, count: int) -> list[Any]:
+            found = real_take(remains, count)
+            left.append(len(found))
+            return found
+
+        monkeypatch.setattr(Rebuild, "advance", advance)
+        monkeypatch.setattr(Remains, "take", take)
+        fail_once(plant, monkeypatch)
+        await asyncio.sleep(20)
+        assert taken_out >= MANY - 10
+        assert sum(left) == taken_out + 2 + 2, "and two pods, and their reports"
+        assert max(left) <= PART
+        assert plant.serves("a", "a3")
+        world = plant.core.world
+        assert all(pod.ledger.accounts.keys() == pod.copies.keys() for pod in world.pods.values()), "others' remains"
+
+    play(story)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["before it is put back", "while the gateway is told"])
+def test_nothing_is_left_of_a_model_that_goes_meanwhile(told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        plant = await running()
+        world = plant.core.world
+        monkeypatch.setattr(rebuild, "EFFECTS_AT_ONCE", 1)
+        real_advance, said = Rebuild.advance, False
+
+        def go() -> None:
+            nonlocal said
+            if not said:
+                said = True
+                assert A not in world.services
+                plant.core.handle(events.ModelGone(ModelKey("ns", "a0"), "uid-a0"))
+
+        def advance(back: Rebuild, now: float) -> Any:
+            found = real_advance(back, now)
+            if found and not back.done:
+                go()
+            return found
+
+        monkeypatch.setattr(Rebuild, "advance", advance)
+        fail_once(plant, monkeypatch)
+        if not told:
+            await asyncio.sleep(0.05)  # it is out, for a quarter of a second at least
+            go()
+        await asyncio.sleep(10)
+        assert said
+        assert plant.serves("a", "a1")
+        assert not plant.routes["a", "a0"].pods
+        assert world.models._home.keys() == set(world.models)
+
+    play(story)
+
+
+def test_what_could_not_be_put_back_is_let_go_of_in_pieces_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        plant = await running()
+        monkeypatch.setattr(rebuild, "EFFECTS_AT_ONCE", 1)  # else all is told with the merge
+        freed = 0
+        real_take = Remains.take
+
+        def take(remains: Remains, count: int) -> list[Any]:
+            nonlocal freed
+            found = real_take(remains, count)
+            freed += sum(isinstance(each, tuple) and each[0] == "a3" for each in found)
+            return found
+
+        monkeypatch.setattr(Remains, "take", take)
+        left = 2  # with others at once, and then alone
+
+        def hurt(effect: Any) -> None:
+            nonlocal left
+            if left and isinstance(effect, RouteChanged) and effect.service == A and A not in plant.core.world.services:
+                left -= 1
+                raise RuntimeError("in the gateway")
+
+        plant.hurt = hurt
+        fail_once(plant, monkeypatch)
+        await asyncio.sleep(10)
+        assert not left
+        assert freed == 2, "what was built in vain, and what had been taken out"
+        assert plant.serves("a", "a3")
 
     play(story)
 
@@ -135,9 +240,10 @@ def _check(plant: Plant) -> None:
     assert not plant.trouble("a")
     assert world.pods.keys() == {"a-1", "a-3", "b-1"}
     mine = {f"a{number}" for number in (1, 3, *range(4, 10))}
-    assert {key.name for key in world.models_of[A]} == mine
+    assert {key.name for key in world.models.of(A)} == mine
     assert all(plant.serves("a", name) for name in mine)
     assert plant.serves("b", "a2")
+    assert world.models._home.keys() == set(world.models), "nothing is left of those that went meanwhile"
     for name in ("a0", "a2"):
         assert not plant.routes["a", name].pods, "gone from there"
         assert plant.routes["a", name].unavailable is None
@@ -205,7 +311,7 @@ def test_a_change_of_a_service_is_a_piece_of_its_models_at_a_time() -> None:
         assert world.services[A].loaded_count == world.services[A].ready_count == MANY - 7, "in whatever order"
         plant.core.handle(events.ServiceGone(A, "u-a"))
         await asyncio.sleep(5)
-        assert not any(world.models[key].ready for key in world.models_of[A])
+        assert not any(world.models[key].ready for key in world.models.of(A))
 
     play(story)
 

@@ -38,7 +38,7 @@ def test_a_model_of_another_size_is_found_by_that_one_only() -> None:
     for number in (1, 2):
         sizes.put(key(number), 10)
     sizes.put(key(1), 30)
-    assert sizes.between(0, 10) == [key(2)]
-    assert sizes.between(10, 30) == [key(1)]
+    assert list(sizes.between(0, 10)) == [key(2)]
+    assert list(sizes.between(10, 30)) == [key(1)]
     sizes.put(key(1), None)
     assert sizes.largest() == 10

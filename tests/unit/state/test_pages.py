@@ -3,8 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from shoal_operator.state.owners.pages import page
-from shoal_operator.state.world.entities import World
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.entities import Model, World
+from shoal_operator.state.world.values import ModelKey
+
+from .world_in_hand import model_spec
 
 
 @given(
@@ -15,8 +17,8 @@ from shoal_operator.state.world.values import ModelKey, ServiceKey
 def test_pages_give_every_model_once_and_in_order(owners: dict[str, str], limit: int, service: str | None) -> None:
     world = World()
     for name, owner in owners.items():
-        world.models_of.setdefault(ServiceKey("ns", owner), set()).add(ModelKey("ns", name))
-        world.models_of.setdefault(ServiceKey("other", owner), set()).add(ModelKey("other", name))
+        for namespace in ("ns", "other"):
+            world.models[ModelKey(namespace, name)] = Model(model_spec(name, namespace=namespace, service=owner))
     found: list[str] = []
     more = True
     while more:

@@ -8,13 +8,13 @@ from shoal_operator.agents.border import facts
 from shoal_operator.state.owners.plans import plan_input
 from shoal_operator.state.pods.health import desired
 from shoal_operator.state.world import events
-from shoal_operator.state.world.effects import Effect, PodEndpointChanged, Recovered, RouteChanged
+from shoal_operator.state.world.effects import Effect, Failed, PodEndpointChanged, Recovered, RouteChanged
 from shoal_operator.state.world.pieces import SIZE, Pieces, Task
 from shoal_operator.state.world.values import ModelSpec
 
 from .world_in_hand import MI, Hand, model_spec, pod_spec, service_spec, slot
 
-MANY = 5 * SIZE
+MANY = 10 * SIZE
 EFFECTS = 6 * SIZE
 """Of one step: a route, a status, a word to an agent or the store for each item."""
 
@@ -36,6 +36,9 @@ class Counting(Hand):
         return found
 
     def _note(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Failed):
+                raise effect.error
         if self.bounded:
             assert len(effects) <= EFFECTS, Counter(type(effect).__name__ for effect in effects)
 

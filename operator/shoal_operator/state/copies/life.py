@@ -230,7 +230,7 @@ def end_grace(ctx: Context) -> None:
 def end_patience(ctx: Context) -> None:
     """What should be gone by now, and is not, is not counted on any more: copies that wait for it give up."""
     outgoing = ctx.world.outgoing
-    while outgoing and outgoing[0].at <= ctx.now:
+    while outgoing and outgoing[0].at <= ctx.now and ctx.world.pieces.spend():
         departure = outgoing.popleft()
         pod = ctx.world.pods.get(departure.pod_uid)
         copy = pod.copies.get(departure.name) if pod else None

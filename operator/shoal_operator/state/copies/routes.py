@@ -52,6 +52,12 @@ def refresh_all(ctx: Context, subject: ServiceKey | str, keys: Iterable[ModelKey
         refresh_some(ctx, ctx.world.pieces.begin(Task.ROUTES, subject, keys))
 
 
+def refresh_all_of(ctx: Context, key: ServiceKey) -> None:
+    """Something changed for all models of an InferenceService."""
+    if not to_be_announced(ctx):
+        refresh_some(ctx, ctx.world.pieces.begin_all(Task.ROUTES, key, ctx.world.models.of(key)))
+
+
 def to_be_announced(ctx: Context) -> bool:
     """Services, and then all models, are still to be said once."""
     return ctx.world.recovery in (Recovery.WAITING, Recovery.ADOPTING)
@@ -107,7 +113,7 @@ def refresh_service(ctx: Context, key: ServiceKey) -> None:
     usable = any(pod.serves for pod in pods) and service.spec.problem is None
     if usable != service.usable:
         service.usable = usable
-        refresh_all(ctx, key, ctx.world.models_of.get(key, ()))  # no route depends on it, but Ready does
+        refresh_all_of(ctx, key)  # no route depends on it, but Ready does
     ctx.emit(ServiceStatusChanged(key))
 
 

@@ -11,7 +11,6 @@ from shoal_operator.state.pods import moves
 from shoal_operator.state.wish import on_its_way
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.entities import Model
-from shoal_operator.state.world.ordered import OrderedSet
 from shoal_operator.state.world.values import Content, ModelKey, ModelSpec
 
 
@@ -36,7 +35,6 @@ def seen(
         model = None
     if model is None:
         model = world.models[spec.key] = wish.begin(spec, last_good, vouched=vouched)
-        world.models_of.setdefault(spec.service_key, OrderedSet()).add(spec.key)
         if failure is not None and spec.problem is None:
             wish.recall(ctx, model, failure)
         _take_in(ctx, model)
@@ -100,7 +98,6 @@ def gone(ctx: Context, key: ModelKey, uid: str) -> None:
     wish.answered(world, model)
     world.agenda.forget(key)
     del world.models[key]
-    world.models_of[model.spec.service_key].discard(key)
     service = world.services.get(model.spec.service_key)
     if service is not None:
         wish.forget(service, model)
@@ -130,11 +127,10 @@ def _move(ctx: Context, model: Model, spec: ModelSpec) -> None:
     routes.uncount(model)
     wish.move(world.services.get(model.spec.service_key), model)
     probes.end(ctx, model)
-    world.models_of[model.spec.service_key].discard(key)
-    world.models_of.setdefault(spec.service_key, OrderedSet()).add(key)
     answering = {world.pods[copy.pod_uid].spec.service_key for copy in model.copies.values() if copy.answers}
     before = () if spec.service_key in answering else (model.spec.service_key, model.former)
     moves.begin_move(ctx, model, next((former for former in before if former in answering), None))
+    world.models.move(key, spec.service_key)
     model.spec = spec
     for copy in list(model.copies.values()):
         pod = world.pods[copy.pod_uid]

@@ -1,6 +1,6 @@
 """A namespace's models by name, a page at a time: for who lists them."""
 
-import heapq
+from heapq import nsmallest
 from itertools import chain
 
 from shoal_operator.state.world.entities import World
@@ -10,12 +10,11 @@ from shoal_operator.state.world.values import ModelKey, ServiceKey
 def page(world: World, namespace: str, service: str | None, after: str, limit: int) -> tuple[list[ModelKey], bool]:
     """The ``limit`` models that come after that name, and whether there are more.
 
-    ``service``: of that InferenceService only. O(models of the services asked for), without an order kept for it.
+    ``service``: of that InferenceService only. O(limit) for each of the InferenceServices asked for.
     """
     if service is not None:
-        groups = [world.models_of.get(ServiceKey(namespace, service), ())]
+        owners = [ServiceKey(namespace, service)]
     else:
-        groups = [keys for owner, keys in world.models_of.items() if owner.namespace == namespace]
-    names = (key.name for key in chain.from_iterable(groups) if key.name > after)
-    found = heapq.nsmallest(limit + 1, names)
-    return [ModelKey(namespace, name) for name in found[:limit]], len(found) > limit
+        owners = [owner for owner in world.models.services() if owner.namespace == namespace]
+    found = nsmallest(limit + 1, chain.from_iterable(world.models.of(owner).page(after, limit + 1) for owner in owners))
+    return found[:limit], len(found) > limit

@@ -31,7 +31,7 @@ EVERY = 24
 """Pods of a service that is small enough for every plan to look at all of them."""
 ASKED = 16
 """Models that a request waits for, of which one plan is made: with few the decision looks at few pods."""
-BUDGET = 200
+BUDGET = 100
 """What one plan may cost, in tenths of a millisecond: a model that only needs room is one."""
 EVICTING = 3
 """More for one that others may have to make way for,"""
@@ -42,8 +42,8 @@ SEARCHING = 1 / 40
 def plan_input(world: World, key: ServiceKey, now: float, *, everything: bool = False) -> PlanInput | None:
     """What placement has to decide for one service now; None when there is no such service.
 
-    Costs O(log pods) for a few models that requests wait for, else O(pods); never O(models). ``everything``: look at
-    all pods and all copies that may make way, which must come to the same.
+    Costs O(log pods) for each of a few models, else O(pods); never O(models). ``everything``: look at all pods and all
+    copies that may make way, which must come to the same.
     """
     service = world.services.get(key)
     if service is None:
@@ -62,7 +62,8 @@ def plan_input(world: World, key: ServiceKey, now: float, *, everything: bool = 
         making_way = {uid: tuple(victims.in_order(world, world.pods[uid], wanted, now, evicting)) for uid in uids}
     else:
         making_way = candidates.making_way(world, order, needs, now)
-        choosy = service.balance or not len(order) or not all(map(candidates.anywhere, needs)) or len(needs) > ASKED
+        many = len(own) <= 2 * (len(needs) + candidates.SPARE)
+        choosy = service.balance or many or not len(order) or not all(map(candidates.anywhere, needs))
         uids = sorted(own if choosy else candidates.few(order, needs) | making_way.keys())
     pods = [world.pods[uid] for uid in uids if uid in world.pods]
     return PlanInput(
@@ -246,7 +247,9 @@ def retry(ctx: Context) -> None:
 
 
 def _kept_first(ctx: Context, service: Service) -> Iterator[ModelKey]:
-    """Those of the refused that ``wish.before_requests`` is true of."""
+    """Those of the refused that ``wish.before_requests`` is true of: of a strict service none."""
+    if service.spec.strict:
+        return iter(())
     models = (ctx.world.models.get(key) for key in list(service.refused))
     return (model.spec.key for model in models if model and wish.before_requests(ctx.world, service, model))
 

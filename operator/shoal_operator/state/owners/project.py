@@ -119,7 +119,7 @@ def service_view(world: World, key: ServiceKey, now: float, *, url: str, gateway
         url=url,
         pods_wanted=scaling.wanted_pods(service),
         pods_ready=sum(_usable(pod) for pod in pods),
-        models_total=len(world.models_of.get(key, ())),
+        models_total=len(world.models.of(key)),
         models_ready=service.ready_count,
         models_failed=service.failed_count,
         pod_problem=next((problem for problem in problems if problem is not None), None),

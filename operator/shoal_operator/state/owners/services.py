@@ -58,7 +58,7 @@ _DECIDES = attrgetter("problem", "formats", "strict", "capacity_bytes")
 def _revise_all(ctx: Context, key: ServiceKey) -> None:
     """The service came, changed or went: what that means for its models, for some now, the rest in pieces."""
     if not to_be_announced(ctx):
-        revise(ctx, ctx.world.pieces.begin(Task.MODELS, key, ctx.world.models_of.get(key, ())))
+        revise(ctx, ctx.world.pieces.begin_all(Task.MODELS, key, ctx.world.models.of(key)))
 
 
 def revise(ctx: Context, keys: Iterable[ModelKey]) -> None:

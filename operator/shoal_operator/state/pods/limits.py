@@ -37,7 +37,7 @@ def known(world: World, uid: str) -> Known | None:
     pod = world.pods.get(uid)
     if pod is None or pod.gone:
         return None
-    models = None if world.silent else len(world.models_of.get(pod.spec.service_key, ()))
+    models = None if world.silent else len(world.models.of(pod.spec.service_key))
     return Known(pod.spec.namespace, pod.spec.name, pod.spec.ip, lambda name: expects(world, pod, name), models)
 
 

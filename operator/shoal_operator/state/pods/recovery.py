@@ -34,7 +34,7 @@ def advance(ctx: Context) -> None:
         _wait(ctx)
     if ctx.world.recovery is Recovery.ADOPTING:
         _adopted(ctx)
-    if ctx.world.recovery is Recovery.ANNOUNCING and not ctx.world.pieces.pending(Task.ANNOUNCE, ""):
+    if ctx.world.recovery is Recovery.ANNOUNCING and not ctx.world.pieces.under_way(Task.ANNOUNCE):
         _end(ctx)
 
 
@@ -85,7 +85,8 @@ def _adopted(ctx: Context) -> None:
     if world.pieces.pending(Task.PODS, "") or any(map(partial(_unfinished, world), world.pods.values())):
         return
     world.recovery = Recovery.ANNOUNCING
-    world.pieces.put(Task.ANNOUNCE, "", world.models)
+    for key in world.models.services():
+        world.pieces.put_all(Task.ANNOUNCE, key, world.models.of(key))
     for key, service in world.services.items():
         with ctx.contained("recovery", key):
             routes.refresh_service(ctx, key)

@@ -1,7 +1,6 @@
 """Which models are to be reviewed at some time, and why. O(log n) to put, nothing to do while nothing is due."""
 
 import heapq
-from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
@@ -56,15 +55,8 @@ class Agenda:
             self._heap = [entry for entry in self._heap if self._entered.get(entry[2:]) == entry[0]]
             heapq.heapify(self._heap)
 
-    def forget_all(self, keys: Container[ModelKey]) -> None:
-        """Many models are gone; O(entries)."""
-        if self._entered:
-            self._entered = {entry: at for entry, at in self._entered.items() if entry[0] not in keys}
-            self._heap = [entry for entry in self._heap if self._entered.get(entry[2:]) == entry[0]]
-            heapq.heapify(self._heap)
-
     def take_over(self, other: "Agenda") -> None:
-        """What is in another one, about other models, is in this one as well from now on; O(entries)."""
+        """What is in another one is in this one as well from now on, and counts; O(entries)."""
         if other._entered:
             self._entered |= other._entered
             self._heap += [(at, next(self._numbers), key, topic) for at, _, key, topic in other._heap]

@@ -53,11 +53,11 @@ class Context:
 
     def plan_later(self, service: Service, keys: Iterable[ModelKey], *, asked: bool = False) -> None:
         """Have the next plan look at these models: before all others if they are ``asked`` for."""
+        if not asked:
+            service.dirty.update(keys)
+            return
         for key in keys:
-            if asked:
-                service.dirty.ask(key)
-            else:
-                service.dirty.add(key)
+            service.dirty.ask(key)
 
     def planned(self, service: Service, batch: Iterable[ModelKey]) -> None:
         """A plan was made, after which these need not be looked at again."""

@@ -19,6 +19,7 @@ from shoal_operator.state.world.desired import DesiredList, Versions
 from shoal_operator.state.world.effects import Unavailable
 from shoal_operator.state.world.events import Kind, StoredCopy
 from shoal_operator.state.world.measures import Measured, Ratio, Tally
+from shoal_operator.state.world.models import Models
 from shoal_operator.state.world.ordered import OrderedSet
 from shoal_operator.state.world.pieces import Pieces
 from shoal_operator.state.world.scale import Scale
@@ -338,10 +339,9 @@ class World:
     epoch_wanted: int = 0
     highest_agent_epoch: int = 0
     services: dict[ServiceKey, Service] = field(default_factory=dict)
-    models: dict[ModelKey, Model] = field(default_factory=dict)
+    models: Models = field(default_factory=Models)
     pods: dict[str, Pod] = field(default_factory=dict)
     # By InferenceService, whether or not it exists.
-    models_of: dict[ServiceKey, OrderedSet[ModelKey]] = field(default_factory=dict)
     pods_of: dict[ServiceKey, OrderedSet[str]] = field(default_factory=dict)
     # Pods in order, for placement, by InferenceService; the one that each was put in; and who is to be put again.
     standings: dict[ServiceKey, Standings] = field(default_factory=dict)

@@ -4,33 +4,28 @@ Everything that is added to the world has to be thought of here; a test compares
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from operator import attrgetter
 
-from shoal_operator.state.world.entities import Departure, Model, Pod, Service, World
+from shoal_operator.state.world.entities import Departure, Pod, Service, World
+from shoal_operator.state.world.models import Members
 from shoal_operator.state.world.pieces import Task
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.values import ServiceKey
 
 
-def lift(world: World, key: ServiceKey) -> tuple[Service | None, dict[ModelKey, Model], dict[str, Pod]]:
-    """Take out the service, its models and its pods. The indices are not relied on, since they may be what is wrong."""
+def lift(world: World, key: ServiceKey) -> tuple[Service | None, Members, dict[str, Pod]]:
+    """Take out the service, its models and its pods; O(pods). The indices are not relied on, since they may be what is
+    wrong."""
     service = world.services.pop(key, None)
-    models = {
-        model_key: model
-        for model_key, model in world.models.items()
-        if model.spec.service == key.name and model_key.namespace == key.namespace
-    }
-    for model_key in models:
-        del world.models[model_key]
+    models = world.models.lift(key)
     pods = {uid: pod for uid, pod in world.pods.items() if pod.spec.service_key == key}
     for uid in pods:
         del world.pods[uid]
     return service, models, pods
 
 
-def forget(world: World, key: ServiceKey, models: Collection[ModelKey], pods: Collection[str]) -> None:
-    """Drop what the world's indices hold of them."""
-    world.models_of.pop(key, None)
+def forget(world: World, key: ServiceKey, models: Container[object], pods: Collection[str]) -> None:
+    """Drop what the world's indices hold of them. The agenda names models that are not there until they are due."""
     world.pods_of.pop(key, None)
     for services in (world.retrying, world.gathering, world.reviewing):
         services.discard(key)
@@ -42,12 +37,11 @@ def forget(world: World, key: ServiceKey, models: Collection[ModelKey], pods: Co
     world.grace = deque(departure for departure in world.grace if departure.pod_uid not in pods)
     world.outgoing = deque(departure for departure in world.outgoing if departure.pod_uid not in pods)
     world.moving = deque(entry for entry in world.moving if entry[1] not in models)
-    world.agenda.forget_all(models)
     world.standings.pop(key, None)
     for uid in pods:
         for by_pod in (world.stored, world.standing_in, world.touched):
             by_pod.pop(uid, None)
-    for task in Task:
+    for task in set(Task) - {Task.REMAINS}:
         for subject in (key, *pods):
             world.pieces.drop(task, subject)
 
@@ -55,16 +49,11 @@ def forget(world: World, key: ServiceKey, models: Collection[ModelKey], pods: Co
 def put_in(world: World, own: World) -> None:
     """What is in the small world, where one InferenceService was built anew, is in the world from now on."""
     world.services.update(own.services)
-    world.models.update(own.models)
+    world.models.take_over(own.models)
     world.pods.update(own.pods)
     world.freshening.update(own.freshening)
     for uid in own.pods:
         world.touch(uid)  # and is put in order with the next plan
-    for key, models in own.models_of.items():
-        if world.models_of.get(key):
-            world.models_of[key].update(models)
-        else:
-            world.models_of[key] = models
     for key, pods in own.pods_of.items():
         if world.pods_of.get(key):
             world.pods_of[key].update(pods)

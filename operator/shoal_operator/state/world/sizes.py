@@ -1,6 +1,7 @@
 """Models by the memory that they take: who is concerned when a pod's room for them becomes another."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shoal_operator.state.world.values import ModelKey
@@ -39,10 +40,10 @@ class Sizes:
             del self._keys[size]
             del self._sizes[bisect_left(self._sizes, size)]
 
-    def between(self, low: int, high: int) -> list[ModelKey]:
+    def between(self, low: int, high: int) -> Iterator[ModelKey]:
         """Models that take more than ``low`` bytes, and no more than ``high``."""
         sizes = self._sizes[bisect_right(self._sizes, low) : bisect_right(self._sizes, high)]
-        return [key for size in sizes for key in self._keys[size]]
+        return (key for size in sizes for key in self._keys[size])
 
     def largest(self) -> int:
         """Bytes of the largest; 0: there is none."""

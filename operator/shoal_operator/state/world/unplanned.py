@@ -20,9 +20,9 @@ class Unplanned:
         """Those that a request waits for, the longest first."""
         return self._asked.keys()
 
-    def add(self, key: ModelKey) -> None:
-        if key not in self._asked:
-            self._others[key] = None
+    def update(self, keys: Iterable[ModelKey]) -> None:
+        """They are to be looked at."""
+        self._others.update(dict.fromkeys(key for key in keys if key not in self._asked))
 
     def ask(self, key: ModelKey) -> None:
         """A request waits for it: ahead of all that nobody has asked for."""
