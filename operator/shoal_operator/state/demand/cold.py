@@ -43,8 +43,9 @@ def evict(ctx: Context, service: Service, pod: Pod, model: Model, why: str, *, e
     if copy is None or not wish.evictable(ctx.world, pod, copy, ctx.now):
         return
     world, stats = ctx.world, service.stats
-    stats.evictions += 1
-    stats.early_evictions += early
+    if copy.loaded_at is not None:  # one that only failed holds nothing that could be unloaded
+        stats.evictions += 1
+        stats.early_evictions += early
     service.evicted_at = ctx.now
     if early:
         service.pressed_at = ctx.now

@@ -10,6 +10,7 @@ from shoal_operator.state.demand import cold
 from shoal_operator.state.pods import moves
 from shoal_operator.state.wish import on_its_way
 from shoal_operator.state.world.context import Context
+from shoal_operator.state.world.effects import ServiceStatusChanged
 from shoal_operator.state.world.entities import Model
 from shoal_operator.state.world.values import Content, ModelKey, ModelSpec
 
@@ -35,6 +36,7 @@ def seen(
         model = None
     if model is None:
         model = world.models[spec.key] = wish.begin(spec, last_good, vouched=vouched)
+        ctx.emit(ServiceStatusChanged(spec.service_key))  # which says how many there are
         if failure is not None and spec.problem is None:
             wish.recall(ctx, model, failure)
         _take_in(ctx, model)
@@ -98,6 +100,7 @@ def gone(ctx: Context, key: ModelKey, uid: str) -> None:
     wish.answered(world, model)
     world.agenda.forget(key)
     del world.models[key]
+    ctx.emit(ServiceStatusChanged(model.spec.service_key))
     service = world.services.get(model.spec.service_key)
     if service is not None:
         wish.forget(service, model)
@@ -127,6 +130,8 @@ def _move(ctx: Context, model: Model, spec: ModelSpec) -> None:
     routes.uncount(model)
     wish.move(world.services.get(model.spec.service_key), model)
     probes.end(ctx, model)
+    for each in (model.spec.service_key, spec.service_key):
+        ctx.emit(ServiceStatusChanged(each))
     answering = {world.pods[copy.pod_uid].spec.service_key for copy in model.copies.values() if copy.answers}
     before = () if spec.service_key in answering else (model.spec.service_key, model.former)
     moves.begin_move(ctx, model, next((former for former in before if former in answering), None))
