@@ -17,9 +17,11 @@ from . import reasons
 from .conditions import find
 
 HOLD_SECONDS = 3.0
-"""How long a passing state (Pending, Updating, …) must last to be written."""
+"""How long a passing state (Pending, Updating, …) must last to be written,"""
+FIRST_SECONDS = 1.5
+"""of an object that has no status yet,"""
 HOLD_AFTER_FAILURE_SECONDS = 30.0
-"""The same while the stored status says why it failed: a retry must not wipe the cause out each time."""
+"""and while the stored status says why it failed: a retry must not wipe the cause out each time."""
 EDIT_SECONDS = 1.0
 """An edit is answered within this time, even while all that can be said is passing; and at most so often."""
 ANSWER_SECONDS = 10.0
@@ -87,7 +89,8 @@ def due(
     if _ready_changed(before, after) or spoken_of is None:
         if passing:
             failed = before.get("status") == "False" and before.get("reason") not in reasons.WAITING
-            return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else HOLD_SECONDS), urgent=False, rank=rank)
+            hold = FIRST_SECONDS if spoken_of is None else HOLD_SECONDS
+            return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else hold), urgent=False, rank=rank)
         flapping = len(ledger.urgent) == MAX_URGENT and now - ledger.urgent[0] < quiet_seconds
         if not flapping:
             return Due(since, urgent=True, rank=rank)

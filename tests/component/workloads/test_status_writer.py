@@ -131,7 +131,8 @@ async def test_one_write_from_apply_to_ready(server: ApiServer, kube: CountingKu
 async def test_a_state_that_lasts_is_written(
     server: ApiServer, kube: CountingKube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "HOLD_SECONDS", 0.5)
+    for name in ("FIRST_SECONDS", "HOLD_SECONDS"):
+        monkeypatch.setattr(budget, name, 0.5)
     async with bench(server, kube) as b:
         view = b.add_model("m")
         await until(lambda: b.ready("m") == ("Unknown", "Pending"))

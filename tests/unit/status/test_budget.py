@@ -23,8 +23,8 @@ FAILED = status("False", "LoadFailed")
     [
         ({}, LOADED, 0, True),
         ({}, FAILED, 0, True),
-        ({}, PENDING, 3, False),
-        ({}, status("False", "InferenceServiceNotFound"), 3, False),
+        ({}, PENDING, 1.5, False),
+        ({}, status("False", "InferenceServiceNotFound"), 1.5, False),
         (PENDING, LOADED, 0, True),
         (LOADED, FAILED, 0, True),
         (LOADED, PENDING, 3, False),
@@ -119,3 +119,10 @@ def test_token_bucket() -> None:
     bucket = TokenBucket(rate=10, burst=2)
     assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
     assert bucket.take(0.1)
+
+
+def test_a_new_object_is_spoken_of_within_two_seconds() -> None:
+    """With what it takes to look at it and to write."""
+    for waits in ("Pending", "PodsStarting", "PodsNotReady"):
+        when = due(None, status("False", waits), Ledger(differs_since=100.0), QUIET, 100.0)
+        assert when.at <= 101.5

@@ -123,7 +123,8 @@ async def until(done: Any, seconds: float = 10.0) -> None:
 
 
 async def test_loading_and_unloading_cold_models_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "HOLD_SECONDS", 0.0)
+    for name in ("FIRST_SECONDS", "HOLD_SECONDS"):
+        monkeypatch.setattr(budget, name, 0.0)
     monkeypatch.setattr(budget, "MODEL_QUIET_SECONDS", 0.0)
     async with bench() as b:
         for number in range(20):
@@ -138,7 +139,8 @@ async def test_loading_and_unloading_cold_models_writes_nothing(monkeypatch: pyt
 
 
 async def test_thousands_at_once_cost_one_write_each_and_stall_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "HOLD_SECONDS", 0.1)
+    for name in ("FIRST_SECONDS", "HOLD_SECONDS"):
+        monkeypatch.setattr(budget, name, 0.1)
     count = 3000
     async with bench() as b:
         for number in range(count):
