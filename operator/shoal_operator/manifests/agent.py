@@ -159,6 +159,13 @@ def _secret_sources(service: str, secret: str) -> list[Object]:
     ]
 
 
+def own_volume(name: str) -> bool:
+    """A volume of that name is Shoal's: nobody else's may have it, and no other container may mount it. The agent's
+    token is in one of them, the stores' Secrets in others."""
+    own = (MODELS_VOLUME, SHARED_VOLUME, CREDENTIALS_VOLUME)
+    return name in own or name.startswith((SECRET_VOLUME_PREFIX, SCRATCH_VOLUME_PREFIX))
+
+
 def storage_configmap(service: str) -> str:
     """ConfigMap with the InferenceService's storage.json."""
     return f"{service}-shoal-storage"

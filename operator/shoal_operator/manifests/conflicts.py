@@ -9,11 +9,10 @@ from shoal_api.names import AGENT_CONTAINER, MODELS_DIR, SERVER_CONTAINER, SHARE
 
 from shoal_operator.server_profile import Parts
 
-from .agent import CREDENTIALS_VOLUME, MODELS_VOLUME, SCRATCH_VOLUME_PREFIX, SECRET_VOLUME_PREFIX, SHARED_VOLUME
+from .agent import own_volume
 
 Object = Mapping[str, Any]
 
-_VOLUMES = frozenset({MODELS_VOLUME, SHARED_VOLUME, CREDENTIALS_VOLUME})
 _MAX_SHOWN = 40
 
 
@@ -28,10 +27,10 @@ def refuse_clashes(sidecars: Iterable[Object], pod_fields: Object) -> None:
         if name in taken:
             _refuse(kind, name)
         taken.add(name)
-    volumes = set(_VOLUMES)
+    volumes: set[str] = set()
     for volume in pod_fields.get("volumes") or ():
         name = str(volume.get("name", ""))
-        if name in volumes or name.startswith((SECRET_VOLUME_PREFIX, SCRATCH_VOLUME_PREFIX)):
+        if name in volumes or own_volume(name):
             _refuse("volumes", name)
         volumes.add(name)
 

@@ -17,6 +17,8 @@ from kubernetes.aio.client import models
 from shoal_api.errors import SpecError
 from shoal_api.quantity import quantity_bytes
 
+from .agent import own_volume
+
 POD: Final = "V1PodSpec"
 CONTAINER: Final = "V1Container"
 
@@ -27,6 +29,7 @@ _LIST = re.compile(r"List\[(.+)\]")
 _MAP = re.compile(r"Dict\[str, (.+)\]")
 _QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor"})
 """Fields whose strings are quantities; the client calls them strings, and numbers are as good."""
+_MOUNTS = frozenset({"V1VolumeMount", "V1VolumeDevice"})
 _SCALARS: Mapping[str, str] = {"str": "a string", "int": "a whole number", "bool": "true or false"}
 _MAX_INT = 2**63 - 1
 _MAX_SHOWN = 60
@@ -34,8 +37,12 @@ _MAX_SHOWN = 60
 
 @dataclass(slots=True)
 class Checked:
-    """``wrong``: a phrase for each value of a wrong type, with its path. ``unknown``: paths of fields left out."""
+    """``wrong``: a phrase for each value that cannot be, with its path. ``unknown``: paths of fields left out.
 
+    ``rendered``: it is Shoal's own work that is checked, which mounts Shoal's volumes.
+    """
+
+    rendered: bool = False
     wrong: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
@@ -52,6 +59,8 @@ class Checked:
                 self.unknown.append(where)
             elif (type_name, key, inner) == (CONTAINER, "image", ""):
                 self.wrong.append(f"{where} is empty, and an image is expected")
+            elif type_name in _MOUNTS and key == "name" and own_volume(str(inner)) and not self.rendered:
+                self.wrong.append(f"{where} is {_shown(inner)}, a volume of Shoal's own that nobody else may mount")
             else:
                 kind = known[key]
                 result[key] = None if inner is None else self._value(inner, kind, where, key in _QUANTITIES)

@@ -68,7 +68,7 @@ def holds(found: Problem | list[Object], *paths: str) -> None:
         assert len(found.message) < 4000
         return
     deployment = next(manifest for manifest in found if manifest["kind"] == "Deployment")
-    checked = Checked()
+    checked = Checked(rendered=True)
     checked.fields(deployment["spec"]["template"]["spec"], POD, "")
     assert (checked.wrong, checked.unknown) == ([], [])
 
@@ -127,6 +127,43 @@ def test_what_is_wrong_is_said_by_its_path(where: str, written: Object, path: st
     found = outcome({"predictor": {"sklearn": server, **(written if where == "pod" else {})}})
     assert isinstance(found, Problem)
     assert path in found.message
+
+
+OWN_VOLUMES = ["shoal-credentials", "shoal-models", "shoal-shared", "shoal-storage-0a1b2c", "shoal-scratch-0"]
+
+
+@pytest.mark.parametrize("volume", OWN_VOLUMES)
+@pytest.mark.parametrize("field", ["volumeMounts", "volumeDevices"])
+def test_volumes_of_ours_are_nobody_elses_to_mount(volume: str, field: str) -> None:
+    """The agent's token is in one of them, and in others the Secrets of stores."""
+    good = {"name": "mine", "mountPath": "/a", "devicePath": "/a"}
+    path = "mountPath" if field == "volumeMounts" else "devicePath"
+    mounts = {field: [{"name": "mine", path: good[path]}, {"name": volume, path: "/b"}]}
+    pod = {"volumes": [{"name": "mine", "emptyDir": {}}]}
+    server: Object = {"resources": LIMITS}
+    switch = [{"name": "MULTI_MODEL_SERVER", "value": "true"}]
+    sidecar = {"name": "side", "image": "side:1", "env": switch, **mounts}
+    custom = {
+        "name": "kserve-container",
+        "image": "mlserver:1",
+        "env": switch,
+        "resources": LIMITS,
+    }
+    whose = {"containers": [{"name": "kserve-container", "image": "mlserver:1", **mounts}], **pod}
+    beside = {"containers": [{"name": "kserve-container", "image": "mlserver:1"}, sidecar], **pod}
+    cases: list[tuple[Object, tuple[Runtime, ...], str]] = [
+        ({"sklearn": {**server, **mounts}, **pod}, (), "spec.predictor.sklearn"),
+        ({"sklearn": server, "containers": [sidecar], **pod}, (), "spec.predictor.containers[0]"),
+        ({"sklearn": server, "initContainers": [sidecar], **pod}, (), "spec.predictor.initContainers[0]"),
+        ({"containers": [{**custom, **mounts}], **pod}, (), "spec.predictor.containers[0]"),
+        ({"sklearn": server}, (runtime("mine", **whose),), "mine: spec.containers[0]"),
+        ({"sklearn": server}, (runtime("mine", **beside),), "mine: spec.containers[1]"),
+    ]
+    for predictor, runtimes, where in cases:
+        found = outcome({"predictor": predictor}, *runtimes)
+        assert isinstance(found, Problem), where
+        assert found.reason == "InvalidSpec", (where, found)
+        assert f"{where}.{field}[1].name is '{volume}'" in found.message
 
 
 def test_what_a_runtime_has_wrong_names_the_runtime() -> None:
