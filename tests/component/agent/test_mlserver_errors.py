@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import grpc
 import joblib
 import numpy as np
 import pytest
@@ -168,6 +169,25 @@ async def test_over_grpc_bad_input_is_invalid_argument_and_a_failing_model_inter
             await client.is_model_ready("unknown")
         assert error.value.status() == "StatusCode.NOT_FOUND"
     assert server.process.log.read_text().count("Traceback") <= 2 * len(FAILING), "a client's input fills the log"
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady", "ModelMetadata", "ModelStreamInfer"])
+async def test_over_grpc_what_is_no_message_is_invalid_argument(server: Server, method: str) -> None:
+    async with grpc.aio.insecure_channel(f"{HOST}:{server.grpc}") as channel:
+        path = f"/inference.GRPCInferenceService/{method}"
+        unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+        stream: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
+        for message in (b"\xff\xff\xff\xff no protobuf", b"\x0a\xff\x01short"):
+            if "Stream" in method:
+                answer: Any = stream(iter([message]), metadata=(("mm-model-id", "of-four"),), timeout=10).read()
+            else:
+                answer = unary(message, metadata=(("mm-model-id", "of-four"),), timeout=10)
+            with pytest.raises(grpc.aio.AioRpcError, match="The message cannot be read") as caught:
+                await answer
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    async with triton.InferenceServerClient(f"{HOST}:{server.grpc}") as client:
+        assert await client.is_model_ready("of-four")
+    assert "Traceback" not in server.process.log.read_text(), "a client's input fills the log"
 
 
 async def test_a_stream_that_fails_says_so(server: Server) -> None:

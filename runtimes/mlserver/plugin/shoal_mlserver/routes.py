@@ -27,7 +27,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import batching, binary, errors, health, keep_alive, named, not_loaded, offload, spaces, tensors, v1, versions
+from . import (
+    batching,
+    binary,
+    errors,
+    health,
+    keep_alive,
+    named,
+    not_loaded,
+    offload,
+    spaces,
+    tensors,
+    unreadable,
+    v1,
+    versions,
+)
 from .bodies import Bodies
 from .counters import CounterTable, NoCounters
 from .memory import MemoryWatch
@@ -57,6 +71,7 @@ def install() -> None:
         errors.install()
         batching.install(data_plane._model_registry)
         named.install_in_grpc()
+        unreadable.install()
         keep_alive.install()
         tensors.install_in_rest()
         if settings.grpc_max_message_length is None:
