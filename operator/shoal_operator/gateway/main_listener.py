@@ -14,6 +14,9 @@ from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, ads_source, listen
 from .policy import MAX_REQUEST_BYTES
 from .surface import native_in_lua
 
+NAMES_DISAGREE = 422
+"""Stands for "message and metadata name different models" until the local reply says so: nothing else answers so."""
+
 
 def main_listener(host: str, port: int, bounds: limits.Limits) -> Json:
     """The listener ``main`` on ``host``:``port``."""
@@ -51,7 +54,7 @@ def main_listener(host: str, port: int, bounds: limits.Limits) -> Json:
             _limit(),
             lua(words.NORMALISE_FILTER, "normalise.lua", {"OR_NATIVE": native_in_lua()}),
             _extract(),
-            lua(words.RESOLVE_FILTER, "resolve.lua"),
+            lua(words.RESOLVE_FILTER, "resolve.lua", {"DISAGREE": str(NAMES_DISAGREE)}),
             router(),
         ],
         "scoped_routes": {
@@ -113,6 +116,7 @@ def _local_replies() -> list[Json]:
         *replies.no_upgrade(),
         *replies.no_route(),
         *replies.too_large(),
+        *replies.named_twice(NAMES_DISAGREE),
         *replies.compressed(),
         *replies.message_not_read(),
         *replies.grpc_codes(),

@@ -57,6 +57,11 @@ _NOT_READ = (
     "the gateway could not read the model's name from the message (%LOCAL_REPLY_BODY%); name the model in the metadata"
     " mm-model-id, then messages of any size pass",
 )
+_NAMES_DISAGREE = (
+    "NamesDisagree",
+    "the message names another model than metadata mm-model-id (%REQ(mm-model-id):256%): send one name, or leave the"
+    " message's empty",
+)
 _MALFORMED = (
     "MalformedRequest",
     "the request is no HTTP that is taken (%RESPONSE_CODE_DETAILS%): mind its path (no escaped slashes), headers and"
@@ -220,6 +225,12 @@ def too_many_questions() -> list[Json]:
     return _mapped(
         _details("local_rate_limited"), _TOO_MANY_QUESTIONS, grpc_status=14, headers=(set_header("retry-after", "1"),)
     )
+
+
+def named_twice(marker: int) -> list[Json]:
+    """Local replies with the status ``marker``, which nothing else uses, to a call that the gateway answers by itself
+    and whose message names another model than its metadata: INVALID_ARGUMENT."""
+    return _mapped(_both(_status(marker), _GRPC), _NAMES_DISAGREE, grpc_status=3)[:1]
 
 
 def message_not_read() -> list[Json]:

@@ -94,8 +94,10 @@ def cold(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
     meanwhile; a question is answered from what is known, which is that a request would be answered."""
     paths = surface.of(policy.server_type)
     unknown = _reply(503, replies.NO_METADATA, retry=False)
+    # Nobody compares the message's name with the metadata's once a pod does not.
+    compared = {"typed_per_filter_config": {words.EXTRACT_FILTER: _ON, words.RESOLVE_FILTER: _ON}}
     asks = [
-        _grpc_model("ModelReady", _forward(words.ANSWERS)),
+        _grpc_model("ModelReady", {**_forward(words.ANSWERS), **compared}),
         _grpc_model("ModelMetadata", _reply_grpc(503, replies.NO_METADATA, retry=False)),
     ]
     return _held(

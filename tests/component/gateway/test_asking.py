@@ -1,6 +1,7 @@
 """Questions about a model are answered from what is known: they load nothing, whoever asks in whatever way."""
 
 import aiohttp
+import grpc
 import httpx
 import pytest
 import tritonclient.http.aio as triton_http
@@ -12,6 +13,8 @@ from .test_grpc_routes import HEADER, client
 from .world import Envoy, World
 
 pytestmark = pytest.mark.component
+
+SERVICE = "inference.GRPCInferenceService"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,23 @@ async def test_asking_about_a_cold_model_over_grpc(world: World, envoy: Envoy, h
             await server.get_model_metadata("m1", headers=headers)
         assert caught.value.status() == "StatusCode.UNAVAILABLE"
     assert world.asked == []
+
+
+@pytest.mark.parametrize("header", ["mm-model-id", "mm-vmodel-id"])
+async def test_a_cold_models_message_and_metadata_agree(world: World, envoy: Envoy, header: str) -> None:
+    """As the pod's own server sees to once it is loaded."""
+    pod = await world.pod("a")
+    world.service(pod)
+    await world.applied(world.route("m1", unavailable=Unavailable.COLD))
+    options = [("grpc.default_authority", HOST)]
+    async with grpc.aio.insecure_channel(envoy.address, options=options) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/ModelReady")
+        for message in (b"", b"\x0a\x02m1"):
+            assert await call(message, metadata=((header, "m1"),), timeout=10) == b"\x08\x01"
+        with pytest.raises(grpc.aio.AioRpcError, match=r"NamesDisagree: .*\(m1\)") as caught:
+            await call(b"\x0a\x02m2", metadata=((header, "m1"),), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (world.asked, pod.requests) == ([], [])
 
 
 async def test_nobody_of_ours_is_asked(world: World, envoy: Envoy, http: aiohttp.ClientSession) -> None:

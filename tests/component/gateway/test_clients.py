@@ -191,17 +191,20 @@ async def test_grpc_web_is_told_that_it_is_not_offered(world: World, http: aioht
     assert pod.requests == []
 
 
-async def test_a_websocket_is_told_that_it_is_not_offered(world: World, envoy: Envoy) -> None:
+@pytest.mark.parametrize("by", ["host", "path", "another form of the host"])
+async def test_a_websocket_is_told_that_it_is_not_offered(world: World, envoy: Envoy, by: str) -> None:
     pod = await world.pod("a")
     world.service(pod)
     await world.applied(world.route("m1", pod))
-    async with aiohttp.ClientSession(base_url=envoy.base, headers={"Host": HOST}) as session:
+    host = {"path": "any.host", "host": HOST}.get(by, "IRIS-predictor.Default")
+    prefix = "/default/iris" if by == "path" else ""
+    async with aiohttp.ClientSession(base_url=envoy.base, headers={"Host": host}) as session:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-            await session.ws_connect("/v2/models/m1/infer")
+            await session.ws_connect(f"{prefix}/v2/models/m1/infer")
         assert caught.value.status == 501
     reader, writer = await asyncio.open_connection(envoy.options.host, envoy.options.port)
     writer.write(
-        f"GET {INFER} HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        f"GET {prefix}{INFER} HTTP/1.1\r\nHost: {host}\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     said = (await reader.readuntil(b"}")).decode()

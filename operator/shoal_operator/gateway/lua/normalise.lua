@@ -29,6 +29,10 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if (headers:get("upgrade") or ""):lower() == "websocket" then
+    handle:respond({[":status"] = "403"}, "")  -- as Envoy itself answers one whose route it knows at once
+    return
+  end
   local path, authority = headers:get(":path"), headers:get(":authority") or ""
   local host = authority:lower()
   local tidy = path:gsub("^([^?]*[^/?])/+$", "%1"):gsub("^([^?]*[^/?])/+%?", "%1?")

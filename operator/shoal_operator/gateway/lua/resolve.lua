@@ -7,9 +7,13 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local fields = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
   local said = headers:get("mm-model-id")
+  local named = fields and (fields["model_name"] or fields["name"] or {})[1] or ""
+  if fields and said and named ~= "" and named ~= said then
+    handle:respond({[":status"] = "DISAGREE"}, "")
+    return
+  end
   if fields and not said then
-    local named = fields["model_name"] or fields["name"]
-    said = named and named[1] or ""
+    said = named
     if is_model(said) then
       headers:replace("x-shoal-scope", "///" .. said)
       headers:replace("mm-model-id", said)
