@@ -165,7 +165,7 @@ class Turns:
         found = work()
         self.tables.apply(found)
         if hasattr(garbage, "settle"):
-            garbage.settle(len(found))  # as core.py does
+            garbage.end_turn(len(found))  # as core.py does
         self.turns.append(time.thread_time() - started)
         self.emitted.update(type(effect).__name__ for effect in found)
         self._tend(any(isinstance(effect, effects.Recovered) for effect in found))
@@ -174,7 +174,7 @@ class Turns:
     def _let_others_settle() -> None:
         """What agents have made since, which is on other machines, is no turn's: collected by the same rule."""
         if Agent.busy and hasattr(garbage, "settle"):
-            while garbage.settle():
+            while garbage.end_turn():
                 pass
         Agent.busy = False
 

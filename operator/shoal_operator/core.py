@@ -54,7 +54,7 @@ class Outlets:
     """Where effects go: ``gateway`` takes those about routes, many at once; ``rooms`` the others, by their type.
 
     ``planned`` is told of each plan (service, models, seconds), ``ask`` has a pod's agent report everything, ``fatal``
-    is told what cannot be contained, ``settle`` of the end of each turn and how
+    is told what cannot be contained, ``turn_ended`` of the end of each turn and how
     many effects it had. Nothing here may block.
     """
 
@@ -63,7 +63,7 @@ class Outlets:
     planned: Callable[[ServiceKey, int, float], None] = lambda service, models, seconds: None
     ask: Callable[[str], None] = lambda pod_uid: None
     fatal: Callable[[Exception], None] = lambda error: None
-    settle: Callable[[int], object] = lambda effects: None
+    turn_ended: Callable[[int], object] = lambda effects: None
 
 
 ROUTES = (PodEndpointChanged, RouteChanged, ServiceRouteChanged)
@@ -216,7 +216,7 @@ class Core:
         failures += self._route(routes)
         for failure in failures:
             self._containment.failed(failure)
-        self._outlets.settle(len(effects))
+        self._outlets.turn_ended(len(effects))
 
     def _route(self, routes: list[Effect]) -> list[Failed]:
         """All at once; one by one where that fails, so that only whose route it is is concerned."""

@@ -6,8 +6,8 @@ hundred thousand models, and by itself it happens in whatever turn of the loop i
 itself: Python counts what was made less what was freed, so where new objects take the places of old ones it is never
 collected, and tens of thousands of them wait for whoever makes one more.
 
-So each turn of the loop ends with ``settle``, which counts what there is, where it can have become more. The young are
-collected while they are few; a few times later, what has survived is collected too, while that is a matter of
+So each turn of the loop ends with ``end_turn``, which counts what there is, where it can have become more. The young
+are collected while they are few; a few times later, what has survived is collected too, while that is a matter of
 milliseconds, and where much is left after that it is frozen: no collection walks it again. What was frozen is still
 freed when nothing refers to it; only a cycle that dies after that stays, which is a connection or two for some thousand
 models that come.
@@ -40,7 +40,7 @@ def begin() -> None:
     gc.set_threshold(YOUNGEST, NEVER, NEVER)
 
 
-def settle(effects: int = EFFECTS) -> bool:
+def end_turn(effects: int = EFFECTS) -> bool:
     """A turn of the loop ends that had so many effects: collect what has become many; whether anything had."""
     if gc.get_count()[1] >= MIDDLE:  # also where there was much to do and nothing to say
         _since.clear()
@@ -62,4 +62,4 @@ async def run() -> None:
     """What the loop does besides the core's turns ends here; until cancelled."""
     while True:
         await asyncio.sleep(EVERY_SECONDS)
-        settle()
+        end_turn()

@@ -169,7 +169,7 @@ class Operator:
             planned=lambda service, models, seconds: self._plans.observe(seconds, models),
             ask=lambda pod_uid: self._agents.ask(pod_uid),  # noqa: PLW0108 - likewise
             fatal=self._fail,
-            settle=garbage.settle,
+            turn_ended=garbage.end_turn,
         )
 
     def _gate(self, effect: GateChanged) -> None:

@@ -101,7 +101,7 @@ def _parts(inputs: Inputs) -> Parts:
                 ignored.append(f"args --{name} of the model server (it cannot be said of all models here)")
         else:
             options[name] = value
-    ignored += _settle(options, models, inputs.settings)
+    ignored += _apply(options, models, inputs.settings)
     if inputs.cpus is not None:
         # The server counts the node's processors.
         models.setdefault(openvino.PLUGIN, {}).setdefault("INFERENCE_NUM_THREADS", max(1, math.floor(inputs.cpus)))
@@ -151,7 +151,7 @@ def _plugin_config(text: str) -> tuple[dict[str, SettingValue], list[str]]:
     ]
 
 
-def _settle(options: dict[str, str], models: dict[str, Any], settings: Any) -> list[str]:
+def _apply(options: dict[str, str], models: dict[str, Any], settings: Any) -> list[str]:
     """Put the annotation's settings where they belong; it holds over the command line."""
     ignored = []
     of_models = openvino.of_models(settings)

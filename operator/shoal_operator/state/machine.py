@@ -205,7 +205,7 @@ def _review(ctx: Context) -> None:
     if not ctx.review_due():
         return
     with ctx.contained("asking"):
-        asking.look_again(ctx)
+        asking.review(ctx)
     for key in list(world.reviewing):
         with ctx.contained("review", key):
             service = world.services.get(key)

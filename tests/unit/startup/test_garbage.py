@@ -29,7 +29,7 @@ def cycle() -> "weakref.ref[Node]":
 
 def test_what_stays_is_frozen_and_never_walked_again() -> None:
     kept = [[number] for number in range(2 * garbage.MIDDLE * garbage.YOUNGEST)]
-    while garbage.settle():
+    while garbage.end_turn():
         pass
     assert gc.get_freeze_count() > len(kept)
     assert all(len(gc.get_objects(generation=each)) < garbage.GROWN for each in range(3))
@@ -60,7 +60,7 @@ def test_what_takes_the_place_of_something_else_is_not_left_to_pile_up() -> None
     for number in range(len(kept)):
         kept[number] = [number]
         if not number % 1000:
-            garbage.settle()
+            garbage.end_turn()
             most = max(most, *(len(gc.get_objects(generation=each)) for each in range(3)))
     assert most < 2 * garbage.MIDDLE * garbage.YOUNGEST
 
@@ -73,7 +73,7 @@ def test_a_cycle_that_was_old_is_found_before_it_would_be_frozen() -> None:
     gc.collect(0)  # all of this has survived once by now
     del one, two
     assert lost() is not None
-    assert garbage.settle()
+    assert garbage.end_turn()
     assert lost() is None
     assert kept
 

@@ -2,6 +2,7 @@
 
 import math
 
+from shoal_operator.state.demand.cold import WARM_BATCH
 from shoal_operator.state.world import events
 from shoal_operator.state.world.entities import Stage
 from shoal_operator.state.world.values import Eviction, ModelKey, Placement, Plan
@@ -224,3 +225,22 @@ def test_one_plan_that_evicts_a_copy_and_places_another_keeps_the_model_loaded()
     hand.agents()
     assert hand.route("a") == {there}
     assert hand.service.stats.moves == 0, "nothing was evened out"
+
+
+def test_small_models_fill_what_is_free_also_behind_many_large_ones() -> None:
+    """More recently used, and none of them fits what is free."""
+    hand = Cold("pod-1", room=10, pressure=1.0)
+    hand.add("kept", memory_bytes=50 * MI, min_copies=1)
+    hand.add("filler", memory_bytes=10 * MI, min_copies=1)
+    hand.add(*(f"small{number}" for number in range(4)), memory_bytes=5 * MI)
+    large = [f"large{number:02d}" for number in range(WARM_BATCH + 6)]
+    for name in large:
+        hand.do(events.ModelSeen(model_spec(name, memory_bytes=40 * MI)))
+    for name in large:
+        hand.ask(name)
+        hand.agents()
+        hand.pass_time(3, step=1)
+    assert hand.loaded_models() == {"kept", "filler", large[-1]}
+    hand.do(events.ModelGone(ModelKey("ns", "filler"), "uid-filler"))
+    hand.pass_time(10, step=1)
+    assert len(hand.loaded_models() & {f"small{number}" for number in range(4)}) == 2

@@ -66,7 +66,7 @@ class Repository:
         return shown
 
     def show(self, name: str, identity: str | None) -> None:
-        """The copy that was shown before stays in the server's sight until ``settle``: it is what it falls back to."""
+        """The copy that was shown before stays in the server's sight until ``commit``: it is what it falls back to."""
         with self._lock:
             links = self._links(name)
             if identity is None:
@@ -91,7 +91,7 @@ class Repository:
         with self._lock:
             self._asked = self._entries.keys() & set(names)
 
-    def settle(self, name: str, number: int) -> None:
+    def commit(self, name: str, number: int) -> None:
         """This one serves: what it took the place of goes out of sight."""
         with self._lock:
             links = self._links(name)

@@ -113,7 +113,7 @@ class OpenVinoModelServer:
                 "modelLoadingTimeoutMillis of the runtime, or look at the server's log.",
             ) from error
         if number in found.available:
-            await asyncio.to_thread(self._repository.settle, copy.name, number)
+            await asyncio.to_thread(self._repository.commit, copy.name, number)
             return
         former = await asyncio.to_thread(self._repository.withdraw, copy.name, number)
         if former:

@@ -42,7 +42,7 @@ def requested(ctx: Context, key: ServiceKey, name: str) -> None:
             ctx.plan(service)
 
 
-def look_again(ctx: Context) -> None:
+def review(ctx: Context) -> None:
     """Models that nobody has asked for any more and that found no room are cold again; those whose load takes longer
     than a request may wait say so."""
     for key in list(ctx.world.asked):

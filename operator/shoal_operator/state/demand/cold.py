@@ -17,6 +17,8 @@ from shoal_operator.state.world.entities import Copy, Model, Pod, Service
 from shoal_operator.state.world.values import ModelKey
 
 WARM_BATCH = 64
+WARM_LOOKS = 1_000
+"""Of the most recently used, so many are looked at for those that fit what is free."""
 RESERVED = 1 / 16
 AGAIN = 1.0
 """Seconds after which something is looked at again that has to wait for what takes its time."""
@@ -101,8 +103,12 @@ def warm(ctx: Context, service: Service) -> None:
     pods = [ctx.world.pods[uid] for uid in ctx.world.pods_of.get(service.spec.key, ())]
     room = max((pod.room - reserve(service, pod) for pod in pods if pod.placeable), default=0)
     chosen: list[ModelKey] = []
-    for key in list(islice(reversed(service.cold), WARM_BATCH)):
+    if room < service.sizes.smallest():
+        return
+    for key in list(islice(reversed(service.cold), WARM_LOOKS)):
         model = ctx.world.models[key]
+        if len(chosen) == WARM_BATCH:
+            break
         if model.memory is not None and model.memory <= room and (model.failure is None or model.fallback):
             wish.want(service, model)
             chosen.append(key)

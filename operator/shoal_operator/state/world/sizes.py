@@ -45,6 +45,10 @@ class Sizes:
         sizes = self._sizes[bisect_right(self._sizes, low) : bisect_right(self._sizes, high)]
         return (key for size in sizes for key in self._keys[size])
 
+    def smallest(self) -> int:
+        """Bytes of the smallest; 0: there is none."""
+        return self._sizes[0] if self._sizes else 0
+
     def largest(self) -> int:
         """Bytes of the largest; 0: there is none."""
         return self._sizes[-1] if self._sizes else 0
