@@ -85,6 +85,9 @@ bench-density: venv ## 10,000 models on six pods beside six bare servers (MODELS
 bench-overcommit: venv ## 1,000 models, memory for 200: hit rate, cold latency, one load for many
 	$(VENV)/bin/python -m benchmarks.overcommit
 
+bench-storage: venv ## Artifacts from a store 20 ms away: the agent's pipeline beside obstore alone and boto3
+	$(VENV)/bin/python -m benchmarks.storage
+
 bench-traffic: venv ## Three shapes of traffic over 1,000 models, beside one plain server
 	$(VENV)/bin/python -m benchmarks.traffic
 

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from . import common, density_report, engine, gateway, gateway_change, gateway_scale, overcommit, plan, plots, traffic
+from . import (
+    common,
+    density_report,
+    engine,
+    gateway,
+    gateway_change,
+    gateway_scale,
+    overcommit,
+    plan,
+    plots,
+    storage,
+    traffic,
+)
 from .field import report as model_servers
 
 DOCS: Final = common.REPOSITORY / "docs"
@@ -81,6 +93,14 @@ def _traffic(result: common.Json) -> Iterator[Aim]:
         yield Aim(f"requests/s lost against a plain server and Envoy, {title}", lost, traffic.AIM)
 
 
+def _storage(result: common.Json) -> Iterator[Aim]:
+    for shape, row in result["shapes"].items():
+        bound = 1 / storage.AIM_RATE if shape.startswith("one") else storage.AIM_TIME
+        yield Aim(f"{shape}, time to that of the fastest tool", row["ratio"]["median"], bound)
+    small = result["shapes"]["400 artifacts of 1 KiB"]["ways"]["shoal"]["cpu_ms_an_artifact"]["median"]
+    yield Aim("CPU of a small artifact's pull alone", small, storage.AIM_CPU, " ms")
+
+
 def _plan(result: common.Json) -> Iterator[Aim]:
     for shape in result["shapes"]:
         size = f"{shape['models']:,} models on {shape['pods']:,} pods"
@@ -106,6 +126,7 @@ BENCHMARKS: Final = (
     Benchmark("overcommit", "make bench-overcommit", overcommit.text, _overcommit, plots.overcommit),
     Benchmark("traffic", "make bench-traffic", traffic.text, _traffic, plots.traffic),
     Benchmark("servers", "make bench-servers", model_servers.text, _none, _no_plots),
+    Benchmark("storage", "make bench-storage", storage.text, _storage, _no_plots),
     Benchmark("plan", "make bench-plan", plan.text, _plan, _no_plots),
     Benchmark("engine", "make bench-plan", engine.text, _none, _no_plots),
     Benchmark("gateway-scale", "make bench-plan", gateway_scale.text, _none, _no_plots),

@@ -34,7 +34,7 @@ from . import logs
 from .storage import DISK_FULL, NO_SPACE, Limits, Listing, Source, StorageError, disk_full
 from .storage.budget import Budget
 from .storage.disk import NOTHING, Disk, FileSystem, Reservation, Room, look
-from .storage.fetching import Fetching, Order
+from .storage.fetching import NOTED, Fetching, Order
 from .storage.pull import FILES, Pulling, Whole, inodes, landed_bytes, whole
 from .threads import in_thread
 
@@ -46,8 +46,6 @@ _OF_CONTENT: Final = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
 """ETags that S3 makes of an object's bytes."""
 MAX_KEPT: Final = 20_000
 _MAX_BROKEN_OFF: Final = 64
-_WORTH_KEEPING: Final = 1024 * 1024
-"""Bytes from which on what landed of a pull that broke off is kept for the next."""
 _AT_ONCE: Final = 16
 """How many kept artifacts are deleted before it is looked again whether that was enough."""
 _ALL: Final = Room(1 << 62, 1 << 62)
@@ -151,7 +149,7 @@ class Cache:
                 if entry.name == key and (content := whole(entry)) is not None:
                     found.append((at, key, content))
                     continue
-                if entry.name != key and _KEY.fullmatch(key) and (landed := landed_bytes(entry)) >= _WORTH_KEEPING:
+                if entry.name != key and _KEY.fullmatch(key) and (landed := landed_bytes(entry)) >= NOTED:
                     broken_off.append((at, key, landed))
                     continue
             doomed.append(self._doom(entry))
@@ -271,7 +269,7 @@ class Cache:
             self._half_done -= pull.landed
             self._add(key, content)
         except BaseException:
-            if pull.landed >= _WORTH_KEEPING:
+            if pull.landed >= NOTED:
                 self._broken_off[key] = pull.landed
                 self.trim()
             else:

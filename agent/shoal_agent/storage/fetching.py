@@ -5,6 +5,8 @@ another process. Connections are the pod's (``budget.py``).
 """
 
 import asyncio
+import contextlib
+import io
 import os
 import random
 from collections import deque
@@ -21,14 +23,16 @@ from .budget import Budget
 
 PART_BYTES: Final = 32 * 1024 * 1024
 """Larger files are fetched in parts of this size, side by side."""
-AT_ONCE: Final = 16
+AT_ONCE: Final = 32
 """Connections that one artifact has or waits for."""
 ATTEMPTS: Final = 5
 """How often a part is tried without a byte of progress in between."""
 AGAIN: Final = Backoff(initial=0.25, maximum=5.0, jitter=0.5)
 PASSING: Final = frozenset({STORAGE_UNAVAILABLE, STORAGE_UNREACHABLE})
 """Failures that another try may not meet."""
-_IN_LOOP: Final = 64 * 1024
+NOTED: Final = 1024 * 1024
+"""Bytes of an artifact from which on it is noted what has come; a smaller one is fetched as a whole again."""
+_IN_LOOP: Final = 256 * 1024
 """Bytes that are written at once; more is a thread's work, since a disk may be slow."""
 
 Landed = Callable[[int], None]
@@ -59,10 +63,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be fetched into ``folder``; ``missing`` in bytes. ``journal`` notes what has come."""
+    """What is to be fetched into ``folder``; ``missing`` in bytes. ``journal`` notes what has come, if that is worth
+    it."""
 
-    folder: Path
-    journal: Path
+    folder: str
+    journal: Path | None
     parts: tuple[_Part, ...]
     missing: int
 
@@ -75,34 +80,36 @@ class Fetching:
         budget: Budget,
         *,
         part_bytes: int = PART_BYTES,
+        noted_bytes: int = NOTED,
         again: Backoff = AGAIN,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._budget = budget
-        self._part_bytes = part_bytes
+        self._part_bytes, self._noted_bytes = part_bytes, noted_bytes
         self._again, self._chance = again, chance
 
     def plan(self, listing: Listing, folder: Path, journal: Path) -> Plan:
-        """What an earlier try left to be fetched. Blocks."""
-        try:
-            # A line that a crash cut off equals none of ours.
-            had = frozenset(journal.read_text(errors="replace").split("\n")[:-1])
-        except FileNotFoundError:
-            had = frozenset()
-        parts = tuple(part for part in _parts(listing.files, self._part_bytes) if _note(part) not in had)
-        return Plan(folder, journal, parts, sum(part.end - part.at for part in parts))
+        """Make the folders; what an earlier try left to be fetched. Blocks."""
+        noted = listing.size >= self._noted_bytes
+        had: frozenset[str] = frozenset()
+        if noted:
+            with contextlib.suppress(FileNotFoundError):
+                # A line that a crash cut off equals none of ours.
+                had = frozenset(journal.read_text(errors="replace").split("\n")[:-1])
+        _lay_out(str(folder), listing.files)
+        parts = tuple(part for part in _parts(listing.files, self._part_bytes) if not had or _note(part) not in had)
+        return Plan(str(folder), journal if noted else None, parts, sum(part.end - part.at for part in parts))
 
     async def fetch(self, order: Order, plan: Plan) -> None:
         """Carry a plan out. Raises StorageError."""
-        await in_thread(_lay_out, plan.folder, order.listing.files)
         parts = deque(plan.parts)
-        with plan.journal.open("a") as notes:
+        with plan.journal.open("a") if plan.journal is not None else io.StringIO() as notes:
 
             async def work() -> None:
                 while parts:
                     part = parts.popleft()
                     note = _note(part)
-                    await self._part(order, part, plan.folder / part.file.path)
+                    await self._part(order, part, f"{plan.folder}/{part.file.path}")
                     notes.write(f"{note}\n")
                     notes.flush()
 
@@ -116,7 +123,7 @@ class Fetching:
             except BaseExceptionGroup as errors:
                 raise _worst(errors) from errors
 
-    async def _part(self, order: Order, part: _Part, target: Path) -> None:
+    async def _part(self, order: Order, part: _Part, target: str) -> None:
         failures = 0
         while True:
             before = part.at
@@ -131,10 +138,8 @@ class Fetching:
             await asyncio.sleep(self._again.delay(failures, self._chance()))
 
 
-async def _read(order: Order, part: _Part, target: Path) -> None:
-    if part.at == part.end:
-        return  # an empty file, which is laid out already
-    out = os.open(target, os.O_WRONLY)
+async def _read(order: Order, part: _Part, target: str) -> None:
+    out = os.open(target, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         async for chunk in order.source.read(order.listing, part.file, part.at, part.end):
             if part.at + len(chunk) > part.end:
@@ -163,7 +168,7 @@ def changed(file: ArtifactFile, how: str) -> StorageError:
 
 def _parts(files: Iterable[ArtifactFile], size: int) -> Iterator[_Part]:
     for number, file in enumerate(files):
-        for start in range(0, max(file.size, 1), size):
+        for start in range(0, file.size, size):
             yield _Part(number, file, start, min(start + size, file.size))
 
 
@@ -172,15 +177,17 @@ def _note(part: _Part) -> str:
     return f"{part.number} {part.at} {part.end}"
 
 
-def _lay_out(folder: Path, files: Iterable[ArtifactFile]) -> None:
-    """Make all files, or leave what is there. Blocks."""
-    made: set[Path] = set()
+def _lay_out(folder: str, files: Iterable[ArtifactFile]) -> None:
+    """The folders, and the files of which nothing will come. Blocks."""
+    os.makedirs(folder, exist_ok=True)
+    made = {""}
     for file in files:
-        target = folder / file.path
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
-        target.touch()
+        parent = file.path.rpartition("/")[0]
+        if parent not in made:
+            os.makedirs(f"{folder}/{parent}", exist_ok=True)
+            made.add(parent)
+        if not file.size:
+            os.close(os.open(f"{folder}/{file.path}", os.O_WRONLY | os.O_CREAT, 0o644))
 
 
 def _write(out: int, chunk: bytes | memoryview, at: int) -> None:

@@ -103,8 +103,9 @@ def whole(folder: Path) -> Whole | None:
     """What an artifact's manifest says, if all of it is there, in its size. Blocks."""
     try:
         content = json.loads((folder / MANIFEST).read_text())["files"]
+        files = str(folder / FILES)
         for path, size in content:
-            if os.stat(folder / FILES / path).st_size != size:
+            if os.stat(f"{files}/{path}").st_size != size:
                 return None
         return Whole(sum(size for _, size in content), len(content))
     except (OSError, ValueError, KeyError, TypeError):

@@ -7,6 +7,7 @@ obstore's paths cannot: a folder's marker is to it like an empty file, a key wit
 
 import asyncio
 import os
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from .s3_errors import explain, of_certificate
 from .s3_stores import Entry, Store, Unsayable, new_exact, new_store
 from .unpack.formats import is_archive
 
+ACCESSES_SECONDS: Final = 1.0
+"""How long what was read of the Secrets is used."""
 _MAX_STORES: Final = 64
 _MAX_REMEMBERED: Final = 20_000
 _ANOTHERS: Final = CREDENTIAL_REASONS | PASSING | {ARTIFACT_NOT_FOUND}
@@ -72,6 +75,8 @@ class S3Source:
         self._secrets = secrets
         self._connections = connections
         self._environment = environment
+        self._candidates: list[S3Access] = []
+        self._read_at = -ACCESSES_SECONDS
         self._make = {False: make_store, True: make_exact}
         self._stores: OrderedDict[tuple[_Place, bool], Store] = OrderedDict()
         self._worked: OrderedDict[str, S3Access] = OrderedDict()  # by bucket: tried first
@@ -84,7 +89,24 @@ class S3Source:
         Every Secret is tried until one finds them. One that found them before is asked first, and while its store does
         not answer no other one is: a bucket of that name elsewhere may hold something else under that key.
         """
-        candidates = await asyncio.to_thread(accesses, self._annotations_file, self._secrets, self._environment)
+        try:
+            return await self._found_by_one(uri, limits)
+        except StorageError:
+            self._read_at = -ACCESSES_SECONDS  # a corrected Secret is tried at once
+            raise
+
+    async def _accesses(self) -> list[S3Access]:
+        """All that may be tried, as they were not longer than a moment ago: thousands of models ask at once."""
+        now = time.monotonic()
+        if now - self._read_at >= ACCESSES_SECONDS:
+            self._candidates = await asyncio.to_thread(
+                accesses, self._annotations_file, self._secrets, self._environment
+            )
+            self._read_at = now
+        return list(self._candidates)
+
+    async def _found_by_one(self, uri: StorageUri, limits: Limits) -> Listing:
+        candidates = await self._accesses()
         mine, often = self._found.get(uri.raw), self._worked.get(uri.bucket)
         candidates.sort(key=lambda access: (access != mine, access != often))
         errors: list[StorageError] = []

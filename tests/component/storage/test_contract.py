@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from shoal_agent.storage import Limits, Listing, StorageError
+from shoal_agent.storage.fetching import AT_ONCE
 from shoal_api.storage_uri import StorageUri
 
 from tests.component.agent.parts import ACCESS_KEY, BUCKET, Storage, eventually
@@ -198,7 +199,7 @@ async def test_a_slow_server_is_asked_for_much_at_once(s3: Storage, new_pod: New
     faults = Faults(delay=0.05)
     async with proxy(s3.endpoint, faults) as endpoint:
         assert len(await new_pod().secret("storage", endpoint).pull(f"s3://{BUCKET}/slow")) == 200
-    assert 8 < faults.most <= 16, "the connections of one artifact"
+    assert 16 < faults.most <= AT_ONCE, "the connections of one artifact"
 
 
 async def test_archives_are_unpacked(s3: Storage, pod: Pod) -> None:
