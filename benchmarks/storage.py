@@ -183,10 +183,10 @@ def text(found: common.Json) -> str:
     """The report."""
     lines = [
         common.heading("Artifacts from a store 20 ms away", found["context"]),
-        f"versitygw behind a proxy that holds each answer back for {found['delay']}; {found['rounds']} rounds, the ways "
-        "in turn. obstore alone and boto3 are told what to fetch, and write it; Shoal's pipeline lists each artifact, "
-        "fetches, checks and commits it. Up to 64 connections each. s5cmd is not in the registries that this was made "
-        "with.\n",
+        f"versitygw behind a proxy that holds each answer back for {found['delay']}; {found['rounds']} rounds, the "
+        "ways in turn. obstore alone and boto3 are told what to fetch, and write it; Shoal's pipeline lists each "
+        "artifact, fetches, checks and commits it. Up to 64 connections each. s5cmd is not in the registries that this "
+        "was made with.\n",
         "| shape | way | seconds (min to max) | CPU ms an artifact |",
         "|---|---|---|---|",
     ]

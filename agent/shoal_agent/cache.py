@@ -23,7 +23,7 @@ import shutil
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -134,6 +134,7 @@ class Cache:
         self._reserving = asyncio.Lock()
         # Their own threads: ten thousand deletions at once must not stand before a load's few file operations.
         self._deleting = ThreadPoolExecutor(_DELETING, thread_name_prefix="delete")
+        self._going: set[Future[None]] = set()  # what is being deleted
         self._hits = self._misses = self._evictions = 0
 
     def open(self) -> None:
@@ -160,8 +161,7 @@ class Cache:
             self._broken_off[key] = landed
             self._half_done += landed
         if doomed:
-            # Thousands may have been on their way out; what is not deleted when we end, the next start finds.
-            self._deleting.submit(_delete_all, doomed)
+            self._delete(doomed)
         self.trim()
 
     def close(self) -> None:
@@ -285,7 +285,9 @@ class Cache:
                 short = need - free
                 idle = Room(sum(self._broken_off.values()), 0) + self._kept_room
                 doomed = self._evict(short) if idle.holds(short) else []
-                if not doomed:
+                if going := [asyncio.wrap_future(each) for each in list(self._going)]:
+                    await asyncio.wait(going)
+                elif not doomed:
                     raise StorageError(
                         DISK_FULL,
                         f"{uri} needs {need.bytes} bytes and {need.inodes} inodes of disk, and "
@@ -323,8 +325,14 @@ class Cache:
         if short != NOTHING:
             doomed += self._evict(short)
         if doomed:
-            with contextlib.suppress(RuntimeError):
-                self._deleting.submit(_delete_all, doomed)
+            self._delete(doomed)
+
+    def _delete(self, doomed: list[Path]) -> None:
+        """What is not deleted when we end, the next start finds."""
+        with contextlib.suppress(RuntimeError):  # closed
+            going = self._deleting.submit(_delete_all, doomed)
+            self._going.add(going)
+            going.add_done_callback(self._going.discard)
 
     def _evict(self, need: Room) -> list[Path]:
         """Take what nobody holds out of the cache, until that is so much room or some at once; to be deleted."""
