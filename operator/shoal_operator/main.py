@@ -87,6 +87,7 @@ class Operator:
             lambda sequence: self.core.handle(GatewayAcknowledged(sequence)),
             view=self.core.activation,
             requested=lambda service, model: self.core.handle(Requested(service, model)),
+            names=self._names,
             memory_bytes=settings.gateway_memory_bytes,
             fatal=self._fail,
         )
@@ -245,6 +246,10 @@ class Operator:
     def _list(self, namespace: str, service: str | None, after: str, limit: int) -> dict[str, Any]:
         keys, more = page(self.core.world, namespace, service, after, limit)
         return listing([view for key in keys if (view := self._model_view(key)) is not None], more=more)
+
+    def _names(self, service: ServiceKey, most: int) -> tuple[list[str], bool]:
+        keys, more = page(self.core.world, *service, "", most)
+        return [key.name for key in keys], more
 
     def _url(self, namespace: str, service: str) -> str:
         return self._workload_settings.service_url(namespace, service)

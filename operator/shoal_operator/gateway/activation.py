@@ -6,8 +6,9 @@ word and by its share of the gateway's memory (``held``).
 """
 
 import asyncio
+import json
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -30,8 +31,16 @@ again: about as long as a killed server takes to be out of the routes."""
 RECOVERY_SECONDS = 30.0
 """How long a request waits for an operator that has just started to know its models."""
 
+MOST_LISTED = 1_000
+"""Names in one list of models."""
+LISTED_SECONDS = 1.0
+LISTS = 256
+"""How long a list is good for, and how many are kept."""
+
 View = Callable[[ServiceKey, str], ActivationView | None]
 Requested = Callable[[ServiceKey, str], None]
+Names = Callable[[ServiceKey, int], tuple[list[str], bool]]
+"""The first so many names of the InferenceService's models, and whether there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,13 @@ class Ready:
     """The answer to a question about a model that no pod has: a request would be answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to a question that is answered from what is known: JSON."""
+
+    body: str
+
+
 @dataclass(slots=True)
 class _Wanted:
     """A model that requests wait for. ``emptied``: how often it was seen without endpoints."""
@@ -74,11 +90,20 @@ class Activator:
     often for many models).
 
     Both are called in the event loop and must not block. Call ``changed`` with state's effects after they were
-    applied, and ``open`` once state knows its models. ``memory``: what may be held.
+    applied, and ``open`` once state knows its models. ``memory``: what may be held. ``names``: for who lists models.
     """
 
-    def __init__(self, view: View, requested: Requested, metrics: ActivationMetrics, memory: HeldMemory) -> None:
+    def __init__(
+        self,
+        view: View,
+        requested: Requested,
+        metrics: ActivationMetrics,
+        memory: HeldMemory,
+        names: Names = lambda service, most: ([], False),
+    ) -> None:
         self._view = view
+        self._names = names
+        self._lists: OrderedDict[ServiceKey, tuple[float, Told]] = OrderedDict()
         self._requested = requested
         self._metrics = metrics
         self._memory = memory
@@ -162,6 +187,22 @@ class Activator:
         elif answer is not None:
             self._metrics.wait_seconds.labels(*service).observe(time.monotonic() - arrived)
         return answer
+
+    def listed(self, service: ServiceKey) -> Told | Refused:
+        """The names of an InferenceService's models, for KServe's v1: made once a second, however many ask."""
+        if not self._open.is_set():
+            return Refused(503, *NO_ACTIVATOR, 1.0)
+        now = time.monotonic()
+        known = self._lists.get(service)
+        if known is not None and now < known[0]:
+            return known[1]
+        names, more = self._names(service, MOST_LISTED)
+        told = Told(json.dumps({"models": names, **({"more": True} if more else {})}))
+        self._lists[service] = now + LISTED_SECONDS, told
+        self._lists.move_to_end(service)
+        while len(self._lists) > LISTS:
+            self._lists.popitem(last=False)
+        return told
 
     async def _hold(
         self, service: ServiceKey, model: str, view: ActivationView, tried: frozenset[Endpoint], arrived: float

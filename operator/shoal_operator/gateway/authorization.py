@@ -19,7 +19,7 @@ from shoal_operator.state.world.views import Endpoint
 
 from . import lacking
 from . import vocabulary as words
-from .activation import Activator, Cost, Ready, Refused, not_ready
+from .activation import Activator, Cost, Ready, Refused, Told, not_ready
 from .held import held_bytes
 from .replies import ASKED_FOR_NOTHING, grpc_text, unknown_model
 from .surface import native_expressions
@@ -28,6 +28,7 @@ SERVICE = "envoy.service.auth.v3.Authorization"
 
 _REST_MODEL = re.compile(r"/v[12]/models/([^/:?]+)")
 _REST_INFER = re.compile(r"/v2/models/[^?]+/(infer|generate)(_stream)?(\?|$)|/v1/models/[^/?]+:(predict|explain)(\?|$)")
+_REST_LIST = re.compile(r"/v1/models(\?|$)")
 _GRPC_INFER = tuple(f"/{words.GRPC_SERVICE}/{method}" for method in words.GRPC_INFER_METHODS)
 _GRPC_MODEL = tuple(f"/{words.GRPC_SERVICE}/{method}" for method in words.GRPC_MODEL_METHODS)
 _NATIVE = tuple(re.compile(expression + r"(\?|$)") for expression in native_expressions())
@@ -35,6 +36,7 @@ _MAX_SHOWN = 256
 _DIGITS = 15  # of a number that a client wrote; no number of bytes that matters has more
 _DENIED = 7  # any code but 0 (google.rpc.Code); Envoy answers with the HTTP status
 
+Answer: TypeAlias = Endpoint | Refused | Ready | Told | None
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 
@@ -42,7 +44,7 @@ class Question(NamedTuple):
     """A request as the cold listener sees it. ``model`` empty: it names none. ``came_from``: the target (see
     ``GatewayTables.endpoints``) whose pods it has been to; empty: its model's scope said cold. ``attempt``: 1, 2…
     ``body_bytes`` None: not known. ``received``: of them, those that the main listener has read already. ``asks``: it
-    only asks about the model."""
+    only asks about the model. ``lists``: it asks which models there are."""
 
     service: ServiceKey
     model: str
@@ -53,6 +55,7 @@ class Question(NamedTuple):
     body_bytes: int | None
     asks: bool = False
     received: int = 0
+    lists: bool = False
 
     @property
     def held_bytes(self) -> int:
@@ -88,7 +91,7 @@ class AuthorizationService:
         if not self._admitted(context):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the client certificate names no Shoal gateway")
         question = read(external_auth_pb2.CheckRequest.FromString(request).attributes)
-        answer: Endpoint | Refused | Ready | None
+        answer: Answer
         if not question.can_be_known:
             answer = None
         elif question.model:
@@ -100,6 +103,8 @@ class AuthorizationService:
                 cost=Cost(_gateway(context.peer()), question.held_bytes),
                 asks=question.asks,
             )
+        elif question.lists:
+            answer = self._activator.listed(question.service)
         else:
             answer = not_ready()
         said: bytes = write(question, answer).SerializeToString()
@@ -138,6 +143,7 @@ def read(attributes: attribute_context_pb2.AttributeContext) -> Question:
         body_bytes,
         not (http.path in _GRPC_INFER or (http.method == "POST" and (_REST_INFER.match(http.path) or native))),
         received,
+        _REST_LIST.match(http.path) is not None,
     )
 
 
@@ -146,7 +152,7 @@ def _native(path: str) -> str:
     return next((found[1] for expression in _NATIVE if (found := expression.match(path))), "")
 
 
-def write(question: Question, answer: Endpoint | Refused | Ready | None) -> external_auth_pb2.CheckResponse:
+def write(question: Question, answer: Answer) -> external_auth_pb2.CheckResponse:
     """Envoy's orders: the pod's address as metadata for the cluster ``pod``, or the reply to the client."""
     response = external_auth_pb2.CheckResponse()
     if isinstance(answer, Endpoint):
@@ -155,6 +161,8 @@ def write(question: Question, answer: Endpoint | Refused | Ready | None) -> exte
         if rules := lacking.rules(answer.server_type):
             response.dynamic_metadata[words.LACKS] = rules
         return response
+    if isinstance(answer, Told):
+        return _said(response, 200, answer.body, {"content-type": "application/json"})
     if isinstance(answer, Ready) and not question.grpc:
         body = json.dumps({"name": question.model, "ready": True})
         return _said(response, 200, body, {"content-type": "application/json"})

@@ -84,7 +84,7 @@ NO_PATH = (
 )
 NO_LIST = (
     "ModelsNotListed",
-    "the gateway does not list models: whoever may send requests need not know them all;"
+    "models are listed by GET /v1/models where the model server speaks v1, and nowhere else;"
     " kubectl get trainedmodels --namespace <namespace> lists them",
 )
 METHODS = "GET, HEAD, OPTIONS, POST"

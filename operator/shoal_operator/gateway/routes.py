@@ -27,7 +27,7 @@ _OFF = packed(route_components_pb2.FilterConfig, disabled=True)
 _ON = packed(route_components_pb2.FilterConfig, config={}, disabled=False)
 
 _NAME_AS_HOST: Json = {"pattern": {"regex": "/v[12]/models/([^/:]+).*"}, "substitution": r"\1"}
-_REST_LIST = "/v[12]/models"
+_LIST, _LISTS = "/v1/models", "/v[12]/models"
 
 MESSAGE_SECONDS = 30
 """How long a message that a name is to be read from may pause."""
@@ -156,7 +156,8 @@ def of_service(name: str, policy: RoutePolicy, target: str | None = None) -> rou
             _route({"path": "/", "headers": [_ASKS]}, alive),
             *_rest(paths.any_model, _reply(404, unknown)),
             *(_grpc(method, _reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
-            _route({"safe_regex": {"regex": _REST_LIST}}, _reply(404, replies.NO_LIST)),
+            *(_rest((_LIST,), _forward(words.COLD), method="GET|HEAD") if paths.lists else ()),
+            _route({"safe_regex": {"regex": _LISTS}}, _reply(404, replies.NO_LIST)),
             _route({"prefix": "/", "grpc": {}}, _reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
             _route({"prefix": "/inference.", **_TYPED}, _reply(415, replies.NO_GRPC_WEB)),
             _route({"prefix": "/"}, _reply(404, replies.NO_PATH)),

@@ -25,11 +25,12 @@ _ANY_MODEL = {Protocol.V2: "/v2/models/[^/]+(/versions/[^/]+)?" + _V2_ENDS, Prot
 @dataclass(frozen=True, slots=True)
 class Surface:
     """Regular expressions of paths, each of one model where it says so. ``infer``: what the model is needed for.
-    ``ready``, ``metadata``: questions about it. ``model``: all of these. ``refused``: protocols that others speak.
-    ``any_model``: of whatever the client takes for a model's name, answered here and never sent on. ``server``: paths
-    of no model. ``questions``: GET of ``ready``, ``metadata`` and ``server`` is for the pod, else answered here.
-    ``grpc``: the Open Inference Protocol over gRPC. ``spoken``: for people. ``idle_seconds``: how long an idle
-    connection is kept. ``not_loaded``: how the server says that."""
+    ``ready``, ``metadata``: questions about it. ``model``: all of these. ``refused``: protocols that others
+    speak. ``any_model``: of whatever the client takes for a model's name, answered here and never sent on.
+    ``server``: paths of no model. ``questions``: GET of ``ready``, ``metadata`` and ``server`` is for the pod,
+    else answered here. ``grpc``: the Open Inference Protocol over gRPC. ``lists``: models are listed, as
+    KServe's v1 has it. ``spoken``: for people. ``idle_seconds``: how long an idle connection is kept.
+    ``not_loaded``: how the server says that."""
 
     infer: tuple[str, ...]
     ready: tuple[str, ...]
@@ -40,6 +41,7 @@ class Surface:
     server: tuple[str, ...]
     questions: bool
     grpc: bool
+    lists: bool
     spoken: str
     idle_seconds: float
     not_loaded: NotLoaded
@@ -68,6 +70,7 @@ def of(server_type: str) -> Surface:
         server=("/v2|/v2/health/(live|ready)",) if v2 else (),
         questions=profile.questions if profile is not None else True,
         grpc=Protocol.GRPC_V2 in protocols,
+        lists=v1,
         spoken=", ".join((*sorted(each for each in protocols if each != Protocol.NATIVE), *own)),
         idle_seconds=profile.idle_seconds if profile is not None else 1.0,
         not_loaded=profile.not_loaded if profile is not None else _MARKED,

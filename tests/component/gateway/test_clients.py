@@ -65,8 +65,50 @@ async def test_a_load_balancer_asks_the_gateway_itself(world: World, envoy: Envo
             assert (await session.get("/healthz", headers={"Host": host})).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v2/models", "/v1/models/", "/default/iris/v1/models"])
-async def test_models_are_not_listed(world: World, http: aiohttp.ClientSession, path: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/default/iris/v1/models", "/v1/models?x=y"])
+async def test_models_are_listed_as_kserves_v1_does(world: World, http: aiohttp.ClientSession, path: str) -> None:
+    """By the operator, so that the list is the whole InferenceService's, and nothing is loaded for it."""
+    pod = await world.pod("a")
+    world.service(pod)
+    world.route("m2", unavailable=Unavailable.COLD)
+    await world.applied(world.route("m1", pod))
+    async with http.get(path) as response:
+        assert (response.status, response.content_type) == (200, "application/json")
+        assert await response.json() == {"models": ["m1", "m2"]}
+    async with http.head(path) as response:
+        assert response.status == 200
+    assert (world.asked, pod.requests) == ([], [])
+
+
+async def test_a_list_is_there_without_pods_and_not_without_the_operator(
+    world: World, http: aiohttp.ClientSession
+) -> None:
+    await world.applied(world.service())
+    async with http.get("/v1/models") as response:
+        assert (response.status, await response.json()) == (200, {"models": []})
+    await world.control_plane_gone()
+    async with http.get("/v1/models") as response:
+        assert (response.status, (await response.json())["reason"]) == (503, "ActivatorUnavailable")
+
+
+async def test_lists_without_end_use_up_nothing_of_what_loads_models(world: World, http: aiohttp.ClientSession) -> None:
+    pod = await world.pod("a")
+    world.loads("m1", pod)
+    await world.cold("m1")
+    refused = 0
+    for _ in range(20):
+        answers = await asyncio.gather(*(http.get("/v1/models") for _ in range(250)))
+        refused += sum(answer.status == 503 for answer in answers)
+        for answer in answers:
+            await answer.read()
+    assert refused
+    assert world.listed <= 20, "made once a second, however many ask"
+    async with http.post("/v2/models/m1/infer", json={}) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("path", ["/v2/models", "/v2/models/", "/default/iris/v2/models"])
+async def test_other_protocols_have_no_list(world: World, http: aiohttp.ClientSession, path: str) -> None:
     pod = await world.pod("a")
     world.service(pod)
     await world.applied(world.route("m1", pod))

@@ -132,6 +132,7 @@ class World:
         self.acknowledged: list[int] = []
         self.views: dict[tuple[ServiceKey, str], ActivationView] = {}
         self.asked: list[str] = []
+        self.listed = 0
         self.on_asked: Callable[[str], None] = _nothing
         self.bounds: dict[str, Any] = {}  # of the views made from now on: timeout, max_held
         self.metrics = CollectorRegistry()
@@ -146,10 +147,16 @@ class World:
             self.acknowledged.append,
             view=lambda service, model: self.views.get((service, model)),
             requested=lambda _, model: self._requested(model),
+            names=self._names,
             memory_bytes=self.memory_bytes,
             registry=self.metrics,
             reconnect_seconds=0.0,
         )
+
+    def _names(self, service: ServiceKey, most: int) -> tuple[list[str], bool]:
+        self.listed += 1
+        names = sorted(model for owner, model in self.views if owner == service)
+        return names[:most], len(names) > most
 
     def _requested(self, model: str) -> None:
         self.asked.append(model)
