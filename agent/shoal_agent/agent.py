@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 from shoal_api.messages import MAX_COUNT, MAX_LABEL_LENGTH, MAX_MESSAGE_LENGTH, ServerReport
+from shoal_api.model_storage import STORAGE_CONFIG_SCHEME
 from shoal_api.storage_secrets import STORAGE_FILE
 
 from . import logs
@@ -44,15 +45,12 @@ class Agent:
         self._settings = settings
         self._metrics = Metrics()
         self._server = _model_server(settings)
+        s3 = S3Source(
+            settings.credentials_dir / STORAGE_FILE, settings.storage_secrets_dir, connections=settings.connections
+        )
         self._cache = Cache(
             settings.models_dir / "cache",
-            {
-                "s3": S3Source(
-                    settings.credentials_dir / STORAGE_FILE,
-                    settings.storage_secrets_dir,
-                    connections=settings.connections,
-                )
-            },
+            {"s3": s3, STORAGE_CONFIG_SCHEME: s3},
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             connections=settings.connections,
             max_bytes=settings.max_disk_bytes,

@@ -126,6 +126,15 @@ def _trained_model_schema() -> Schema:
         )
     ]
     model["properties"]["framework"]["minLength"] = 1
+    model[VALIDATIONS] = [
+        _rule(
+            "has(self.storageUri) != has(self.storage)",
+            "set exactly one of storageUri (s3://bucket/folder) and storage (key and path)",
+        )
+    ]
+    model["properties"]["storage"]["properties"]["key"][VALIDATIONS] = [
+        _rule("self.matches('^[-._a-zA-Z0-9]+$')", "name a key of the Secret storage-config, such as default")
+    ]
     serving = spec["properties"]["serving"]
     serving[VALIDATIONS] = [
         _rule(

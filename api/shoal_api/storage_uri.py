@@ -1,12 +1,16 @@
 """Where a model's artifact lies. Parsed once, here, into a value that stays parsed; nothing else takes URIs apart.
 
 ``spec.model.storageUri`` of a TrainedModel: ``s3://bucket/key``, where ``key`` is one object, or a prefix whose
-objects (those below ``key/``) are the model's folder.
+objects (those below ``key/``) are the model's folder. Or ``storage://key/path?parameters``, which
+``spec.model.storage`` stands for: the agent makes the above of it, by an entry of the Secret ``storage-config``.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+from .model_storage import STORAGE_CONFIG_SCHEME, STORAGE_CONFIG_SECRET
 
 STORAGE_URI_INVALID: Final = "StorageUriInvalid"
 STORAGE_URI_NOT_SUPPORTED: Final = "StorageUriNotSupported"
@@ -20,6 +24,8 @@ _EXAMPLE = "s3://bucket/path/to/model"
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 # S3's rules; underscores and long names are let through, since S3-compatible servers and old buckets have them.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{2,254}")
+_STORAGE_KEY = re.compile(r"[-._a-zA-Z0-9]{0,253}")
+_SECRET = re.compile(r"secret|access_?key|token|password|account_?key")
 _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
 
@@ -36,7 +42,8 @@ class StorageUriError(ValueError):
 class StorageUri:
     """A parsed storage URI. ``key`` has no leading or trailing slash; empty means the whole bucket.
 
-    ``folder`` is True when the URI ended with a slash, so that ``key`` can only be a prefix.
+    ``folder`` is True when the URI ended with a slash, so that ``key`` can only be a prefix. For ``storage://`` the
+    ``bucket`` is the entry's key (empty: the default one), and ``parameters`` override the entry.
     """
 
     scheme: str
@@ -44,6 +51,7 @@ class StorageUri:
     key: str
     raw: str
     folder: bool = False
+    parameters: tuple[tuple[str, str], ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -65,6 +73,8 @@ def parse_storage_uri(raw: str) -> StorageUri:
     if match is None:
         raise _invalid(f"storageUri {shown!r} has no scheme; write it like {_EXAMPLE}.")
     scheme, rest = match.group(1).lower(), match.group(2)
+    if scheme == STORAGE_CONFIG_SCHEME:
+        return _of_entry(rest, raw, shown)
     if scheme not in SUPPORTED_SCHEMES:
         raise StorageUriError(
             STORAGE_URI_NOT_SUPPORTED,
@@ -77,13 +87,47 @@ def parse_storage_uri(raw: str) -> StorageUri:
         raise _invalid(f"storageUri {shown!r} names no bucket; write it like {_EXAMPLE}.")
     if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
         raise _invalid(f"storageUri {shown!r}: {bucket[:_MAX_SHOWN]!r} is not a bucket name: {_bucket_trouble(bucket)}")
+    key = _key(path, f"storageUri {shown!r}")
+    return StorageUri(scheme=scheme, bucket=bucket, key=key, raw=raw, folder=not key or path.endswith("/"))
+
+
+def _of_entry(rest: str, raw: str, shown: str) -> StorageUri:
+    place, _, query = rest.partition("?")
+    entry, _, quoted = place.partition("/")
+    if not _STORAGE_KEY.fullmatch(entry):
+        raise _invalid(
+            f"storage.key {entry[:_MAX_SHOWN]!r} is no key of a Secret: it consists of letters, digits, '-', '_' and "
+            f"'.'. Name a key of Secret {STORAGE_CONFIG_SECRET}."
+        )
+    parameters = tuple(parse_qsl(query, keep_blank_values=True))
+    if (secret := next((name for name, _ in parameters if _SECRET.search(name.lower())), None)) is not None:
+        raise _invalid(
+            f"storage.parameters.{secret[:_MAX_SHOWN]} is a secret, which everybody could read here: put it into the "
+            f"entry of Secret {STORAGE_CONFIG_SECRET}."
+        )
+    of_type = dict(parameters).get("type", "s3")
+    if of_type not in SUPPORTED_SCHEMES:
+        raise StorageUriError(
+            STORAGE_URI_NOT_SUPPORTED,
+            f"storage.parameters.type {of_type[:_MAX_SHOWN]!r} is not supported; supported: "
+            f"{', '.join(SUPPORTED_SCHEMES)}. Copy the artifact to an S3-compatible store.",
+        )
+    path = unquote(quoted)
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise _invalid(f"storage.path of {shown!r} contains control characters; remove them.")
+    key = _key(path, f"storage.path of {shown!r}")
+    folder = not key or path.endswith("/")
+    return StorageUri(STORAGE_CONFIG_SCHEME, entry, key, raw=raw, folder=folder, parameters=parameters)
+
+
+def _key(path: str, what: str) -> str:
     key = path.strip("/")
     segments = key.split("/") if key else []
     if any(segment in {".", ".."} for segment in segments):
-        raise _invalid(f"storageUri {shown!r} contains '.' or '..' as a path segment; write the key out.")
+        raise _invalid(f"{what} contains '.' or '..' as a path segment; write the key out.")
     if any(not segment for segment in segments):
-        raise _invalid(f"storageUri {shown!r} contains an empty path segment ('//'); remove the extra slash.")
-    return StorageUri(scheme=scheme, bucket=bucket, key=key, raw=raw, folder=not key or path.endswith("/"))
+        raise _invalid(f"{what} contains an empty path segment ('//'); remove the extra slash.")
+    return key
 
 
 def _bucket_trouble(bucket: str) -> str:

@@ -1,7 +1,7 @@
 """TrainedModel (serving.kserve.io/v1alpha1): one model, the InferenceService that serves it, and where it lies.
 
-Fields, names and rules are those of KServe's TrainedModel; `spec.serving` and a `spec.model.memory` that may be left
-out are additions.
+Fields, names and rules are those of KServe's TrainedModel; `spec.serving`, `spec.model.storage` (which KServe has for
+an InferenceService's own model) and a `spec.model.memory` that may be left out are additions.
 """
 
 from contextlib import suppress
@@ -22,6 +22,7 @@ from .common import (
     unread_fields,
 )
 from .errors import SpecError
+from .model_storage import ModelStorage
 from .names import ANNOTATION_SERVING
 from .quantity import duration_seconds, quantity_bytes
 from .tuning import MAX_TUNING_SECONDS, Tuning
@@ -119,12 +120,23 @@ class Serving(ServerTuning):
 class TrainedModelArtifact(ApiModel):
     """What is loaded."""
 
-    storage_uri: Annotated[str, Field(max_length=2048)]
-    """Folder or archive of the model: s3://bucket/prefix, gs://, https:// or http://."""
+    storage_uri: Annotated[str, Field(max_length=2048)] | None = None
+    """Folder or archive of the model: s3://bucket/prefix, gs://, https:// or http://. This or storage."""
+    storage: ModelStorage | None = None
+    """Where the model lies, by an entry of the Secret storage-config; as in KServe's InferenceService."""
     framework: Annotated[str, Field(max_length=128)]
     """Model format, such as sklearn, xgboost, lightgbm, pytorch, tensorflow or onnx."""
     memory: Quantity | None = None
     """Memory the model takes once loaded, in one worker; estimated from the artifact when left out."""
+
+    def location(self) -> str:
+        """storageUri, or what storage stands for. Raises SpecError (InvalidSpec) where not exactly one is set."""
+        if self.storage_uri is not None and self.storage is None:
+            return self.storage_uri
+        if self.storage is not None and self.storage_uri is None:
+            return self.storage.location()
+        found = "both" if self.storage is not None else "neither"
+        raise SpecError("InvalidSpec", f"spec.model has {found} of storageUri and storage: set exactly one of them.")
 
 
 class TrainedModelSpec(ApiModel):
@@ -190,6 +202,9 @@ class TrainedModel(Resource):
     def ignored_fields(self) -> tuple[str, ...]:
         """Paths of what the user wrote and nothing here honours, misspelt names among it; the status names them."""
         found = unread_fields(self.spec, "spec") + unread_annotations(self.metadata)
+        storage = self.spec.model.storage
+        if storage is not None and storage.schema_path is not None:
+            found.append("spec.model.storage.schemaPath")
         if self.spec.serving is None:
             with suppress(SpecError):  # which is said as an error
                 found += unread_fields(self.serving(), f"annotation {ANNOTATION_SERVING}")

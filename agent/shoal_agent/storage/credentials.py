@@ -98,7 +98,7 @@ def _of_environment(environment: Mapping[str, str], account: ServiceAccountNote,
     said = annotated(account.annotations)
     whose = f" with the annotations of service account {account.name!r}" if said else ""
     said = with_inherited(said, named(lambda names: next((v for n in names if (v := environment.get(n))), None)))
-    return _access(f"the AWS environment or cloud identity{whose}", said, Mounted(secrets), secrets / CA_FOLDER)
+    return access_by(f"the AWS environment or cloud identity{whose}", said, Mounted(secrets), secrets / CA_FOLDER)
 
 
 def _instead(access: S3Access, account: str, empty: list[str]) -> S3Access:
@@ -182,7 +182,7 @@ def _of_secret(
     inherited = annotated(account.annotations)
     if access_key or secret_key:
         inherited.pop("useanoncredential", None)  # somebody else's, who has no keys
-    access = _access(f"Secret {name!r}", with_inherited(own, inherited), mounted, authorities)
+    access = access_by(f"Secret {name!r}", with_inherited(own, inherited), mounted, authorities)
     if access.anonymous:
         return access
     if bool(access_key) != bool(secret_key):
@@ -194,8 +194,8 @@ def _of_secret(
     return replace(access, access_key=access_key, secret_key=secret_key, session_token=token)
 
 
-def _access(origin: str, said: Mapping[str, str], mounted: Mounted, authorities: Path) -> S3Access:
-    """All but the keys."""
+def access_by(origin: str, said: Mapping[str, str], mounted: Mounted, authorities: Path) -> S3Access:
+    """What settings say (named as annotations call them), without keys. Raises StorageError."""
     endpoint = said.get("endpoint")
     return S3Access(
         origin=origin,

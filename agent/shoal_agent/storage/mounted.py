@@ -37,6 +37,13 @@ class Mounted:
                 return value
         return None
 
+    def names(self) -> list[str]:
+        """The Secret's keys."""
+        try:
+            return sorted(each.name for each in self.folder.iterdir() if not each.name.startswith("."))
+        except OSError:
+            return []
+
     def file(self, name: str) -> Path | None:
         """A file by its key."""
         found = self.folder / name

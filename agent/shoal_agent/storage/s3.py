@@ -1,4 +1,4 @@
-"""``s3://``: artifacts from S3 and what speaks its protocol.
+"""``s3://``, also where ``storage://`` leads to it: artifacts from S3 and what speaks its protocol.
 
 Two libraries, each for what it is good at. obstore lists and fetches: a sixth of boto3's CPU a request, and requests
 end when they are cancelled. boto3 finds credentials (its chain knows every cloud identity), and names the objects where
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError
+from shoal_api.model_storage import STORAGE_CONFIG_SCHEME
 from shoal_api.storage_uri import StorageUri
 
 from . import (
@@ -33,9 +34,11 @@ from . import (
 )
 from .credentials import DEFAULT_REGION, S3Access, accesses
 from .fetching import PASSING, changed
+from .joined import Joined
 from .paths import check_tree, safe_path
 from .s3_errors import explain, of_certificate
 from .s3_stores import Entry, Store, Unsayable, new_exact, new_store
+from .storage_config import configured
 from .unpack.formats import is_archive
 
 ACCESSES_SECONDS: Final = 1.0
@@ -77,6 +80,7 @@ class S3Source:
         self._environment = environment
         self._candidates: list[S3Access] = []
         self._read_at = -ACCESSES_SECONDS
+        self._joined: Joined[S3Access] = Joined()
         self._make = {False: make_store, True: make_exact}
         self._stores: OrderedDict[tuple[_Place, bool], Store] = OrderedDict()
         self._worked: OrderedDict[str, S3Access] = OrderedDict()  # by bucket: tried first
@@ -100,14 +104,19 @@ class S3Source:
         now = time.monotonic()
         if now - self._read_at >= ACCESSES_SECONDS:
             self._candidates = await asyncio.to_thread(
-                accesses, self._annotations_file, self._secrets, self._environment
+                accesses, self._annotations_file, self._secrets, self._environment, joined=self._joined
             )
             self._read_at = now
         return list(self._candidates)
 
     async def _found_by_one(self, uri: StorageUri, limits: Limits) -> Listing:
-        candidates = await self._accesses()
-        mine, often = self._found.get(uri.raw), self._worked.get(uri.bucket)
+        asked = uri.raw
+        if uri.scheme == STORAGE_CONFIG_SCHEME:
+            uri, access = await asyncio.to_thread(configured, uri, self._secrets)
+            candidates = [access]
+        else:
+            candidates = await self._accesses()
+        mine, often = self._found.get(asked), self._worked.get(uri.bucket)
         candidates.sort(key=lambda access: (access != mine, access != often))
         errors: list[StorageError] = []
         for access in candidates:
@@ -121,7 +130,7 @@ class S3Source:
                 errors.append(error)
                 continue
             _remember(self._worked, uri.bucket, access)
-            _remember(self._found, uri.raw, access)
+            _remember(self._found, asked, access)
             return listing
         worst = min(errors, key=lambda error: _ORDER.get(error.reason, len(_ORDER)))
         if len(candidates) > 1:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shoal_api.model_storage import STORAGE_CONFIG_SECRET
 from shoal_api.names import (
     AGENT_AUDIENCE,
     AGENT_CONTAINER,
@@ -58,8 +59,8 @@ def agent_container(
         {"name": CREDENTIALS_VOLUME, "mountPath": AGENT_CREDENTIALS_DIR, "readOnly": True},
     ]
     mounts += [
-        {"name": secret_volume(s.name), "mountPath": f"{STORAGE_SECRETS_DIR}/{s.name}", "readOnly": True}
-        for s in storage.secrets
+        {"name": secret_volume(name), "mountPath": f"{STORAGE_SECRETS_DIR}/{name}", "readOnly": True}
+        for name in dict.fromkeys((*(s.name for s in storage.secrets), STORAGE_CONFIG_SECRET))
     ]
     mounts += [
         {"name": authority_volume(name), "mountPath": f"{STORAGE_SECRETS_DIR}/{CA_FOLDER}/{name}", "readOnly": True}
@@ -138,7 +139,13 @@ def volumes(service: str, storage: Storage, profile: ServerProfile) -> list[Obje
         *(
             {"name": secret_volume(s.name), "projected": {"sources": _secret_sources(service, s.name)}}
             for s in storage.secrets
+            if s.name != STORAGE_CONFIG_SECRET
         ),
+        # Whose entries say all by themselves; models name them, whenever it is made.
+        {
+            "name": secret_volume(STORAGE_CONFIG_SECRET),
+            "secret": {"secretName": STORAGE_CONFIG_SECRET, "optional": True},
+        },
         *(
             {"name": authority_volume(name), "configMap": {"name": name, "optional": True}}
             for name in storage.authorities

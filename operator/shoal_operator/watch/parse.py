@@ -36,10 +36,10 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
         uid=meta.uid,
         generation=meta.generation,
         service=model.spec.inference_service,
-        storage_uri=artifact.storage_uri,
+        storage_uri="",
         framework=artifact.framework,
         memory_bytes=None,
-        content=content_digest(artifact.storage_uri, artifact.framework),
+        content=content_digest("", artifact.framework),
         ignored_fields=model.ignored_fields(),
     )
     for part in (_uri, _memory, _serving):  # of what cannot be used the rest is told all the same
@@ -51,7 +51,12 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
 
 
 def _uri(spec: ModelSpec, model: TrainedModel) -> ModelSpec:
-    parse_storage_uri(model.spec.model.storage_uri)
+    location = model.spec.model.location()
+    spec = replace(spec, storage_uri=location, content=content_digest(location, spec.framework))
+    try:
+        parse_storage_uri(location)
+    except StorageUriError as error:  # the URI is told all the same
+        spec = replace(spec, problem=Problem(error.reason, error.message))
     return spec
 
 

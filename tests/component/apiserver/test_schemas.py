@@ -61,6 +61,7 @@ GOOD: dict[str, samples.Object] = {
     "unknown framework": MODEL(framework="myawesomeinternalframework"),
     "gs": MODEL(storageUri="gs://kfserving-examples/models/sklearn/1.0/model"),
     "https": MODEL(storageUri="https://example.com/m.tgz?a=b"),
+    "storage": MODEL(storageUri=None, storage={"key": "minio", "path": "m/x", "parameters": {"bucket": "b"}}),
     "unknown fields": MODEL(unknown={"a": [1, {"b": None}]}),
     "all of serving": with_serving(
         minCopies=0,
@@ -104,7 +105,12 @@ BAD: dict[str, tuple[samples.Object, tuple[str, ...]]] = {
     ),
     "namespace in inferenceService": (with_service("ns/isvc"), ("spec.inferenceService", "same namespace")),
     "empty inferenceService": (with_service(""), ("spec.inferenceService", "same namespace")),
-    "no storageUri": (MODEL(storageUri=None), ("spec.model.storageUri", "Required value")),
+    "no storageUri": (MODEL(storageUri=None), ("spec.model", "set exactly one of storageUri")),
+    "two places": (MODEL(storage={"path": "m"}), ("spec.model", "set exactly one of storageUri")),
+    "no key of a Secret": (
+        MODEL(storageUri=None, storage={"key": "a/b", "path": "m"}),
+        ("spec.model.storage.key", "storage-config"),
+    ),
     "scheme": (MODEL(storageUri="ftp://a/b"), ("spec.model.storageUri", "s3://bucket/folder")),
     "scheme only": (MODEL(storageUri="s3://"), ("spec.model.storageUri", "s3://bucket/folder")),
     "a path": (MODEL(storageUri="/mnt/models"), ("spec.model.storageUri", "start with one of s3://")),

@@ -1,8 +1,11 @@
 """Storage URIs: what is accepted, and what a user is told otherwise."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shoal_api.model_storage import ModelStorage
 from shoal_api.storage_uri import StorageUriError, parse_storage_uri
 
 
@@ -61,6 +64,39 @@ def test_bad(raw: str, reason: str, hint: str) -> None:
     assert caught.value.reason == reason
     assert hint in caught.value.message
     assert len(caught.value.message) < 1000
+
+
+@given(
+    st.text("abcXYZ-_.019", max_size=20),
+    st.text(max_size=60),
+    st.dictionaries(
+        st.sampled_from(["type", "bucket", "region", "a&b=c"]), st.text(max_size=9).filter(str.isprintable)
+    ),
+)
+def test_a_storage_key_and_path_survive_being_a_uri(key: str, path: str, parameters: dict[str, str]) -> None:
+    raw = ModelStorage(key=key, path=path, parameters={**parameters, "type": "s3"}).location()
+    try:
+        uri = parse_storage_uri(raw)
+    except StorageUriError:
+        return
+    assert (uri.scheme, uri.bucket, uri.key) == ("storage", key, path.strip("/"))
+    assert dict(uri.parameters) == {**parameters, "type": "s3"}
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason", "hint"),
+    [
+        ({"key": "a b", "path": "m"}, "StorageUriInvalid", "no key of a Secret"),
+        ({"path": "a/../m"}, "StorageUriInvalid", "storage.path"),
+        ({"path": "m", "parameters": {"type": "gcs"}}, "StorageUriNotSupported", "'gcs' is not supported"),
+        ({"path": "m", "parameters": {"secret_access_key": "x"}}, "StorageUriInvalid", "is a secret"),
+    ],
+)
+def test_a_storage_that_cannot_be(storage: dict[str, Any], reason: str, hint: str) -> None:
+    with pytest.raises(StorageUriError) as caught:
+        parse_storage_uri(ModelStorage.model_validate(storage).location())
+    assert caught.value.reason == reason
+    assert hint in caught.value.message
 
 
 @given(st.text(max_size=60))

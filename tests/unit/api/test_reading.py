@@ -50,7 +50,7 @@ def test_snake_case_is_an_unknown_field_and_not_ours() -> None:
     [
         ({"spec": {}}, "spec.inferenceService"),
         ({}, "spec"),
-        ({"spec": {"inferenceService": "a", "model": {"framework": "sklearn"}}}, "spec.model.storageUri"),
+        ({"spec": {"inferenceService": "a", "model": {"storageUri": "s3://b/m"}}}, "spec.model.framework"),
         ({"spec": {"inferenceService": "a", "model": "x"}}, "spec.model"),
     ],
 )

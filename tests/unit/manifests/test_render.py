@@ -322,6 +322,14 @@ class TestAgent:
         assert (said["configMap"]["name"], said["configMap"]["optional"]) == ("iris-shoal-storage", True)
         assert said["configMap"]["items"] == [{"key": "storage.json", "path": ".shoal-storage.json"}]
 
+    def test_reads_entries_of_storage_config_whenever_it_is_made(self) -> None:
+        for storage in (STORAGE, Storage("models", (), (StorageSecret("storage-config"),))):
+            spec = pod(isvc(), storage)
+            mounts = spec["initContainers"][0]["volumeMounts"]
+            (mount,) = (m for m in mounts if m["mountPath"] == "/var/run/secrets/shoal-storage/storage-config")
+            (volume,) = (v for v in spec["volumes"] if v["name"] == mount["name"])
+            assert "storage-config" in str(volume)
+
     def test_reads_authorities_from_configmaps(self) -> None:
         said = (("serving.kserve.io/s3-cabundle-configmap", "store-ca"),)
         odd = (("serving.kserve.io/s3-cabundle-configmap", "../etc"),)

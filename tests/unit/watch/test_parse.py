@@ -29,6 +29,31 @@ def test_a_good_one() -> None:
     assert (spec.min_copies, spec.max_copies, spec.idle_unload) == (None, None, None)
 
 
+def test_storage_as_kserve_has_it() -> None:
+    storage = {"key": "localMinIO", "path": "sklearn/mnist", "parameters": {"bucket": "own"}, "schemaPath": "x.json"}
+    spec = model_spec(trained_model(storageUri=None, storage=storage))
+    assert spec.problem is None
+    assert spec.storage_uri == "storage://localMinIO/sklearn/mnist?bucket=own"
+    assert spec.ignored_fields == ("spec.model.storage.schemaPath",)
+    other = model_spec(trained_model(storageUri=None, storage={**storage, "path": "b"}))
+    assert other.content != spec.content
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "words"),
+    [
+        ({"storageUri": None}, "InvalidSpec", "neither of storageUri and storage"),
+        ({"storage": {"path": "m"}}, "InvalidSpec", "both of storageUri and storage"),
+        ({"storageUri": None, "storage": {"path": "../m"}}, "StorageUriInvalid", "storage.path"),
+    ],
+)
+def test_one_of_storage_uri_and_storage(model: dict[str, Any], reason: str, words: str) -> None:
+    problem = model_spec(trained_model(**model)).problem
+    assert problem is not None
+    assert problem.reason == reason
+    assert words in problem.message
+
+
 @pytest.mark.parametrize("memory", [None, 0, "0"])
 def test_memory_may_be_left_out(memory: Any) -> None:
     spec = model_spec(trained_model(memory=memory))

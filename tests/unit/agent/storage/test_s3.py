@@ -26,6 +26,17 @@ def test_m1_does_not_fetch_m10(tmp_path: Path) -> None:
     assert paths_of(fake, tmp_path, "s3://bucket/m1") == ["model.joblib"]
 
 
+def test_storage_by_key_and_path_is_what_its_entry_says(tmp_path: Path) -> None:
+    entries = tmp_path / "secrets" / "storage-config"
+    entries.mkdir(parents=True)
+    entry = {"type": "s3", "access_key_id": "k", "secret_access_key": "s", "bucket": "own", "region": "eu"}
+    (entries / "minio").write_text(json.dumps(entry))
+    listing = asyncio.run(
+        source(FakeBucket({"m/a": b"1"}), tmp_path).find(parse_storage_uri("storage://minio/m"), LIMITS)
+    )
+    assert (listing.place, [file.key for file in listing.files]) == ("AWS S3 (eu)/own", ["m/a"])
+
+
 def test_folders_and_a_single_object(tmp_path: Path) -> None:
     fake = FakeBucket({"m/a": b"1", "m/b/c": b"2", "m/b/d/e": b"3", "m/": b"", "m/b/": b""})
     assert paths_of(fake, tmp_path, "s3://bucket/m") == ["a", "b/c", "b/d/e"]

@@ -1,0 +1,132 @@
+"""``storage://key/path``: a place that an entry of the Secret ``storage-config`` describes, as in KServe and ModelMesh.
+
+The entry is JSON and says all of it: which store, whose keys, which bucket. So nothing has to be joined.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from shoal_api.model_storage import STORAGE_CONFIG_SECRET
+from shoal_api.storage_secrets import CA_FOLDER
+from shoal_api.storage_uri import (
+    STORAGE_URI_NOT_SUPPORTED,
+    SUPPORTED_SCHEMES,
+    StorageUri,
+    StorageUriError,
+    parse_storage_uri,
+)
+
+from . import STORAGE_CREDENTIALS_INVALID, StorageError
+from .credentials import S3Access, access_by
+from .mounted import Mounted, read_mount
+
+_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "endpoint": ("endpoint_url", "endpoint"),
+    "region": ("region",),
+    "verifyssl": ("verify_ssl",),
+    "cabundle": ("ca_bundle",),
+    "cabundle-configmap": ("cabundle_configmap",),
+    "useanoncredential": ("anonymous",),
+    "usevirtualbucket": ("use_virtual_bucket",),
+    "requesterpays": ("requester_pays",),
+}
+"""The S3 settings, as annotations call them, by the fields of an entry."""
+_MAX_NAMED: Final = 8
+
+
+def configured(uri: StorageUri, secrets: Path) -> tuple[StorageUri, S3Access]:
+    """Where a model lies in S3, and how that is reached. Raises StorageError, with reasons of credentials or, for what
+    cannot be at all, StorageUriInvalid and StorageUriNotSupported."""
+    overridden = dict(uri.parameters)
+    key = uri.bucket or (f"default_{overridden['type']}" if overridden.get("type") else "default")
+    origin = f"entry {key!r} of Secret {STORAGE_CONFIG_SECRET!r}"
+
+    def read(mounted: Mounted) -> tuple[StorageUri, S3Access]:
+        entry = {**_entry(key, mounted), **overridden}
+        return _place(uri, entry, origin), _access(entry, origin, mounted, secrets / CA_FOLDER)
+
+    return read_mount(secrets / STORAGE_CONFIG_SECRET, read)
+
+
+def _entry(key: str, mounted: Mounted) -> dict[str, str]:
+    text = mounted.text([key])
+    if text is None:
+        there = ", ".join(mounted.names()[:_MAX_NAMED])
+        what = f"its keys are {there}" if there else "it is not there, or empty"
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"Secret {STORAGE_CONFIG_SECRET!r} has no key {key!r}: {what}. Correct storage.key, or add the entry to "
+            "that Secret in the InferenceService's namespace; it is noticed.",
+        )
+    try:
+        entry: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"Key {key!r} of Secret {STORAGE_CONFIG_SECRET!r} is no JSON object. Write it like "
+            '{"type": "s3", "endpoint_url": "https://...", "access_key_id": "...", "secret_access_key": "...", '
+            '"bucket": "..."}.',
+        )
+    return {str(name): str(value) for name, value in entry.items() if isinstance(value, str | int | float | bool)}
+
+
+def _place(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri:
+    of_type = entry.get("type") or "s3"
+    if of_type not in SUPPORTED_SCHEMES:
+        raise StorageError(
+            STORAGE_URI_NOT_SUPPORTED,
+            f"{origin} is of type {of_type!r}, which is not supported; supported: {', '.join(SUPPORTED_SCHEMES)}. Copy "
+            "the artifact to an S3-compatible store and name an entry for that.",
+        )
+    bucket = entry.get("bucket") or entry.get("default_bucket")
+    if not bucket:
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"No bucket for {uri.raw}: {origin} has none. Add bucket (or default_bucket) to it, or "
+            "storage.parameters.bucket to the model.",
+        )
+    try:
+        return parse_storage_uri(f"s3://{bucket}/{uri.key}{'/' if uri.folder and uri.key else ''}")
+    except StorageUriError as error:
+        raise StorageError(error.reason, f"By {origin}: {error.message}") from error
+
+
+def _access(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities: Path) -> S3Access:
+    said = {name: value for name, fields in _SETTINGS.items() if (value := _first(entry, fields))}
+    access = access_by(origin, said, mounted, authorities)
+    if access.verify is True and (certificate := entry.get("certificate")):
+        access = replace(access, verify=_file(certificate))
+    key, secret = entry.get("access_key_id") or None, entry.get("secret_access_key") or None
+    if access.anonymous or (key is None and secret is None):
+        return access
+    if key is None or secret is None:
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"{origin} has {'access_key_id' if key else 'secret_access_key'} but no "
+            f"{'secret_access_key' if key else 'access_key_id'}. Add it.",
+        )
+    return replace(access, access_key=key, secret_key=secret, session_token=entry.get("session_token") or None)
+
+
+def _first(entry: Mapping[str, str], fields: tuple[str, ...]) -> str | None:
+    return next((entry[field] for field in fields if entry.get(field)), None)
+
+
+def _file(certificate: str) -> str:
+    """A file with the authority, called by what is in it: TLS libraries want one."""
+    folder = Path(tempfile.gettempdir()) / f"shoal-authorities-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    target = folder / f"{hashlib.blake2b(certificate.encode(), digest_size=16).hexdigest()}.pem"
+    if not target.exists():
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(certificate)
+        Path(file.name).replace(target)
+    return str(target)
