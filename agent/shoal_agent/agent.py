@@ -17,11 +17,13 @@ from shoal_api.storage_secrets import STORAGE_FILE
 from . import logs
 from .cache import Cache
 from .control_plane import ControlPlane
+from .descriptions import Descriptions
 from .exchange import Accepted, Exchange, Identity
 from .files import Files
 from .http import application
 from .metrics import Metrics
 from .model_server import ModelCopy, ModelServer, Place, ServerState, Totals
+from .model_server.rest import Rest
 from .model_server.shared import EXECUTE, READ, allow
 from .server_watch import ServerWatch
 from .servers import UnknownServer, adapter
@@ -63,6 +65,8 @@ class Agent:
         )
         self._epoch_saved = self._exchange.epoch
         self._use = Use(self._server.usage)
+        place = f"http://{settings.server_host}:{settings.server_ports.get('http', 0)}"
+        self._descriptions = Descriptions(Rest("the server", place) if self._server.traits.describes else None)
         self._control_plane = ControlPlane(
             url=settings.operator_url,
             credentials=settings.credentials_dir,
@@ -72,14 +76,17 @@ class Agent:
             server=self._server_report,
             draining=lambda: self._draining,
             use=self._use,
+            descriptions=self._descriptions,
         )
         self._use.changed = self._control_plane.changed
+        self._descriptions.changed = self._control_plane.changed
         self._worker = Worker(
             files=Files(self._cache, self._staging, self._prepare),
             server=self._server,
             observed=self._exchange.observed,
             metrics=self._metrics,
             changed=self._control_plane.changed,
+            answers=self._descriptions.loaded,
             backoff=settings.retry,
             concurrent_pulls=settings.concurrent_pulls,
             concurrent_loads=settings.concurrent_loads,
@@ -107,10 +114,12 @@ class Agent:
                 group.create_task(self._watch.run())
                 group.create_task(self._speak())
                 group.create_task(self._use.run())
+                group.create_task(self._descriptions.run())
                 group.create_task(self._watch_secrets())
         finally:
             await runner.cleanup()
             await self._worker.close()
+            await self._descriptions.close()
             await self._server.close()
 
     async def _speak(self) -> None:

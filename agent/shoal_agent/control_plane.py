@@ -28,6 +28,7 @@ from shoal_api.messages import (
 )
 
 from . import logs
+from .descriptions import Descriptions
 from .exchange import Accepted, Exchange, News, Refused
 from .metrics import Metrics
 from .retries import Backoff, Pace
@@ -67,6 +68,7 @@ class ControlPlane:
         server: Callable[[], ServerReport],
         draining: Callable[[], bool],
         use: Use,
+        descriptions: Descriptions | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._url = f"{url}/v1/sync"
@@ -74,6 +76,7 @@ class ControlPlane:
         self._exchange = exchange
         self._metrics = metrics
         self._accept, self._server, self._draining, self._use = accept, server, draining, use
+        self._descriptions = descriptions or Descriptions(None)
         self._chance = chance
         self._changed = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
@@ -132,10 +135,13 @@ class ControlPlane:
         use_now, self._use_now = self._use_now, False
         if use_now:
             await self._use.look()
-        told = self._use.pending
+        told, described = self._use.pending, self._descriptions.pending
         # The operator should take news and answer, not hold them: the next ones start from what it has taken.
-        wait = 0.0 if self._exchange.pending or told.models or use_now else LONG_POLL_SECONDS
-        request = self._exchange.request(self._server(), self._draining(), wait, told.models, use_now=use_now)
+        news = self._exchange.pending or told.models or described or use_now
+        wait = 0.0 if news else LONG_POLL_SECONDS
+        request = self._exchange.request(
+            self._server(), self._draining(), wait, told.models, use_now=use_now, metadata=described
+        )
         post = asyncio.create_task(self._post(request))
         interrupt = asyncio.create_task(self._changed.wait())
         try:
@@ -155,8 +161,10 @@ class ControlPlane:
         if isinstance(outcome, Refused):
             return _Outcome(problem=outcome.reason)
         self._use.answered(told, response.use_seconds)
+        self._descriptions.answered(described)
         self._use_now = response.use_now
         if response.epoch != epoch or response.observed_acknowledged == 0:
+            self._descriptions.forget()
             self._use.forget()  # this operator knows nothing of what another one was told
         self._metrics.epoch.set(self._exchange.epoch)
         try:

@@ -14,6 +14,7 @@ from shoal_api.messages import (
     PROTOCOL_VERSION,
     CopyIntent,
     CopyPhase,
+    ModelMetadata,
     ModelUse,
     ServerReport,
     SlotReport,
@@ -148,6 +149,7 @@ class Exchange:
         use: Sequence[ModelUse] = (),
         *,
         use_now: bool = False,
+        metadata: Sequence[ModelMetadata] = (),
     ) -> SyncRequest:
         """The next request; a delta where the operator can take one."""
         base = self._acknowledged
@@ -170,6 +172,7 @@ class Exchange:
             observed_gone=gone,
             use=list(use),
             use_now=use_now,
+            metadata=list(metadata),
             desired_version=self.desired_version,
             wait_seconds=wait_seconds,
         )

@@ -32,7 +32,8 @@ MAX_UNLOADING: Final = 256
 
 
 class Worker:
-    """``changed`` is called when there is something new to tell the operator, with how soon. ``unload_wait`` and
+    """``changed`` is called when there is something new to tell the operator, with how soon; ``answers`` with name and
+    copy id of what the server answers with from now on. ``unload_wait`` and
     ``routes_seconds`` are for ``Steps``."""
 
     def __init__(
@@ -43,6 +44,7 @@ class Worker:
         observed: Observed,
         metrics: Metrics,
         changed: Callable[[News], None],
+        answers: Callable[[str, str], None] = lambda name, copy_id: None,
         backoff: Backoff,
         concurrent_pulls: int,
         concurrent_loads: int,
@@ -54,7 +56,7 @@ class Worker:
     ) -> None:
         self.slots: dict[str, Slot] = {}
         self._files = files
-        self._observed, self._metrics, self._changed = observed, metrics, changed
+        self._observed, self._metrics, self._changed, self._answers = observed, metrics, changed, answers
         self._backoff, self._clock, self._chance = backoff, clock, chance
         self._steps = Steps(
             self,
@@ -201,6 +203,8 @@ class Worker:
                 if copy.folder not in kept:
                     kept.add(copy.folder)
                     self.discard(copy)
+        if slot.live and slot.current is not None and (old is None or not old.live or old.current != slot.current):
+            self._answers(slot.name, slot.current.copy_id)
         self._tell(self._observed.put(slots.report(slot)))
         self._poke(slot.name)
 

@@ -34,6 +34,10 @@ MAX_REASON_LENGTH = 64
 MAX_LABEL_LENGTH = 253
 MAX_COPY_ID_LENGTH = 320
 
+MAX_METADATA_LENGTH: Final = 4096
+MAX_METADATA_TOLD: Final = 16
+"""Characters of what is told of one model's inputs and outputs, and of how many models in one message."""
+
 MAX_COUNT: Final = 2**63 - 1
 MAX_VERSION: Final = 2**95 - 1
 """Versions of a desired list are numbered within an epoch (operator: state/world/desired.py)."""
@@ -150,6 +154,14 @@ class ModelUse(Message):
     idle_seconds: Seconds
 
 
+class ModelMetadata(Message):
+    """What the server says of a model that it holds: the Open Inference Protocol's metadata, as JSON."""
+
+    name: SlotName
+    copy_id: CopyId
+    body: Annotated[str, StringConstraints(max_length=MAX_METADATA_LENGTH)]
+
+
 class CopyIntent(Message):
     """One slot that the pod should hold."""
 
@@ -181,6 +193,8 @@ class SyncRequest(Message):
     # Models used since the last request that was answered; a model that was not used is not named.
     use: Annotated[list[ModelUse], Field(max_length=MAX_SLOTS)] = []
     use_now: bool = False  # read for this request, as the operator had asked
+    # Of copies that were loaded since the last requests that were answered, some at a time; each once.
+    metadata: Annotated[list[ModelMetadata], Field(max_length=MAX_METADATA_TOLD)] = []
     # Desired: the version held, 0 when none in this session.
     desired_version: Version = 0
     wait_seconds: Seconds = LONG_POLL_SECONDS

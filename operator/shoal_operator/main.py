@@ -7,20 +7,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from prometheus_client import REGISTRY
+from shoal_api.messages import ModelMetadata
 from shoal_api.names import AGENT_AUDIENCE
 
 from . import garbage, logs, startup, uncaught
+from .agents.identity import AgentIdentity
 from .agents.review import KubernetesReviews
 from .agents.server import AgentsServer
 from .certificates import Certificates
 from .core import Core, Outlets
+from .gateway.last_metadata import LastMetadata
 from .gateway.service import Gateway
 from .gateway.tables import GatewayTables
 from .gateway.tls import AdsTls
@@ -34,6 +37,7 @@ from .placement.filters import DESCRIPTIONS
 from .replicas.pod_counts import Scaled
 from .settings import Settings, SettingsError, from_environment
 from .state.owners.pages import page
+from .state.owners.project import holds
 from .state.world.effects import (
     ClaimEpoch,
     CopyForgotten,
@@ -88,10 +92,12 @@ class Operator:
             view=self.core.activation,
             requested=lambda service, model: self.core.handle(Requested(service, model)),
             names=self._names,
+            metadata=self._metadata,
             memory_bytes=settings.gateway_memory_bytes,
             fatal=self._fail,
         )
-        self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE))
+        self._last_metadata = LastMetadata()
+        self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE), described=self._described)
         self._events = FailureEvents(api, settings.pod)
         self._status = StatusWriter(
             api,
@@ -250,6 +256,15 @@ class Operator:
     def _names(self, service: ServiceKey, most: int) -> tuple[list[str], bool]:
         keys, more = page(self.core.world, *service, "", most)
         return [key.name for key in keys], more
+
+    def _metadata(self, service: ServiceKey, name: str) -> str | None:
+        model = self.core.world.models.get(ModelKey(service.namespace, name))
+        return self._last_metadata.get(service.namespace, model.aim_id) if model is not None else None
+
+    def _described(self, agent: AgentIdentity, metadata: Sequence[ModelMetadata]) -> None:
+        for said in metadata:
+            if holds(self.core.world, agent.pod_uid, said.name, said.copy_id):
+                self._last_metadata.put(agent.namespace, said)
 
     def _url(self, namespace: str, service: str) -> str:
         return self._workload_settings.service_url(namespace, service)

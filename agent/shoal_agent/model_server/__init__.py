@@ -58,6 +58,7 @@ class Traits:
     held by the gateway meanwhile. ``finishes``: an unload lets running requests finish. Otherwise the agent waits until
     none is running, as far as the adapter's ``Usage`` tells. ``tuning``: what ``load`` honours; the rest never reaches
     the adapter. ``retunes``: what of it ``retune`` changes while the model answers; all else is a load of another copy.
+    ``describes``: GET /v2/models/{name} of its http port is the Open Inference Protocol's metadata.
     ``concurrent_loads``: as many at a time, at most; None: as the agent is set.
     """
 
@@ -66,6 +67,7 @@ class Traits:
     tuning: frozenset[Knob] = frozenset()
     retunes: frozenset[Knob] = frozenset()
     concurrent_loads: int | None = None
+    describes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

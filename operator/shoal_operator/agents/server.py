@@ -10,12 +10,12 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, cast
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
-from shoal_api.messages import MAX_REQUEST_BYTES, SyncRequest, SyncResponse
+from shoal_api.messages import MAX_REQUEST_BYTES, ModelMetadata, SyncRequest, SyncResponse
 from shoal_api.names import AGENT_AUDIENCE
 
 from shoal_operator.connections import TOKEN_SECONDS, Listener, as_kubernetes_writes
@@ -75,7 +75,10 @@ class Backend(Protocol):
 
 
 class AgentsServer:
-    """Serve with ``start``; call ``wake`` when a pod's desired list or its being drained has changed."""
+    """Serve with ``start``; call ``wake`` when a pod's desired list or its being drained has changed.
+
+    ``described``: told what agents say of models that their servers hold.
+    """
 
     def __init__(
         self,
@@ -88,8 +91,10 @@ class AgentsServer:
         silent_seconds: float = SILENT_SECONDS,
         max_agents: int = MAX_AGENTS,
         token_seconds: float = TOKEN_SECONDS,
+        described: Callable[[AgentIdentity, Sequence[ModelMetadata]], None] = lambda identity, metadata: None,
     ) -> None:
         self._backend = backend
+        self._described = described
         self._token_seconds = token_seconds
         self._addresses: frozenset[str] = frozenset()
         self._addresses_until = 0.0
@@ -171,6 +176,8 @@ class AgentsServer:
                 "PodUnknown",
                 f"pod {message.namespace}/{message.pod} has not been seen by the operator's watch yet: try again",
             )
+        if message.metadata:
+            self._described(identity, message.metadata)
         with self._polls.answering(report.pod_uid, report.session) as poll:
             response = await self._wait(message, report, acknowledged, poll)
         self._metrics.syncs.labels(_outcome(response, poll)).inc()

@@ -19,7 +19,7 @@ from shoal_operator.state.world.views import ActivationView, Endpoint
 
 from .held import REQUEST_BYTES, HeldMemory
 from .metrics import ActivationMetrics
-from .replies import NO_ACTIVATOR, RETRY_AFTER_SECONDS, SERVICE_NOT_READY, UNAVAILABLE
+from .replies import NO_ACTIVATOR, NO_METADATA, RETRY_AFTER_SECONDS, SERVICE_NOT_READY, UNAVAILABLE
 
 REPEAT_SECONDS = 1.0
 """How often a model that is waited for is asked for again, and looked at again should a change have been missed."""
@@ -39,6 +39,8 @@ LISTS = 256
 
 View = Callable[[ServiceKey, str], ActivationView | None]
 Requested = Callable[[ServiceKey, str], None]
+Metadata = Callable[[ServiceKey, str], str | None]
+"""What the model's server said of it when it was last loaded, as JSON; None: not known."""
 Names = Callable[[ServiceKey, int], tuple[list[str], bool]]
 """The first so many names of the InferenceService's models, and whether there are more."""
 
@@ -90,7 +92,8 @@ class Activator:
     often for many models).
 
     Both are called in the event loop and must not block. Call ``changed`` with state's effects after they were
-    applied, and ``open`` once state knows its models. ``memory``: what may be held. ``names``: for who lists models.
+    applied, and ``open`` once state knows its models. ``memory``: what may be held. ``names`` and
+    ``metadata`` are for who asks.
     """
 
     def __init__(
@@ -99,10 +102,12 @@ class Activator:
         requested: Requested,
         metrics: ActivationMetrics,
         memory: HeldMemory,
+        *,
         names: Names = lambda service, most: ([], False),
+        metadata: Metadata = lambda service, model: None,
     ) -> None:
         self._view = view
-        self._names = names
+        self._names, self._metadata = names, metadata
         self._lists: OrderedDict[ServiceKey, tuple[float, Told]] = OrderedDict()
         self._requested = requested
         self._metrics = metrics
@@ -203,6 +208,11 @@ class Activator:
         while len(self._lists) > LISTS:
             self._lists.popitem(last=False)
         return told
+
+    def described(self, service: ServiceKey, model: str) -> Told | Refused:
+        """What is known of a model that would be loaded for a request."""
+        known = self._metadata(service, model)
+        return Told(known) if known is not None else Refused(503, *NO_METADATA)
 
     async def _hold(
         self, service: ServiceKey, model: str, view: ActivationView, tried: frozenset[Endpoint], arrived: float

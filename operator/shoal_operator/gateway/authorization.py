@@ -21,6 +21,7 @@ from . import lacking
 from . import vocabulary as words
 from .activation import Activator, Cost, Ready, Refused, Told, not_ready
 from .held import held_bytes
+from .last_metadata import as_message
 from .replies import ASKED_FOR_NOTHING, grpc_text, unknown_model
 from .surface import native_expressions
 
@@ -28,6 +29,8 @@ SERVICE = "envoy.service.auth.v3.Authorization"
 
 _REST_MODEL = re.compile(r"/v[12]/models/([^/:?]+)")
 _REST_INFER = re.compile(r"/v2/models/[^?]+/(infer|generate)(_stream)?(\?|$)|/v1/models/[^/?]+:(predict|explain)(\?|$)")
+_REST_METADATA = re.compile(r"/v2/models/[^/?]+(/versions/[^/?]+)?(\?|$)")
+_GRPC_METADATA = f"/{words.GRPC_SERVICE}/ModelMetadata"
 _REST_LIST = re.compile(r"/v1/models(\?|$)")
 _GRPC_INFER = tuple(f"/{words.GRPC_SERVICE}/{method}" for method in words.GRPC_INFER_METHODS)
 _GRPC_MODEL = tuple(f"/{words.GRPC_SERVICE}/{method}" for method in words.GRPC_MODEL_METHODS)
@@ -44,7 +47,7 @@ class Question(NamedTuple):
     """A request as the cold listener sees it. ``model`` empty: it names none. ``came_from``: the target (see
     ``GatewayTables.endpoints``) whose pods it has been to; empty: its model's scope said cold. ``attempt``: 1, 2…
     ``body_bytes`` None: not known. ``received``: of them, those that the main listener has read already. ``asks``: it
-    only asks about the model. ``lists``: it asks which models there are."""
+    only asks about the model. ``lists``: it asks which models there are; ``describes``: for a model's metadata."""
 
     service: ServiceKey
     model: str
@@ -56,6 +59,7 @@ class Question(NamedTuple):
     asks: bool = False
     received: int = 0
     lists: bool = False
+    describes: bool = False
 
     @property
     def held_bytes(self) -> int:
@@ -103,6 +107,8 @@ class AuthorizationService:
                 cost=Cost(_gateway(context.peer()), question.held_bytes),
                 asks=question.asks,
             )
+            if isinstance(answer, Ready) and question.describes:
+                answer = self._activator.described(question.service, question.model)
         elif question.lists:
             answer = self._activator.listed(question.service)
         else:
@@ -144,6 +150,7 @@ def read(attributes: attribute_context_pb2.AttributeContext) -> Question:
         not (http.path in _GRPC_INFER or (http.method == "POST" and (_REST_INFER.match(http.path) or native))),
         received,
         _REST_LIST.match(http.path) is not None,
+        http.path == _GRPC_METADATA or _REST_METADATA.match(http.path) is not None,
     )
 
 
@@ -161,6 +168,10 @@ def write(question: Question, answer: Answer) -> external_auth_pb2.CheckResponse
         if rules := lacking.rules(answer.server_type):
             response.dynamic_metadata[words.LACKS] = rules
         return response
+    if isinstance(answer, Told) and question.grpc:
+        response.ok_response.SetInParent()
+        response.dynamic_metadata[words.TOLD] = framed(as_message(answer.body)).hex()
+        return response
     if isinstance(answer, Told):
         return _said(response, 200, answer.body, {"content-type": "application/json"})
     if isinstance(answer, Ready) and not question.grpc:
@@ -177,6 +188,11 @@ def write(question: Question, answer: Answer) -> external_auth_pb2.CheckResponse
         return _said(response, answer.status, grpc_text(answer.reason, answer.message), headers)
     headers["content-type"] = "application/json"
     return _said(response, answer.status, json.dumps({"error": answer.message, "reason": answer.reason}), headers)
+
+
+def framed(message: bytes) -> bytes:
+    """As gRPC sends it: not compressed."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def _said(

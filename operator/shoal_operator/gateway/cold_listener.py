@@ -70,6 +70,7 @@ def cold_listener(activator_cluster: str) -> Json:
             _own_timeout(),
             *questions.counted(),
             _activation(activator_cluster),
+            _told(),
             _not_loaded(),
             router(),
         ],
@@ -81,6 +82,14 @@ def cold_listener(activator_cluster: str) -> Json:
                     "domains": ["*"],
                     "request_headers_to_remove": [words.ATTEMPT_HEADER, words.RECEIVED_HEADER],
                     "routes": [
+                        {
+                            "match": {
+                                "prefix": "/",
+                                "grpc": {},
+                                "headers": [{"name": words.TOLD_HEADER, "present_match": True}],
+                            },
+                            "route": {"cluster": words.ANSWERS},
+                        },
                         {
                             "match": {"prefix": "/", "grpc": {}},
                             "route": {"cluster": grpc_cluster(words.POD), "timeout": "0s", "idle_timeout": "0s"},
@@ -138,6 +147,11 @@ def _own_timeout() -> Json:
     ]
     kind = EXTENSIONS + "filters.http.header_mutation.v3.HeaderMutation"
     return {"name": "timeout", "typed_config": {"@type": kind, "mutations": {"request_mutations": mutations}}}
+
+
+def _told() -> Json:
+    replace = {"ACTIVATION": words.ACTIVATION_FILTER, "TOLD": words.TOLD, "HEADER": words.TOLD_HEADER}
+    return lua(words.TOLD_FILTER, "told.lua", replace)
 
 
 def _not_loaded() -> Json:

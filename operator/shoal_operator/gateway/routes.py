@@ -91,23 +91,22 @@ def to_pods(name: str, policy: RoutePolicy, target: str) -> route_pb2.RouteConfi
 
 def cold(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
     """Routes of models that are not loaded: what they are needed for goes to the cold listener, which holds it
-    meanwhile; a question is answered from what is known, which is that a request would be answered."""
+    meanwhile; a question is answered from what is known: by Envoy, that a request would be answered; by the activator,
+    what the server said when it last held the model."""
     paths = surface.of(policy.server_type)
-    unknown = _reply(503, replies.NO_METADATA, retry=False)
+    known = _forward(words.COLD) if paths.questions else _reply(404, replies.NO_METADATA_AT_ALL)
     # Nobody compares the message's name with the metadata's once a pod does not.
     compared = {"typed_per_filter_config": {words.EXTRACT_FILTER: _ON, words.RESOLVE_FILTER: _ON}}
     asks = [
         _grpc_model("ModelReady", {**_forward(words.ANSWERS), **compared}),
-        _grpc_model("ModelMetadata", _reply_grpc(503, replies.NO_METADATA, retry=False)),
+        _grpc_model("ModelMetadata", {**_forward(words.COLD), **compared}),
     ]
     return _held(
         name,
         policy,
         [
             *_rest(paths.ready, _ANSWER, method="GET"),
-            *_rest(
-                paths.metadata, unknown if paths.questions else _reply(404, replies.NO_METADATA_AT_ALL), method="GET"
-            ),
+            *_rest(paths.metadata, known, method="GET"),
             *(asks if paths.grpc else ()),
             *_rest(paths.model, _allowed(200), method="HEAD"),
             *_rest(paths.model, _allowed(200), method="OPTIONS"),

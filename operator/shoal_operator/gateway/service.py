@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from shoal_operator.state.world.effects import Effect
 from shoal_operator.state.world.values import ServiceKey
 
-from .activation import Activator, Names, Requested, View
+from .activation import Activator, Metadata, Names, Requested, View
 from .ads import AdsServer
 from .authorization import AuthorizationService
 from .held import HELD_SHARE, HeldMemory
@@ -45,9 +45,9 @@ class Gateway:
     all connected Envoys grows. An Envoy that has not answered for 10 s is not waited for; with none connected,
     everything counts as acknowledged. Envoy's workers may lag behind by some ms.
 
-    ``view``, ``requested`` and ``names``: see ``activation.Activator``. Without the former two requests for cold models
-    are refused. ``memory_bytes``: of each Envoy's container; bounds what is held. ``fatal``: told of an error of our
-    own that concerns all InferenceServices.
+    ``view``, ``requested``, ``names`` and ``metadata``: see ``activation.Activator``. Without the former two requests
+    for cold models are refused. ``memory_bytes``: of each Envoy's container; bounds what is held. ``fatal``: told of an
+    error of our own that concerns all InferenceServices.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Gateway:
         view: View | None = None,
         requested: Requested | None = None,
         names: Names = lambda service, most: ([], False),
+        metadata: Metadata = lambda service, model: None,
         memory_bytes: int = MEMORY_BYTES,
         registry: CollectorRegistry = REGISTRY,
         reconnect_seconds: float = RECONNECT_SECONDS,
@@ -72,7 +73,8 @@ class Gateway:
         self._activator: Activator | None = None
         if view is not None and requested is not None:
             held = HeldMemory(int(memory_bytes * HELD_SHARE))
-            self._activator = Activator(view, requested, ActivationMetrics(registry), held, names)
+            counted = ActivationMetrics(registry)
+            self._activator = Activator(view, requested, counted, held, names=names, metadata=metadata)
         self._acknowledged = 0
         self._applied = 0
         self._applying: deque[tuple[int, float]] = deque()

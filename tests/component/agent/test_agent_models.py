@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from shoal_api.messages import ModelMetadata
 
 from .artifacts import ROW, model, tar_gz
 from .parts import ACCESS_KEY, HOST, SECRET_KEY, Pod, eventually, intent
@@ -27,6 +28,21 @@ async def test_sixty_models_answer_as_themselves_in_v2_and_v1(shared_pod: Pod) -
     _, metrics = await pod.ask("GET", f"http://{HOST}:{pod.agent_port}/metrics")
     assert 'shoal_agent_slots{phase="Loaded"} 60.0' in metrics
     assert 'shoal_agent_model_requests_total{result="succeeded"} 120.0' in metrics
+
+
+async def test_what_the_server_says_of_a_model_is_told_once(shared_pod: Pod) -> None:
+    shared_pod.storage.put("described/model.joblib", model(1.0))
+    await shared_pod.operator.want(intent("described"))
+    await shared_pod.loaded("described")
+
+    def told() -> list[ModelMetadata]:
+        every = (each for request in shared_pod.operator.requests for each in request.metadata)
+        return [each for each in every if each.name == "described"]
+
+    await eventually(lambda: bool(told()), 10, lambda: "nothing was told")
+    (said,) = told()
+    assert said.copy_id == shared_pod.operator.desired["described"].copy_id
+    assert json.loads(said.body)["name"] == "described"
 
 
 async def test_a_prefix_an_object_and_an_archive(shared_pod: Pod) -> None:

@@ -1,5 +1,7 @@
 """Questions about a model are answered from what is known: they load nothing, whoever asks in whatever way."""
 
+import json
+
 import aiohttp
 import grpc
 import httpx
@@ -9,7 +11,8 @@ from shoal_operator.state.world.effects import Unavailable
 from tritonclient.utils import InferenceServerException
 
 from .test_cold_rest import HOST
-from .test_grpc_routes import HEADER, client
+from .test_grpc_routes import HEADER, an_input, client
+from .world import SERVICE as WORLD
 from .world import Envoy, World
 
 pytestmark = pytest.mark.component
@@ -94,6 +97,54 @@ async def test_a_cold_models_message_and_metadata_agree(world: World, envoy: Env
     assert (world.asked, pod.requests) == ([], [])
 
 
+SAID = {
+    "name": "m1",
+    "versions": [],
+    "platform": "sklearn",
+    "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 300]}],
+    "outputs": [{"name": "predict", "datatype": "INT64", "shape": [-1, 1], "parameters": {"content_type": "np"}}],
+}
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_cold_models_metadata_is_what_its_server_said_when_it_was_loaded(
+    world: World, envoy: Envoy, http: aiohttp.ClientSession, stale: bool
+) -> None:
+    """Also where Envoy has not heard that it was evicted."""
+    pod = await world.pod("a")
+    pod.lacks.add("m1")
+    world.service(pod)
+    world.metadata[WORLD, "m1"] = json.dumps(SAID)
+    await world.applied(world.route("m1", *((pod,) if stale else ()), unavailable=None if stale else Unavailable.COLD))
+    world.state_says("m1", unavailable=Unavailable.COLD)
+    for path in ("/v2/models/m1", "/v2/models/m1/versions/1", "/default/iris/v2/models/m1?x=y"):
+        async with http.get(path) as response:
+            assert (response.status, response.content_type) == (200, "application/json")
+            assert await response.json() == SAID
+    if not stale:
+        async with client(envoy) as server:
+            for headers in (HEADER, None, {"x-shoal-told": "true"}):
+                said = await server.get_model_metadata("m1", headers=headers)
+                assert (said.name, said.platform) == ("m1", "sklearn")
+                assert [(each.name, each.datatype, list(each.shape)) for each in said.inputs] == [
+                    ("x", "FP64", [-1, 300])
+                ]
+                assert [each.name for each in said.outputs] == ["predict"]
+    assert world.asked == []
+    world.state_says("m1", unavailable=Unavailable.LOAD_FAILED)
+    async with http.get("/v2/models/m1") as response:
+        assert (response.status, (await response.json())["reason"]) == (503, "LoadFailed")
+
+
+async def test_no_client_says_that_there_is_an_answer(world: World, envoy: Envoy) -> None:
+    pod = await world.pod("a")
+    world.loads("m1", pod)
+    await world.cold("m1")
+    async with client(envoy) as server:
+        told = {**HEADER, "x-shoal-told": "true"}
+        assert (await server.infer("m1", [an_input()], headers=told)).get_response().model_version == "a"
+
+
 async def test_nobody_of_ours_is_asked(world: World, envoy: Envoy, http: aiohttp.ClientSession) -> None:
     """Whoever asks about ten thousand models a second costs Envoy's time, not the operator's; nor does he need it."""
     pod = await world.pod("a")
@@ -107,7 +158,7 @@ async def test_nobody_of_ours_is_asked(world: World, envoy: Envoy, http: aiohttp
     assert world.metric("shoal_cold_requests_total") == 0
 
 
-@pytest.mark.parametrize("path", ["/v2/models/m1/ready", "/v1/models/m1", "/v2/models/m1"])
+@pytest.mark.parametrize("path", ["/v2/models/m1/ready", "/v1/models/m1"])
 async def test_asking_about_a_model_whose_route_is_stale_loads_nothing(
     world: World, http: aiohttp.ClientSession, path: str
 ) -> None:

@@ -133,6 +133,7 @@ class World:
         self.views: dict[tuple[ServiceKey, str], ActivationView] = {}
         self.asked: list[str] = []
         self.listed = 0
+        self.metadata: dict[tuple[ServiceKey, str], str] = {}
         self.on_asked: Callable[[str], None] = _nothing
         self.bounds: dict[str, Any] = {}  # of the views made from now on: timeout, max_held
         self.metrics = CollectorRegistry()
@@ -148,6 +149,7 @@ class World:
             view=lambda service, model: self.views.get((service, model)),
             requested=lambda _, model: self._requested(model),
             names=self._names,
+            metadata=lambda service, model: self.metadata.get((service, model)),
             memory_bytes=self.memory_bytes,
             registry=self.metrics,
             reconnect_seconds=0.0,

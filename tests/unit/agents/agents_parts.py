@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from shoal_api.messages import CopyIntent, CopyPhase, ServerReport, SlotReport, SyncRequest, SyncResponse
+from shoal_api.messages import CopyIntent, CopyPhase, ModelMetadata, ServerReport, SlotReport, SyncRequest, SyncResponse
 from shoal_operator.agents import AgentsServer, ReviewUnavailable
 from shoal_operator.agents.identity import POD_NAME, POD_UID, ReviewedToken
 from shoal_operator.state.pods.limits import EPOCH_STEP, Known
@@ -174,6 +174,7 @@ class Running:
     reviews: ScriptedReviews
     server: AgentsServer
     client: Client
+    described: list[tuple[str, ModelMetadata]] = field(default_factory=list)
 
     def change(self, name: str, content: int = 0, pod_uid: str = "uid-pod-1") -> None:
         self.backend.pod(pod_uid).set(name, intent(name, content))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
+from shoal_api.messages import ModelMetadata
 from shoal_operator.agents import AgentsServer
 
 from tests.unit.agents.agents_parts import Client, DictionaryBackend, Running, ScriptedReviews
@@ -18,8 +19,17 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 async def running(registry: CollectorRegistry) -> AsyncIterator[Running]:
     backend, reviews = DictionaryBackend(), ScriptedReviews()
-    server = AgentsServer(backend, reviews, registry, hung_up_seconds=0.6, silent_seconds=1.5, max_agents=20)
+    described: list[tuple[str, ModelMetadata]] = []
+    server = AgentsServer(
+        backend,
+        reviews,
+        registry,
+        hung_up_seconds=0.6,
+        silent_seconds=1.5,
+        max_agents=20,
+        described=lambda agent, metadata: described.extend((agent.pod_uid, each) for each in metadata),
+    )
     port = await server.start("127.0.0.1", 0, None)
     async with aiohttp.ClientSession() as session:
-        yield Running(backend, reviews, server, Client(f"http://127.0.0.1:{port}", session))
+        yield Running(backend, reviews, server, Client(f"http://127.0.0.1:{port}", session), described)
     await server.close()

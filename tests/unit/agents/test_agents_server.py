@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from shoal_api.messages import SyncResponse
+from shoal_api.messages import MAX_METADATA_TOLD, ModelMetadata, SyncResponse
 from shoal_operator.agents.bodies import PLACES_OF_A_NAMESPACE, LargeBodies
 from shoal_operator.state.pods.limits import MAX_STRAYS
 
@@ -456,3 +456,14 @@ async def test_slow_bodies_of_one_namespace_keep_another_namespaces_from_nothing
     async with asyncio.timeout(2), places.place("slow"):
         pass
     assert not places._of
+
+
+async def test_what_a_server_says_of_its_models_is_passed_on_within_bounds(running: Running) -> None:
+    said = [ModelMetadata(name=f"m{number}", copy_id="uid.1", body="{}") for number in range(MAX_METADATA_TOLD)]
+    await running.client.sync(message(metadata=said))
+    assert running.described == [("uid-pod-1", each) for each in said]
+    sent = message(metadata=said).model_dump(mode="json")
+    sent["metadata"] += sent["metadata"][:1]
+    async with await running.client.post(json.dumps(sent).encode()) as refused:
+        assert (refused.status, (await refused.json())["reason"]) == (400, "RequestInvalid")
+    assert len(running.described) == MAX_METADATA_TOLD

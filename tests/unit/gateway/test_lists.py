@@ -22,7 +22,7 @@ class State:
             lambda service, model: None,
             ActivationMetrics(CollectorRegistry()),
             HeldMemory(1),
-            self._names,
+            names=self._names,
         )
 
     def _names(self, service: ServiceKey, most: int) -> tuple[list[str], bool]:

@@ -1,12 +1,12 @@
 """What status and /explain are told of a model and its service."""
 
-from shoal_operator.state.owners.project import model_view, service_view
+from shoal_operator.state.owners.project import holds, model_view, service_view
 from shoal_operator.state.world import events
 from shoal_operator.state.world.values import ModelKey
 from shoal_operator.state.world.views import ModelView
 
 from .overcommitted import SERVICE, Cold
-from .world_in_hand import MI, Hand, model_spec
+from .world_in_hand import KEY, MI, Hand, model_spec
 
 
 def seen(hand: Hand, name: str = "m") -> ModelView:
@@ -75,3 +75,15 @@ def test_a_second_copy_without_room_is_no_update_without_room() -> None:
     assert not seen(hand).update_blocked
     hand.do(events.ModelSeen(model_spec(storage_uri="s3://models/new", memory_bytes=95 * MI, generation=2)))
     assert seen(hand).update_blocked
+
+
+def test_what_a_pod_has_is_its_to_tell_of() -> None:
+    hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec())
+    copy_id = f"uid-m.{model_spec().content}"
+    (pod,) = hand.world.models[KEY].copies
+    (other,) = {"pod-1", "pod-2"} - {pod}
+    assert holds(hand.world, pod, "m", copy_id)
+    assert not holds(hand.world, pod, "m", "uid-m.another")
+    assert not holds(hand.world, pod, "n", copy_id)
+    assert not holds(hand.world, other, "m", copy_id)
+    assert not holds(hand.world, "nobody", "m", copy_id)

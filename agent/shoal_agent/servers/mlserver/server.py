@@ -38,7 +38,7 @@ _LOOK: Final = (
 class MLServer:
     """A load makes before it breaks, and an unload waits for running requests."""
 
-    traits = Traits(tuning=KNOBS | OPENVINO_KNOBS)
+    traits = Traits(tuning=KNOBS | OPENVINO_KNOBS, describes=True)
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -51,7 +51,7 @@ _POLLED: Final = (
 class Triton:
     """Requests under way are not told by the server: ``Usage`` has none in flight."""
 
-    traits = Traits(tuning=KNOBS)
+    traits = Traits(tuning=KNOBS, describes=True)
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -102,6 +102,13 @@ def activation_view(world: World, key: ServiceKey, name: str, now: float) -> Act
     )
 
 
+def holds(world: World, pod_uid: str, name: str, copy_id: str) -> bool:
+    """The pod has that copy, or is to have it: what its agent says of others is nobody's business of its."""
+    pod = world.pods.get(pod_uid)
+    copy = pod.copies.get(name) if pod is not None else None
+    return copy is not None and copy_id in (copy.aim_id, copy.serving)
+
+
 def _pressed(world: World, service: Service, now: float) -> bool:
     return now < service.pressed_at + world.timing.pressure
 
