@@ -31,7 +31,7 @@ from typing import Final
 from shoal_api.storage_uri import StorageUri, parse_storage_uri
 
 from . import logs
-from .storage import DISK_FULL, NO_SPACE, Limits, Listing, Source, StorageError, disk_full
+from .storage import DISK_FULL, MORE_DISK, NO_SPACE, Limits, Listing, Source, StorageError, disk_full
 from .storage.budget import Budget
 from .storage.disk import NOTHING, Disk, FileSystem, Reservation, Room, look
 from .storage.fetching import NOTED, Fetching, Order
@@ -292,7 +292,7 @@ class Cache:
                         DISK_FULL,
                         f"{uri} needs {need.bytes} bytes and {need.inodes} inodes of disk, and "
                         f"{max(free.bytes + idle.bytes, 0)} and {max(free.inodes + idle.inodes, 0)} are left for "
-                        "artifacts in this pod. Delete models, or give the pods more ephemeral storage.",
+                        f"artifacts in this pod. {MORE_DISK}",
                     )
                 await in_thread(_delete_all, doomed, executor=self._deleting)
             reservation.add(need)

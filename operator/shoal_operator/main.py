@@ -321,6 +321,7 @@ def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) 
         network_policy=settings.network_policy,
         require_model_mesh=require_model_mesh,
         policy=RoutePolicy(path_style=settings.path_style),
+        limits=settings.artifact_limits,
         **given,
     )
 

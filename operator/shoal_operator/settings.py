@@ -5,9 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HTTP_PORT, OPERATOR_READERS_PORT
+from shoal_api.names import (
+    ANNOTATION_MAX_ARTIFACT_BYTES,
+    ANNOTATION_MAX_ARTIFACT_FILES,
+    ANNOTATION_MAX_DISK_BYTES,
+    ANNOTATION_STORAGE_CONNECTIONS,
+    OPERATOR_ADS_PORT,
+    OPERATOR_AGENTS_PORT,
+    OPERATOR_HTTP_PORT,
+    OPERATOR_READERS_PORT,
+)
 
 from shoal_operator.gateway.limits import MEMORY_BYTES, UNNAMED_MESSAGE_BYTES
+from shoal_operator.manifests.artifact_limits import DEFAULT_LIMITS, ArtifactLimits, artifact_limits
 from shoal_operator.state.world.timing import Timing
 
 
@@ -31,6 +41,7 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     agent_image_pull_policy: str = "IfNotPresent"
     agent_resources: Mapping[str, Any] = field(default_factory=dict)
+    artifact_limits: ArtifactLimits = DEFAULT_LIMITS
     network_policy: bool = True
     path_style: bool = True  # requests by /<namespace>/<name>/..., where the InferenceService does not say
     log_level: str = "INFO"
@@ -80,6 +91,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             given["agent_resources"] = json.loads(resources)
         except ValueError as error:
             raise SettingsError(f"SHOAL_AGENT_RESOURCES is not JSON: {error}") from error
+    given["artifact_limits"] = _artifact_limits(environment)
     for key, least, most in (
         ("status_writes_per_second", 1.0, 10_000.0),
         ("scale_down_seconds", 0.0, 86_400.0),
@@ -102,6 +114,24 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         watch_namespaces=tuple(name.strip() for name in namespaces.split(",") if name.strip()),
         **given,
     )
+
+
+def _artifact_limits(environment: Mapping[str, str]) -> ArtifactLimits:
+    """The chart's values, by the names that InferenceServices' annotations have."""
+    said = {
+        annotation: value
+        for variable, annotation in (
+            ("SHOAL_MAX_ARTIFACT_BYTES", ANNOTATION_MAX_ARTIFACT_BYTES),
+            ("SHOAL_MAX_ARTIFACT_FILES", ANNOTATION_MAX_ARTIFACT_FILES),
+            ("SHOAL_MAX_DISK_BYTES", ANNOTATION_MAX_DISK_BYTES),
+            ("SHOAL_STORAGE_CONNECTIONS", ANNOTATION_STORAGE_CONNECTIONS),
+        )
+        if (value := environment.get(variable, ""))
+    }
+    limits, wrong = artifact_limits(said)
+    if wrong:
+        raise SettingsError(f"The chart's agent.artifacts: {' '.join(wrong)}")
+    return limits
 
 
 def _number(name: str, value: str, least: float, most: float) -> float:

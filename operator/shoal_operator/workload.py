@@ -48,7 +48,7 @@ class Workload:
             self.isvc = InferenceService.read(self.obj)
             self.taken = is_taken(self.isvc, settings.require_model_mesh)
             known = (runtime for runtime in runtimes if runtime.namespace in ("", key.namespace))
-            self.resolution = resolve(self.isvc, known, settings.policy) if self.taken else None
+            self.resolution = resolve(self.isvc, known, settings.policy, settings.limits) if self.taken else None
             self.applied = self.applied if self.taken else None
             self.broken = False
         except SpecError as error:

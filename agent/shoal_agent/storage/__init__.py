@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from shoal_api.names import ANNOTATION_MAX_ARTIFACT_BYTES, ANNOTATION_MAX_ARTIFACT_FILES, ANNOTATION_MAX_DISK_BYTES
 from shoal_api.storage_uri import StorageUri
 
 from .redact import redact
@@ -39,6 +40,10 @@ class StorageError(Exception):
         super().__init__(self.message)
 
 
+MORE_DISK: Final = (
+    f"Delete models, give the nodes more disk, or raise annotation {ANNOTATION_MAX_DISK_BYTES} of the InferenceService "
+    "if it is set."
+)
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -46,17 +51,27 @@ def disk_full(error: OSError) -> StorageError:
     """The StorageError of an error that says the disk is full."""
     return StorageError(
         DISK_FULL,
-        f"The pod's disk for models is full: {error.strerror or error}. Delete models, or give the pods more ephemeral "
-        "storage.",
+        f"The pod's disk for models is full: {error.strerror or error}. {MORE_DISK}",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one artifact, as listed and as unpacked; ``max_files`` counts an archive's folders too."""
+    """Bounds on one artifact, as listed and as unpacked; ``max_files`` counts an archive's folders too. ``ours``: no
+    annotation raises them."""
 
     max_bytes: int
     max_files: int
+    ours: bool = False
+
+    @property
+    def raise_bytes(self) -> str:
+        """The end of a message: what to do."""
+        return "" if self.ours else f" Annotation {ANNOTATION_MAX_ARTIFACT_BYTES} of the InferenceService raises that."
+
+    @property
+    def raise_files(self) -> str:
+        return "" if self.ours else f" Annotation {ANNOTATION_MAX_ARTIFACT_FILES} of the InferenceService raises that."
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,8 +230,8 @@ async def _below(entries: AsyncIterator[Entry], uri: StorageUri, limits: Limits,
         if len(files) > limits.max_files:
             raise StorageError(
                 ARTIFACT_TOO_LARGE,
-                f"{what} holds more than {limits.max_files} objects (SHOAL_MAX_ARTIFACT_FILES). Point storageUri at "
-                "the model's own folder.",
+                f"{what} holds more than {limits.max_files} objects. Point storageUri at the model's own folder."
+                f"{limits.raise_files}",
             )
         _within(total, limits, what)
     return files
@@ -256,5 +256,5 @@ def _within(size: int, limits: Limits, what: str) -> None:
     if size > limits.max_bytes:
         raise StorageError(
             ARTIFACT_TOO_LARGE,
-            f"{what} holds {size} bytes or more; at most {limits.max_bytes} are pulled (SHOAL_MAX_ARTIFACT_BYTES).",
+            f"{what} holds {size} bytes or more; at most {limits.max_bytes} are pulled.{limits.raise_bytes}",
         )

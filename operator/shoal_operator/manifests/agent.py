@@ -20,6 +20,7 @@ from shoal_api.storage_secrets import CA_FOLDER, MOUNTED_STORAGE_FILE, STORAGE_F
 
 from shoal_operator.server_profile import Parts, ServerProfile
 
+from .artifact_limits import ArtifactLimits
 from .settings import WorkloadSettings
 from .storage import Storage
 
@@ -45,6 +46,7 @@ def agent_container(
     storage: Storage,
     server_env: Iterable[Mapping[str, Any]],
     loading_timeout_seconds: int,
+    limits: ArtifactLimits,
     drain_seconds: int,
     settings: WorkloadSettings,
 ) -> Object:
@@ -79,6 +81,7 @@ def agent_container(
                 **({"SHOAL_SERVER_FILES": json.dumps(dict(parts.files), sort_keys=True)} if parts.files else {}),
                 "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": str(loading_timeout_seconds),
                 "SHOAL_DRAIN_TIMEOUT_SECONDS": str(drain_seconds),
+                **limits.environment(),
             },
             server_env,
             settings,
@@ -205,7 +208,6 @@ def _env(own: Mapping[str, str], server_env: Iterable[Mapping[str, Any]], settin
         "SHOAL_SHARED_DIR": SHARED_DIR,
         "SHOAL_CREDENTIALS_DIR": AGENT_CREDENTIALS_DIR,
         "SHOAL_STORAGE_SECRETS_DIR": STORAGE_SECRETS_DIR,
-        **settings.agent_env,
     }
     fields = {
         "SHOAL_NAMESPACE": "metadata.namespace",

@@ -69,6 +69,7 @@ def pod_template(
         storage=storage,
         server_env=server["env"],
         loading_timeout_seconds=timeout,
+        limits=resolution.limits,
         drain_seconds=_drain_seconds(int(spec["terminationGracePeriodSeconds"]), settings),
         settings=settings,
     )

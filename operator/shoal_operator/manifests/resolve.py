@@ -23,6 +23,7 @@ from shoal_operator.state.world.values import DEFAULT_POLICY, Problem, RoutePoli
 
 from . import reasons
 from .annotations import cold_models
+from .artifact_limits import DEFAULT_LIMITS, ArtifactLimits, artifact_limits
 from .chosen_server import TRANSFORMER_CONTAINER, ChosenServer, Refused, chosen_server
 from .conflicts import overridden, refuse_clashes
 from .fields import CONTAINER_FIELDS, FRAMEWORK_FIELDS, MODEL_FIELDS, POD_FIELDS
@@ -59,6 +60,7 @@ class Resolution:
     buffer_bytes: int = 0
     loading_timeout_seconds: int | None = None
     scaling: Scaling = field(default_factory=Scaling)
+    limits: ArtifactLimits = DEFAULT_LIMITS
 
 
 def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
@@ -66,14 +68,22 @@ def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
     return not require_model_mesh or isvc.metadata.annotations.get(ANNOTATION_DEPLOYMENT_MODE) == MODEL_MESH
 
 
-def resolve(isvc: InferenceService, runtimes: Iterable[Runtime], policy: RoutePolicy = DEFAULT_POLICY) -> Resolution:
+def resolve(
+    isvc: InferenceService,
+    runtimes: Iterable[Runtime],
+    policy: RoutePolicy = DEFAULT_POLICY,
+    limits: ArtifactLimits = DEFAULT_LIMITS,
+) -> Resolution:
     """Pick runtime and server and count memory. Never raises: what is wrong with the object is ``spec.problem``.
 
-    ``policy``: what holds for its requests where the InferenceService does not say otherwise.
+    ``policy`` and ``limits``: what holds for its requests and artifacts where the InferenceService does not say
+    otherwise.
     """
     predictor, meta = isvc.spec.predictor, isvc.metadata
     scale, cold = scaling(isvc), cold_models(meta.annotations)
     policy, wrong = request_policy(isvc, policy)
+    limits, too = artifact_limits(meta.annotations, limits)
+    wrong += too
     bare = replace(
         _bare(meta.namespace, meta.name, meta.uid, meta.generation),
         min_replicas=scale.least,
@@ -143,6 +153,7 @@ def resolve(isvc: InferenceService, runtimes: Iterable[Runtime], policy: RoutePo
         buffer_bytes=buffer,
         loading_timeout_seconds=loading_seconds,
         scaling=scale,
+        limits=limits,
     )
 
 

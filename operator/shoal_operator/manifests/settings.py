@@ -9,6 +9,8 @@ from shoal_api.names import OPERATOR_AGENTS_PORT
 
 from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy
 
+from .artifact_limits import DEFAULT_LIMITS, ArtifactLimits
+
 _AGENT_RESOURCES: Mapping[str, Any] = MappingProxyType(
     {"requests": {"cpu": "25m", "memory": "96Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
 )
@@ -24,6 +26,7 @@ class WorkloadSettings:
     begins with ``{name}.{namespace}``. ``drain_seconds``: longest time that the server's preStop hook waits for its
     models to be moved. ``require_model_mesh``: KServe's CRDs are in the cluster, so only InferenceServices with
     deploymentMode ModelMesh are ours. ``policy``: for the requests of InferenceServices that do not say otherwise.
+    ``limits``: of artifacts, likewise.
     """
 
     operator_namespace: str
@@ -36,12 +39,12 @@ class WorkloadSettings:
     domain_template: str = "{name}.{namespace}.example.com"
     agent_image_pull_policy: str = "IfNotPresent"
     agent_resources: Mapping[str, Any] = field(default_factory=lambda: _AGENT_RESOURCES)
-    agent_env: Mapping[str, str] = field(default_factory=dict)
     drain_seconds: int = 60
     model_loading_timeout_seconds: int = 300
     network_policy: bool = True
     require_model_mesh: bool = False
     policy: RoutePolicy = DEFAULT_POLICY
+    limits: ArtifactLimits = DEFAULT_LIMITS
 
     @property
     def operator_url(self) -> str:

@@ -45,7 +45,7 @@ def _not_sent(cause: str) -> Exception:
         ),
         (boto.NoCredentialsError(), "StorageCredentialsInvalid", "useanoncredential"),
         (ValueError("Invalid endpoint"), "StorageCredentialsInvalid", "Invalid endpoint"),
-        (OSError(28, "No space left on device"), "DiskFull", "ephemeral storage"),
+        (OSError(28, "No space left on device"), "DiskFull", "max-disk-bytes"),
         (_answered(obs.PermissionDeniedError, 403, "AccessDenied"), "StorageAccessDenied", "403 AccessDenied"),
         (_answered(obs.GenericError, 403, "SignatureDoesNotMatch"), "StorageCredentialsInvalid", "secret"),
         (_answered(FileNotFoundError, 404, "NoSuchKey"), "ArtifactNotFound", "Upload"),

@@ -149,8 +149,8 @@ def test_volumes_of_ours_are_nobody_elses_to_mount(volume: str, field: str) -> N
         "env": switch,
         "resources": LIMITS,
     }
-    whose = {"containers": [{"name": "kserve-container", "image": "mlserver:1", **mounts}], **pod}
-    beside = {"containers": [{"name": "kserve-container", "image": "mlserver:1"}, sidecar], **pod}
+    whose: dict[str, Any] = {"containers": [{"name": "kserve-container", "image": "mlserver:1", **mounts}], **pod}
+    beside: dict[str, Any] = {"containers": [{"name": "kserve-container", "image": "mlserver:1"}, sidecar], **pod}
     cases: list[tuple[Object, tuple[Runtime, ...], str]] = [
         ({"sklearn": {**server, **mounts}, **pod}, (), "spec.predictor.sklearn"),
         ({"sklearn": server, "containers": [sidecar], **pod}, (), "spec.predictor.containers[0]"),

@@ -32,7 +32,7 @@ def lay_out(folder: Path) -> None:
     if MANIFEST not in files and len(archives) == 1:
         # The server would unpack it to a folder that copies of one content share, and delete it with the first of them.
         archive = folder / archives[0]
-        limits = Limits(max(_UNPACKED_LEAST, _UNPACKED_PER_PACKED * archive.stat().st_size), _MAX_FILES)
+        limits = Limits(max(_UNPACKED_LEAST, _UNPACKED_PER_PACKED * archive.stat().st_size), _MAX_FILES, ours=True)
         Unpacking(archive, archives[0], folder, limits).run()
         archive.unlink()
     handler(folder)

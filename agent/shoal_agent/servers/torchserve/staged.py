@@ -67,7 +67,7 @@ def _unpack(folder: Path, archive: str) -> None:
     aside = folder / f".{uuid.uuid4().hex}"
     aside.mkdir()
     packed = folder / archive
-    limits = Limits(max(_UNPACKED_LEAST, _UNPACKED_PER_PACKED * packed.stat().st_size), _MAX_FILES)
+    limits = Limits(max(_UNPACKED_LEAST, _UNPACKED_PER_PACKED * packed.stat().st_size), _MAX_FILES, ours=True)
     Unpacking(packed, archive, aside, limits).run()
     for entry in list(folder.iterdir()):
         if entry == aside:

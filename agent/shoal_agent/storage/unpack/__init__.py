@@ -55,6 +55,8 @@ class Unpacking:
             "target": str(target),
             "max_bytes": limits.max_bytes,
             "max_files": limits.max_files,
+            "raise_bytes": limits.raise_bytes,
+            "raise_files": limits.raise_files,
             "memory": MEMORY,
             "seconds": int(SECONDS),
             "flatten": flatten,

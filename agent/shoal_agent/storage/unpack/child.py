@@ -54,6 +54,7 @@ class Unpacker:
         self._what = str(order["what"])
         self._target = Path(order["target"])
         self._max_bytes, self._max_files = int(order["max_bytes"]), int(order["max_files"])
+        self._raise_bytes, self._raise_files = str(order["raise_bytes"]), str(order["raise_files"])
         self._flatten = bool(order["flatten"])
         self._granted_bytes, self._granted_inodes = (int(each) for each in order["granted"])
         self._written = 0
@@ -130,7 +131,7 @@ class Unpacker:
         if self._entries > self._max_files:
             raise StorageError(
                 ARTIFACT_TOO_LARGE,
-                f"{self._what} holds more than {self._max_files} entries (SHOAL_MAX_ARTIFACT_FILES).",
+                f"{self._what} holds more than {self._max_files} entries.{self._raise_files}",
             )
         if path.count("/") > MAX_DEPTH:
             raise self._invalid(f"holds {path[:200]!r}, which lies more than {MAX_DEPTH} folders deep")
@@ -152,7 +153,7 @@ class Unpacker:
                 if self._written > self._max_bytes:
                     raise StorageError(
                         ARTIFACT_TOO_LARGE,
-                        f"{self._what} unpacks to more than {self._max_bytes} bytes (SHOAL_MAX_ARTIFACT_BYTES).",
+                        f"{self._what} unpacks to more than {self._max_bytes} bytes.{self._raise_bytes}",
                     )
                 self._ask(len(chunk), 0)
                 out.write(chunk)
