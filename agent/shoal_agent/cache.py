@@ -96,11 +96,12 @@ def artifact_key(listing: Listing) -> str:
 
 @dataclass(slots=True)
 class _Pull:
-    """One fetch, for all who wait for that content. ``landed`` in bytes."""
+    """One fetch, for all who wait for that content. ``landed`` in bytes. ``ending``: nobody waits any more."""
 
     task: "asyncio.Task[tuple[Artifact, int]]"
     waiting: int = 0
     urgent: bool = False
+    ending: bool = False
     landed: int = 0
 
 
@@ -195,7 +196,8 @@ class Cache:
         key = artifact_key(listing)
         self.hold(key)
         try:
-            pull = self._pulls.get(key)
+            while (pull := self._pulls.get(key)) is not None and pull.ending:
+                await asyncio.wait({pull.task})
             first = pull is None
             if pull is None:
                 pull = self._pulls[key] = _Pull(asyncio.create_task(self._get(key, uri, source, listing)))
@@ -219,6 +221,7 @@ class Cache:
             return await asyncio.shield(pull.task)
         except asyncio.CancelledError:
             if pull.waiting == 1 and not pull.task.done():
+                pull.ending = True
                 pull.task.cancel()
                 await asyncio.wait({pull.task})
             raise

@@ -236,6 +236,25 @@ async def test_one_fetch_is_for_all_who_wait_and_ends_with_the_last(tmp_path: Pa
     assert cache.counts.kept == 1
 
 
+async def test_who_comes_while_a_pull_is_ending_begins_another(tmp_path: Path) -> None:
+    storage = Hanging()
+    cache = opened(tmp_path, storage)
+    for _ in range(20):
+        storage.reads.clear()
+        first = asyncio.create_task(cache.pull("s3://bucket/a"))
+        await storage.reads.wait()
+        first.cancel()
+        await asyncio.sleep(0)
+        second = asyncio.create_task(cache.pull("s3://bucket/a"))
+        await asyncio.wait({first})
+        storage.reads.clear()
+        await asyncio.wait_for(storage.reads.wait(), 2)
+        second.cancel()
+        await asyncio.wait({second})
+    storage.go.set()
+    assert await pull(cache, "a")
+
+
 async def test_a_cancelled_pull_leaves_nothing_and_gives_its_room_back(tmp_path: Path) -> None:
     storage = Hanging()
     cache = opened(tmp_path, storage, max_bytes=100)
