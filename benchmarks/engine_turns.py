@@ -61,6 +61,7 @@ class Agent:
         change = world.pods[self.pod].desired.since(self.held)
         if change is None:
             return
+        Agent.busy = True
         self.held = change.version
         told = {intent.name: _slot(intent.name, intent.copy_id, intent.action) for intent in change.intents}
         gone = list(change.gone) if change.base is not None else [name for name in self.slots if name not in told]
@@ -160,27 +161,27 @@ class Turns:
         return [f"m{next(self._names):07d}" for _ in range(count)]
 
     def turn(self, work: Callable[[], list[Any]]) -> None:
-        self._let_others_settle()
+        self._end_turn_of_others()
         started = time.thread_time()
         found = work()
         self.tables.apply(found)
-        if hasattr(garbage, "settle"):
+        if hasattr(garbage, "end_turn"):
             garbage.end_turn(len(found))  # as core.py does
         self.turns.append(time.thread_time() - started)
         self.emitted.update(type(effect).__name__ for effect in found)
         self._tend(any(isinstance(effect, effects.Recovered) for effect in found))
 
     @staticmethod
-    def _let_others_settle() -> None:
+    def _end_turn_of_others() -> None:
         """What agents have made since, which is on other machines, is no turn's: collected by the same rule."""
-        if Agent.busy and hasattr(garbage, "settle"):
+        if Agent.busy and hasattr(garbage, "end_turn"):
             while garbage.end_turn():
                 pass
         Agent.busy = False
 
     def _tend(self, recovered: bool) -> None:
         """What an earlier main.py did about garbage."""
-        if hasattr(garbage, "settle"):
+        if hasattr(garbage, "end_turn"):
             return
         if garbage is gc:
             if recovered:

@@ -261,7 +261,7 @@ def _everything(value: Any) -> list[Any]:
     elif hasattr(value, "__dataclass_fields__"):
         # What the agenda and the pieces of others hold is checked when it is due.
         for each in fields(value):
-            if each.name not in ("_heap", "_entered", "_left"):
+            if each.name not in ("_heap", "_older", "_entered", "_left"):
                 found += _everything(getattr(value, each.name))
     return found
 

@@ -81,5 +81,5 @@ def test_a_cycle_that_was_old_is_found_before_it_would_be_frozen() -> None:
 def test_a_turn_that_has_made_much_and_said_nothing_is_followed_by_a_collection() -> None:
     """Putting an InferenceService back has hardly any effects: what it made was collected after fifty turns."""
     kept = [[number] for number in range((garbage.MIDDLE + 1) * garbage.YOUNGEST)]
-    assert garbage.settle(0)
+    assert garbage.end_turn(0)
     assert gc.get_freeze_count() > len(kept)
