@@ -194,7 +194,8 @@ class Story(Plant):
         await asyncio.sleep(180)  # with growing pauses everything is done once more
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        self.fatal += [each for each in ended if isinstance(each, Exception)]  # with such a task the process ends
 
     def check(self) -> None:
         """All is as if nothing had failed."""
