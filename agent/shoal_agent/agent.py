@@ -47,12 +47,12 @@ class Agent:
         self._settings = settings
         self._metrics = Metrics()
         self._server = _model_server(settings)
-        s3 = S3Source(
+        self._s3 = S3Source(
             settings.credentials_dir / STORAGE_FILE, settings.storage_secrets_dir, connections=settings.connections
         )
         self._cache = Cache(
             settings.models_dir / "cache",
-            {"s3": s3, STORAGE_CONFIG_SCHEME: s3},
+            {"s3": self._s3, STORAGE_CONFIG_SCHEME: self._s3},
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             connections=settings.connections,
             max_bytes=settings.max_disk_bytes,
@@ -201,12 +201,14 @@ class Agent:
     async def _watch_secrets(self) -> None:
         files = (self._settings.credentials_dir / STORAGE_FILE, self._settings.storage_secrets_dir)
         before = await asyncio.to_thread(fingerprint, *files)
+        await self._s3.read_secrets()
         while True:
             await asyncio.sleep(SECRETS_SECONDS)
             now = await asyncio.to_thread(fingerprint, *files)
             if now != before:
                 before = now
                 logs.info("storage secrets changed")
+                await self._s3.read_secrets()
                 self._worker.retry_storage()
 
 

@@ -11,6 +11,7 @@ from .manifests.cluster.storage_reader import DEFAULT_SERVICE_ACCOUNT, Account
 from .manifests.resolve import Resolution, is_taken, resolve, unreadable
 from .manifests.runtimes import Runtime
 from .manifests.settings import WorkloadSettings
+from .manifests.storage import Storage
 from .replicas.pod_counts import Count
 from .state.world.values import Problem, ServiceKey, ServiceSpec
 
@@ -32,6 +33,7 @@ class Workload:
     untold: bool = False  # the state could not be told what changed
     refused: Problem | None = None  # by the API server, at the last apply
     told: ServiceSpec | None = None  # as the state was last told
+    storage: Storage | None = None  # as its pods' storage.json says; None: not known yet
     count: Count = field(default_factory=Count)
 
     @property

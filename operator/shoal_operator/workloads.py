@@ -306,8 +306,7 @@ class WorkloadController:
         if self._services.get(key) is service and service.resolution is resolution:
             problem = refused.problem if refused is not None else None
             if problem is not None and problem != service.refused:
-                extra = {"event": "WorkloadRefused", "service": f"{key.namespace}/{key.name}"}
-                log.warning(problem.message, extra=extra)
+                log.warning(problem.message, extra={"event": "WorkloadRefused", "service": "/".join(key)})
             service.refused = problem
             self._tell(key, service)
         if (refused or resolution.spec.problem) and service.applied is not None:
@@ -337,6 +336,7 @@ class WorkloadController:
                 await self._applier.apply(manifest, service.uid, first_replicas=resolution.scaling.least)
             self._pods.applied(key, service.uid, pods, service.count)
             await self._applier.remove_others(key, service.uid, [object_key(m) for m in manifests])
+            service.storage = await self._storage.applied(key, service.storage, storage)
         except Refused as refused:
             return refused
         except OwnerGone:  # which its watch has not told of yet

@@ -6,6 +6,7 @@ obstore's paths cannot: a folder's marker is to it like an empty file, a key wit
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import OrderedDict
@@ -98,6 +99,12 @@ class S3Source:
         except StorageError:
             self._read_at = -ACCESSES_SECONDS  # a corrected Secret is tried at once
             raise
+
+    async def read_secrets(self) -> None:
+        """Something of the Secrets has changed: looked at now, so that each change is seen by itself."""
+        self._read_at = -ACCESSES_SECONDS
+        with contextlib.suppress(StorageError):
+            await self._accesses()
 
     async def _accesses(self) -> list[S3Access]:
         """All that may be tried, as they were not longer than a moment ago: thousands of models ask at once."""

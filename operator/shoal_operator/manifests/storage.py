@@ -5,6 +5,7 @@ are annotations of each. The operator reads only the Secrets' metadata; their ke
 The agent reads `shoal_api.storage_secrets.StorageDocument`.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from shoal_api.storage_secrets import S3_ANNOTATIONS, AnnotatedSecret, ServiceAc
 MAX_SECRETS = 16
 """More than this many Secrets of one service account are not mounted: each is a volume of every pod."""
 
+ANNOTATION_STORAGE = "shoal.dev/storage"
+"""On pods, once their storage settings have changed: what these are now, for their kubelet to notice."""
 _ANNOTATION_PREFIXES = (f"{GROUP}/", "eks.amazonaws.com/", "iam.gke.io/", "azure.workload.identity/")
 _CA_CONFIGMAP = f"{S3_ANNOTATIONS}cabundle-configmap"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -37,11 +40,19 @@ class StorageSecret:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What a service account brings for storage."""
+    """What a service account brings for storage; ``entries``: which Secret storage-config there is beside, and in which
+    of its states."""
 
     service_account: str = "default"
     annotations: tuple[tuple[str, str], ...] = ()
     secrets: tuple[StorageSecret, ...] = ()
+    entries: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Changes when anything of it does."""
+        text = f"{self.document()}{self.entries}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     @property
     def authorities(self) -> tuple[str, ...]:

@@ -121,6 +121,7 @@ async def test_a_storage_secret_that_is_not_there_is_told_and_looked_for(
     server: ApiServer, kube: CountingKube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_reader, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(storage_reader, "SETTLE_SECONDS", 0.1)
     async with bench(server, kube) as b:
         core = f"/api/v1/namespaces/{b.namespace}"
         account = {"metadata": {"name": "models"}, "secrets": [{"name": "s3-credentials"}]}
@@ -138,6 +139,9 @@ async def test_a_storage_secret_that_is_not_there_is_told_and_looked_for(
 
         assert said()["missing"]
         before = b.deployment()
+        labels = {"serving.kserve.io/inferenceservice": "iris", "app.kubernetes.io/managed-by": "shoal"}
+        pod = {"metadata": {"name": "p", "labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        assert server.request("POST", f"{core}/pods", pod).ok
         assert server.request("POST", f"{core}/secrets", {"metadata": {"name": "s3-credentials"}}).ok
         await until(lambda: not said()["missing"] and said()["uid"] != "")
         await until(lambda: b.told.missing_secrets == ())
@@ -145,6 +149,14 @@ async def test_a_storage_secret_that_is_not_there_is_told_and_looked_for(
         assert before is not None
         assert after is not None
         assert after["metadata"]["generation"] == before["metadata"]["generation"]  # mounted already
+        # Its kubelet is to look now, and not within a minute or two.
+
+        def touched() -> bool:
+            pod = b.get("/api/v1/{ns}/pods/p")
+            assert pod is not None
+            return "shoal.dev/storage" in (pod["metadata"].get("annotations") or {})
+
+        await until(touched)
         assert server.request("DELETE", f"{core}/secrets/s3-credentials").ok
         b.patch("/apis/apps/v1/{ns}/deployments/iris-predictor/status", {"status": {"replicas": 1}})  # a pod comes
         await until(lambda: b.told.missing_secrets == ("s3-credentials",))

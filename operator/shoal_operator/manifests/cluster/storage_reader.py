@@ -6,9 +6,20 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from shoal_operator.kube import METADATA_ONLY, KubeApi, KubeError, object_path
+from shoal_api.model_storage import STORAGE_CONFIG_SECRET
+from shoal_api.names import LABEL_INFERENCE_SERVICE, LABEL_MANAGED_BY, MANAGED_BY
+
+from shoal_operator.kube import METADATA_ONLY, KubeApi, KubeError, merge_patch, object_path
 from shoal_operator.logs import OncePer
-from shoal_operator.manifests.storage import Storage, StorageSecret, is_generated, secret_names, storage_annotations
+from shoal_operator.manifests.storage import (
+    ANNOTATION_STORAGE,
+    Storage,
+    StorageSecret,
+    is_generated,
+    secret_names,
+    storage_annotations,
+)
+from shoal_operator.state.world.values import ServiceKey
 from shoal_operator.work_queue import Retry
 
 log = logging.getLogger(__name__)
@@ -22,6 +33,8 @@ LOOK_SECONDS = 10.0
 """How often what is missing is looked for; all else is read again when a minute has passed, or somebody hints."""
 REFRESH_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
+SETTLE_SECONDS = 1.0
+"""Until what was written has reached the kubelets' own watches."""
 
 
 class StorageReader:
@@ -79,6 +92,24 @@ class StorageReader:
                     await self._refresh(account)
             await asyncio.sleep(min(PAUSE_SECONDS, REFRESH_SECONDS))
 
+    async def applied(self, service: ServiceKey, before: Storage | None, now: Storage) -> Storage:
+        """The service's storage.json is as ``now``, and was as ``before``: what is news the kubelets are to mount now.
+
+        A kubelet looks at a pod's volumes once a minute, and when the pod changes: so its annotation does.
+        """
+        if before is None or before == now:
+            return now
+        await asyncio.sleep(SETTLE_SECONDS)
+        query = {"labelSelector": f"{LABEL_INFERENCE_SERVICE}={service.name},{LABEL_MANAGED_BY}={MANAGED_BY}"}
+        patch = {"metadata": {"annotations": {ANNOTATION_STORAGE: now.mark}}}
+        pods = object_path("v1", "pods", service.namespace)
+        with suppress(KubeError):  # they get round to it by themselves
+            found = await self._api.request("GET", pods, query=query)
+            for pod in found.get("items") or ():
+                with suppress(KubeError):
+                    await merge_patch(self._api, f"{pods}/{pod['metadata']['name']}", patch)
+        return now
+
     async def _refresh(self, account: Account) -> None:
         """Read again. When the API server cannot say, what was known stays."""
         try:
@@ -103,7 +134,9 @@ class StorageReader:
             described = await self._describe(namespace, secret)
             if described is not None:
                 secrets.append(described)
-        return Storage(name, storage_annotations(found.get("metadata") or {}), tuple(secrets))
+        entries = await self._describe(namespace, STORAGE_CONFIG_SECRET)
+        state = f"{entries.uid}/{entries.version}" if entries is not None else ""
+        return Storage(name, storage_annotations(found.get("metadata") or {}), tuple(secrets), state)
 
     async def _describe(self, namespace: str, name: str) -> StorageSecret | None:
         try:
