@@ -71,6 +71,7 @@ def test_a_model_that_nobody_asks_for_takes_servers_down_a_few_times_and_no_more
     assert not hand.model("bad").ready
     assert hand.world.pods["pod-1"].committed == 0, "its memory is others'"
     assert "left alone" in hand.said()
+    assert least or hand.model("bad").target == 0, "no copy is wanted"
 
 
 def test_who_asks_has_it_tried_once_after_growing_pauses() -> None:
@@ -156,6 +157,27 @@ def test_what_worked_before_is_served_and_the_content_that_takes_servers_down_is
     hand.agents()
     assert hand.route("bad") == {"pod-1"}
     assert hand.model("bad").ready
+
+
+def test_what_worked_before_is_kept_in_memory_where_the_new_content_takes_servers_down() -> None:
+    hand = Crashing("pod-1")
+    hand.add("bad", min_copies=1)
+    content = content_digest(GOOD, "sklearn")
+    hand.do(events.ModelSeen(model_spec("bad", storage_uri=GOOD, content=content, generation=2, min_copies=1)))
+    for times in range(200):
+        if hand.desired("pod-1").get("bad") == hand.want("bad"):
+            hand.crash(times=min(times + 1, MAX_CRASHES))
+        hand.agents()
+        hand.wait(60)
+    assert hand.crashes <= MAX_CRASHES
+    assert hand.route("bad") == {"pod-1"}
+    hand.do(events.PodGone("pod-1"))
+    hand.join("pod-2")
+    for _ in range(10):
+        assert hand.desired("pod-2").get("bad") != hand.want("bad"), "nor is it tried on another pod"
+        hand.agents()
+        hand.wait(1)
+    assert hand.route("bad") == {"pod-2"}
 
 
 @pytest.mark.parametrize("first", ["the agent", "Kubernetes"])

@@ -108,3 +108,17 @@ def test_a_load_that_takes_longer_than_a_request_may_wait_has_not_failed() -> No
     assert hand.model("slow").copies["pod-1"].late
     hand.agents()
     assert hand.route("slow") == {"pod-1"}
+
+
+def test_a_model_whose_pod_went_while_it_failed_is_tried_again_once_there_is_another() -> None:
+    """Nobody asks for it, and its cause has passed meanwhile: it would not be Ready for good."""
+    hand = Cold("pod-1", room=3)
+    hand.broken.add("bad")
+    hand.add("bad", "a")
+    hand.do(events.PodGone("pod-1"))
+    hand.pass_time(60, step=5)
+    hand.broken.clear()
+    hand.join("pod-2")
+    hand.pass_time(30)
+    assert hand.loaded_models() == {"a", "bad"}
+    assert hand.model("bad").ready

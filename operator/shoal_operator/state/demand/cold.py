@@ -13,7 +13,7 @@ from shoal_operator.state.copies.routes import refresh
 from shoal_operator.state.demand import victims
 from shoal_operator.state.world.agenda import Topic
 from shoal_operator.state.world.context import Context
-from shoal_operator.state.world.entities import Copy, Model, Pod, Service
+from shoal_operator.state.world.entities import NEVER, Copy, Model, Pod, Service
 from shoal_operator.state.world.values import ModelKey
 
 WARM_BATCH = 64
@@ -27,6 +27,8 @@ AGAIN = 1.0
 def go(ctx: Context, service: Service, model: Model, *, used: bool) -> None:
     """No copy is wanted now. ``used``: it was in memory before, and comes back before those that never were."""
     wish.cool(service, model, used=used)
+    if model.failure is not None and model.retry_at == NEVER:
+        wish.back_off(ctx.world, model, ctx.now)  # nobody tries any more, as its pod went: somebody is to, later
     for copy in list(model.copies.values()):
         life.retire(ctx, ctx.world.pods[copy.pod_uid], copy)
     # Of what was found loaded after a restart, nobody may have said the size.
@@ -140,6 +142,8 @@ def review_due(ctx: Context) -> None:
                 ctx.world.agenda.put(max(model.retry_at, ctx.now + AGAIN), key, Topic.RETRY)
         elif wish.left_alone(ctx.world, model, ctx.now):
             refresh(ctx, model)  # the next request has it tried
+        elif model.failure is not None and not service.usable:
+            ctx.world.agenda.put(ctx.now + ctx.world.timing.failure_first, key, Topic.RETRY)
         elif model.failure is not None and model.memory is None:
             refresh(ctx, model)
             probes.look_up(ctx, service, model)
