@@ -6,7 +6,8 @@ import json
 
 import pytest
 from shoal_agent.model_server import NoUsage
-from shoal_api.messages import CopyFailure, CopyPhase
+from shoal_api.messages import CopyFailure, CopyPhase, ModelMetadata
+from shoal_operator.gateway.last_metadata import LastMetadata
 from shoal_operator.server_profile import Protocol
 from shoal_operator.servers import profiles
 from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged, Unavailable
@@ -30,6 +31,26 @@ async def test_every_type_has_a_kit() -> None:
 async def test_models_are_loaded_and_answer_as_themselves(calm: Life) -> None:
     await calm.serve(one=1.0, two=2.0, three=3.0)
     assert [await calm.answers(name) for name in ("one", "two", "three")] == [1.0, 2.0, 3.0]
+
+
+async def test_what_the_server_says_of_a_model_is_told_and_understood(calm: Life) -> None:
+    """Where it says so at all: the operator answers with it once the model is not loaded any more."""
+    profile = profiles()[calm.kit.server_type]
+    await calm.serve(described=1.0)
+    if Protocol.V2 not in profile.protocols or not profile.questions:
+        return
+
+    def told() -> list[ModelMetadata]:
+        return [each for request in calm.operator.requests for each in request.metadata if each.name == "described"]
+
+    await eventually(lambda: bool(told()), 20, calm.story)
+    (said,) = told()
+    assert said.copy_id == calm.operator.desired["described"].copy_id
+    known = LastMetadata()
+    known.put("team", said)
+    body = known.get("team", said.copy_id)
+    assert body is not None, said.body
+    assert json.loads(body)["name"] == "described"
 
 
 async def test_a_broken_artifact_says_why_harms_nobody_and_heals_with_its_content(calm: Life) -> None:

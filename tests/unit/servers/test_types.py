@@ -52,6 +52,7 @@ class TestType:
         assert traits.tuning - {Knob.TIMEOUT} == honoured - {Knob.TIMEOUT}
         assert profile.format_tuning.keys() <= profile.formats.keys()
         assert traits.retunes <= traits.tuning
+        assert traits.describes == (Protocol.V2 in profile.protocols and profile.questions)
 
     def test_the_adapter_has_every_call(self, profile: ServerProfile) -> None:
         made = adapter(profile.server_type)(place(profile))

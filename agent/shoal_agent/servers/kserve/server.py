@@ -59,7 +59,7 @@ class Links(SlotLinks):
 class KServe:
     """The repository is the user's code: KServe's own pattern loads beside the old model, then takes its place."""
 
-    traits = Traits()
+    traits = Traits(describes=True)
 
     def __init__(self, place: Place) -> None:
         self._place = place

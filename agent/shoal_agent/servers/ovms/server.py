@@ -53,7 +53,7 @@ class OpenVinoModelServer:
     """A load is under way beside the former copy. Where both tuning and content change and the content turns out to be
     broken, the server reloads the former copy twice, and holds its requests meanwhile."""
 
-    traits = Traits(tuning=KNOBS)
+    traits = Traits(tuning=KNOBS, describes=True)
 
     def __init__(self, place: Place) -> None:
         self._place = place
