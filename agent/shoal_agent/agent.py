@@ -33,6 +33,7 @@ from .staging import Found, Staging
 from .storage import Limits
 from .storage.credentials import fingerprint
 from .storage.s3 import S3Source
+from .storage.web import WebSource
 from .use import Use
 from .worker import Worker
 
@@ -50,9 +51,15 @@ class Agent:
         self._s3 = S3Source(
             settings.credentials_dir / STORAGE_FILE, settings.storage_secrets_dir, connections=settings.connections
         )
+        self._web = WebSource(
+            settings.credentials_dir / STORAGE_FILE,
+            settings.storage_secrets_dir,
+            connections=settings.connections,
+            private=settings.private_addresses,
+        )
         self._cache = Cache(
             settings.models_dir / "cache",
-            {"s3": self._s3, STORAGE_CONFIG_SCHEME: self._s3},
+            {"s3": self._s3, STORAGE_CONFIG_SCHEME: self._s3, "https": self._web, "http": self._web},
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             connections=settings.connections,
             max_bytes=settings.max_disk_bytes,
@@ -119,6 +126,7 @@ class Agent:
         finally:
             await runner.cleanup()
             await self._worker.close()
+            await self._web.close()
             await self._descriptions.close()
             await self._server.close()
 

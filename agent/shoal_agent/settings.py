@@ -20,7 +20,7 @@ class SettingsError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Times in seconds, sizes in bytes. ``max_disk_bytes`` 0: the file system of ``models_dir``, but for what stays
-    free. ``connections``: to storage, at once."""
+    free. ``connections``: to storage, at once. ``private_addresses``: whether web servers may be at such."""
 
     operator_url: str
     namespace: str
@@ -42,6 +42,7 @@ class Settings:
     max_artifact_files: int
     max_disk_bytes: int
     connections: int
+    private_addresses: bool
     concurrent_pulls: int
     concurrent_loads: int
     concurrent_stats: int
@@ -75,6 +76,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         max_artifact_files=reader.whole("SHOAL_MAX_ARTIFACT_FILES", 2_000),
         max_disk_bytes=reader.whole("SHOAL_MAX_DISK_BYTES", 0, least=0),
         connections=reader.whole("SHOAL_STORAGE_CONNECTIONS", 64),
+        private_addresses=reader.text("SHOAL_PRIVATE_ADDRESSES", "false").lower() == "true",
         concurrent_pulls=reader.whole("SHOAL_CONCURRENT_PULLS", 64),
         concurrent_loads=reader.whole("SHOAL_CONCURRENT_LOADS", 4),
         concurrent_stats=reader.whole("SHOAL_CONCURRENT_STATS", 16),

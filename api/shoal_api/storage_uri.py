@@ -1,8 +1,9 @@
 """Where a model's artifact lies. Parsed once, here, into a value that stays parsed; nothing else takes URIs apart.
 
 ``spec.model.storageUri`` of a TrainedModel: ``s3://bucket/key``, where ``key`` is one object, or a prefix whose
-objects (those below ``key/``) are the model's folder. Or ``storage://key/path?parameters``, which
-``spec.model.storage`` stands for: the agent makes the above of it, by an entry of the Secret ``storage-config``.
+objects (those below ``key/``) are the model's folder; ``https://host/path``, one file or archive. Or
+``storage://key/path?parameters``, which ``spec.model.storage`` stands for: the agent makes the above of it, by an entry
+of the Secret ``storage-config``.
 """
 
 import re
@@ -15,7 +16,9 @@ from .model_storage import STORAGE_CONFIG_SCHEME, STORAGE_CONFIG_SECRET
 STORAGE_URI_INVALID: Final = "StorageUriInvalid"
 STORAGE_URI_NOT_SUPPORTED: Final = "StorageUriNotSupported"
 
-SUPPORTED_SCHEMES: Final = ("s3",)
+SUPPORTED_SCHEMES: Final = ("s3", "https", "http")
+CONFIGURED_TYPES: Final = ("s3",)
+"""Types of entries of the Secret storage-config."""
 MAX_URI_LENGTH: Final = 2048
 
 MIN_BUCKET_LENGTH: Final = 3
@@ -26,6 +29,8 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{2,254}")
 _STORAGE_KEY = re.compile(r"[-._a-zA-Z0-9]{0,253}")
 _SECRET = re.compile(r"secret|access_?key|token|password|account_?key")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_WEB_EXAMPLE = "https://host/path/model.tar.gz"
 _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
 
@@ -43,7 +48,8 @@ class StorageUri:
     """A parsed storage URI. ``key`` has no leading or trailing slash; empty means the whole bucket.
 
     ``folder`` is True when the URI ended with a slash, so that ``key`` can only be a prefix. For ``storage://`` the
-    ``bucket`` is the entry's key (empty: the default one), and ``parameters`` override the entry.
+    ``bucket`` is the entry's key (empty: the default one), and ``parameters`` override the entry. For ``https://`` and
+    ``http://`` it is the host, with its port, and ``key`` the path; ``raw`` has the query.
     """
 
     scheme: str
@@ -82,6 +88,8 @@ def parse_storage_uri(raw: str) -> StorageUri:
             f"{', '.join(f'{name}://' for name in SUPPORTED_SCHEMES)}. Copy the artifact to an S3-compatible store "
             f"and write {_EXAMPLE}.",
         )
+    if scheme in ("https", "http"):
+        return _of_web(scheme, rest, raw, shown)
     bucket, _, path = rest.partition("/")
     if not bucket:
         raise _invalid(f"storageUri {shown!r} names no bucket; write it like {_EXAMPLE}.")
@@ -89,6 +97,23 @@ def parse_storage_uri(raw: str) -> StorageUri:
         raise _invalid(f"storageUri {shown!r}: {bucket[:_MAX_SHOWN]!r} is not a bucket name: {_bucket_trouble(bucket)}")
     key = _key(path, f"storageUri {shown!r}")
     return StorageUri(scheme=scheme, bucket=bucket, key=key, raw=raw, folder=not key or path.endswith("/"))
+
+
+def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in host:
+        raise _invalid(
+            "storageUri has a user or a password in it, which everybody could read here: put them as headers into a "
+            "Secret of the service account (keys https-host and headers)."
+        )
+    if not _HOST.fullmatch(host):
+        raise _invalid(f"storageUri {shown!r}: {host[:_MAX_SHOWN]!r} is no host; write it like {_WEB_EXAMPLE}.")
+    path = re.split("[?#]", rest[len(host) :], maxsplit=1)[0]
+    if "\\" in path or any(segment in {".", ".."} for segment in unquote(path).split("/")):
+        raise _invalid(f"storageUri {shown!r} contains a backslash, or '.' or '..' as a path segment; write it out.")
+    if not unquote(path).rpartition("/")[2]:
+        raise _invalid(f"storageUri {shown!r} names no file; write it like {_WEB_EXAMPLE}.")
+    return StorageUri(scheme, host.lower(), unquote(path).strip("/"), raw=raw)
 
 
 def _of_entry(rest: str, raw: str, shown: str) -> StorageUri:
@@ -106,11 +131,11 @@ def _of_entry(rest: str, raw: str, shown: str) -> StorageUri:
             f"entry of Secret {STORAGE_CONFIG_SECRET}."
         )
     of_type = dict(parameters).get("type", "s3")
-    if of_type not in SUPPORTED_SCHEMES:
+    if of_type not in CONFIGURED_TYPES:
         raise StorageUriError(
             STORAGE_URI_NOT_SUPPORTED,
             f"storage.parameters.type {of_type[:_MAX_SHOWN]!r} is not supported; supported: "
-            f"{', '.join(SUPPORTED_SCHEMES)}. Copy the artifact to an S3-compatible store.",
+            f"{', '.join(CONFIGURED_TYPES)}. Copy the artifact to an S3-compatible store.",
         )
     path = unquote(quoted)
     if any(ord(character) < 32 or ord(character) == 127 for character in path):

@@ -322,6 +322,7 @@ def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) 
         require_model_mesh=require_model_mesh,
         policy=RoutePolicy(path_style=settings.path_style),
         limits=settings.artifact_limits,
+        private_addresses=settings.private_addresses,
         **given,
     )
 

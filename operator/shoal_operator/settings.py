@@ -42,6 +42,7 @@ class Settings:
     agent_image_pull_policy: str = "IfNotPresent"
     agent_resources: Mapping[str, Any] = field(default_factory=dict)
     artifact_limits: ArtifactLimits = DEFAULT_LIMITS
+    private_addresses: bool = False  # agents may fetch https:// from them
     network_policy: bool = True
     path_style: bool = True  # requests by /<namespace>/<name>/..., where the InferenceService does not say
     log_level: str = "INFO"
@@ -103,7 +104,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         if value:
             number = _number(f"SHOAL_{key.upper()}", value, least, most)
             given[key] = int(number) if key.endswith("_bytes") else number
-    for key in ("network_policy", "path_style"):
+    for key in ("network_policy", "path_style", "private_addresses"):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:
             given[key] = value.lower() in ("1", "true", "yes")

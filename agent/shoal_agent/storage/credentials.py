@@ -110,6 +110,11 @@ def _instead(access: S3Access, account: str, empty: list[str]) -> S3Access:
     return replace(access, origin=f"{access.origin} ({looked})")
 
 
+def listed_secrets(annotations_file: Path) -> list[str]:
+    """The Secrets of the service account, in its order. Raises StorageError (StorageCredentialsInvalid)."""
+    return [secret.name for secret in _document(annotations_file).secrets]
+
+
 def fingerprint(annotations_file: Path, secrets: Path) -> tuple[tuple[str, int, int], ...]:
     """Changes when a Secret or its annotations did; reads no content. Cheap enough for every few seconds."""
     marks = []

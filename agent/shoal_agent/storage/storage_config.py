@@ -15,8 +15,8 @@ from typing import Any, Final
 from shoal_api.model_storage import STORAGE_CONFIG_SECRET
 from shoal_api.storage_secrets import CA_FOLDER
 from shoal_api.storage_uri import (
+    CONFIGURED_TYPES,
     STORAGE_URI_NOT_SUPPORTED,
-    SUPPORTED_SCHEMES,
     StorageUri,
     StorageUriError,
     parse_storage_uri,
@@ -80,10 +80,10 @@ def _entry(key: str, mounted: Mounted) -> dict[str, str]:
 
 def _place(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri:
     of_type = entry.get("type") or "s3"
-    if of_type not in SUPPORTED_SCHEMES:
+    if of_type not in CONFIGURED_TYPES:
         raise StorageError(
             STORAGE_URI_NOT_SUPPORTED,
-            f"{origin} is of type {of_type!r}, which is not supported; supported: {', '.join(SUPPORTED_SCHEMES)}. Copy "
+            f"{origin} is of type {of_type!r}, which is not supported; supported: {', '.join(CONFIGURED_TYPES)}. Copy "
             "the artifact to an S3-compatible store and name an entry for that.",
         )
     bucket = entry.get("bucket") or entry.get("default_bucket")

@@ -82,6 +82,7 @@ def agent_container(
                 "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": str(loading_timeout_seconds),
                 "SHOAL_DRAIN_TIMEOUT_SECONDS": str(drain_seconds),
                 **limits.environment(),
+                "SHOAL_PRIVATE_ADDRESSES": str(settings.private_addresses).lower(),
             },
             server_env,
             settings,

@@ -26,7 +26,7 @@ class WorkloadSettings:
     begins with ``{name}.{namespace}``. ``drain_seconds``: longest time that the server's preStop hook waits for its
     models to be moved. ``require_model_mesh``: KServe's CRDs are in the cluster, so only InferenceServices with
     deploymentMode ModelMesh are ours. ``policy``: for the requests of InferenceServices that do not say otherwise.
-    ``limits``: of artifacts, likewise.
+    ``limits``: of artifacts, likewise. ``private_addresses``: whether agents fetch https:// from such.
     """
 
     operator_namespace: str
@@ -45,6 +45,7 @@ class WorkloadSettings:
     require_model_mesh: bool = False
     policy: RoutePolicy = DEFAULT_POLICY
     limits: ArtifactLimits = DEFAULT_LIMITS
+    private_addresses: bool = False
 
     @property
     def operator_url(self) -> str:

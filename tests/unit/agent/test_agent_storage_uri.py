@@ -34,10 +34,29 @@ def test_good(raw: str, bucket: str, key: str, prefix: str, folder: bool) -> Non
 
 
 @pytest.mark.parametrize(
+    ("raw", "host", "path"),
+    [
+        ("https://Host.example:8443/a/m%20x.zip?sig=a%2Fb#part", "host.example:8443", "a/m x.zip"),
+        ("http://[::1]:80/m", "[::1]:80", "m"),
+        ("https://10.0.0.1/m", "10.0.0.1", "m"),
+    ],
+)
+def test_web(raw: str, host: str, path: str) -> None:
+    uri = parse_storage_uri(raw)
+    assert (uri.bucket, uri.key, str(uri)) == (host, path, raw)
+
+
+@pytest.mark.parametrize(
     ("raw", "reason", "hint"),
     [
         ("gs://b/m", "StorageUriNotSupported", "s3://"),
-        ("https://host/m.joblib", "StorageUriNotSupported", "supported: s3://"),
+        ("https://host/", "StorageUriInvalid", "names no file"),
+        ("https://host", "StorageUriInvalid", "names no file"),
+        ("https://user:pass@host/m", "StorageUriInvalid", "into a Secret"),
+        ("https://ho st/m", "StorageUriInvalid", "is no host"),
+        ("https:///m", "StorageUriInvalid", "is no host"),
+        ("https://host/a/../m", "StorageUriInvalid", "'..'"),
+        ("https://host/a/%2e%2e/m", "StorageUriInvalid", "'..'"),
         ("pvc://claim/m", "StorageUriNotSupported", "pvc://"),
         ("", "StorageUriInvalid", "no scheme"),
         ("models/m1", "StorageUriInvalid", "no scheme"),
