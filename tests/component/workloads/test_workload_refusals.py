@@ -118,7 +118,7 @@ async def test_storage_secrets_are_mounted_without_being_read(
 
 
 async def test_a_storage_secret_that_is_not_there_is_told_and_looked_for(
-    server: ApiServer, kube: CountingKube, monkeypatch: pytest.MonkeyPatch
+    server: ApiServer, kube: CountingKube, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(storage_reader, "LOOK_SECONDS", 0.3)
     monkeypatch.setattr(storage_reader, "SETTLE_SECONDS", 0.1)
@@ -130,6 +130,7 @@ async def test_a_storage_secret_that_is_not_there_is_told_and_looked_for(
         await b.settled()
         await until(lambda: b.told.missing_secrets == ("s3-credentials",))
         assert b.told.problem is None
+        assert "could not be looked up" not in caplog.text  # nor is there a storage-config, which few have
 
         def said() -> Object:
             config = b.get("/api/v1/{ns}/configmaps/iris-shoal-storage")

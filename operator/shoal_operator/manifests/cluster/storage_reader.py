@@ -142,7 +142,8 @@ class StorageReader:
         try:
             found = await self._api.request("GET", object_path("v1", "secrets", namespace, name), accept=METADATA_ONLY)
         except KubeError as error:
-            self._raise_if_passing(error, f"Secret {namespace}/{name}")
+            if not error.gone:  # which is a condition's to say, and of storage-config as it should be
+                self._raise_if_passing(error, f"Secret {namespace}/{name}")
             return StorageSecret(name, missing=True)  # mounted once it is there
         meta = found.get("metadata") or {}
         if is_generated(meta):
