@@ -153,23 +153,3 @@ def test_a_pod_that_never_became_ready_and_keeps_failing_is_not_counted_on() -> 
     hand.do(events.PodSeen(pod_spec("pod-1", ready=True, gate_open=True, **room)))
     hand.do(events.PodSeen(pod_spec("pod-1", problem=failing, gate_open=True, **room)))
     assert hand.route("m") == {"pod-1"}, "it was ready once: its agent's word counts"
-
-
-def test_one_that_is_kept_waits_for_what_is_in_use_for_a_moment_and_is_not_said_to_lack_memory() -> None:
-    """What a request has just waited for makes way two seconds later."""
-    hand = Cold("pod-1", room=1)
-    hand.add("asked", "other")
-    for name in ("asked", "other"):
-        if name not in hand.loaded_models():
-            hand.ask(name)
-            hand.agents()
-            break
-    hand.do(events.ModelSeen(model_spec("kept", min_copies=1)))
-    said = set()
-    for _ in range(20):
-        hand.wait(0.25)
-        said.add(ready(hand, "kept").reason)
-        hand.agents()
-    assert hand.loaded_models() == {"kept"}
-    assert "InsufficientMemory" not in said
-    assert ready(hand, "kept").good

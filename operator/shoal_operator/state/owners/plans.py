@@ -190,8 +190,8 @@ def _answer(
     elif _must(ctx, service, model):
         if service.spec.autoscaled:
             ctx.review(service)
-        if not service.spec.strict and wish.finds_room(service, model) and in_motion():
-            refusal = None  # it waits for what is on its way: it is not refused yet
+        if wish.may_be_cold(service, model) and in_motion():
+            refusal = None  # a request waits with it for what is on its way: it is not refused yet
         changed = wish.refuse(service, model, refusal)
     elif wish.staying(ctx.world, model):
         # One more copy, or an update, finds no room: what serves goes on.
