@@ -24,6 +24,7 @@ SCALE_DOWN_SECONDS: Final = 10
 _VALUES: Final = (
     "--set=operator.env[0].name=SHOAL_SCALE_DOWN_SECONDS",
     f"--set-string=operator.env[0].value={SCALE_DOWN_SECONDS}",
+    "--set=agent.artifacts.privateAddresses=true",  # the tests' web server is in the cluster
 )
 
 
