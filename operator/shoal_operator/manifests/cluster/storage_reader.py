@@ -30,8 +30,11 @@ Account = tuple[str, str]
 
 
 LOOK_SECONDS = 10.0
-"""How often what is missing is looked for; all else is read again when a minute has passed, or somebody hints."""
+"""How often what is missing is looked for; all else likewise where it is little, up to the below where it is much, and
+when somebody hints."""
 REFRESH_SECONDS = 60.0
+ACCOUNTS_A_SECOND = 4.0
+"""Service accounts read again, each with its Secrets, where there are so many."""
 PAUSE_SECONDS = 1.0
 SETTLE_SECONDS = 1.0
 """Until what was written has reached the kubelets' own watches."""
@@ -85,7 +88,8 @@ class StorageReader:
             accounts, hinted, self._hinted = self._in_use(), self._hinted, set()
             for account in self._known.keys() - accounts:
                 del self._known[account]
-            if everything := time.monotonic() - refreshed >= REFRESH_SECONDS:
+            patience = min(REFRESH_SECONDS, max(LOOK_SECONDS, len(accounts) / ACCOUNTS_A_SECOND))
+            if everything := time.monotonic() - refreshed >= patience:
                 refreshed = time.monotonic()
             for account in [*accounts]:
                 if everything or account in hinted or self.known(account).missing:
