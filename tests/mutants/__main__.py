@@ -44,6 +44,9 @@ TARGETS = (
     "operator/shoal_operator/gateway/tables.py",
     "agent/shoal_agent/sync.py",
     "agent/shoal_agent/cache.py",
+    "agent/shoal_agent/storage/budget.py",
+    "agent/shoal_agent/storage/disk.py",
+    "agent/shoal_agent/storage/fetching.py",
 )
 SIMULATION = "tests/simulation"
 TESTS = (
