@@ -73,7 +73,9 @@ class Agent:
         self._epoch_saved = self._exchange.epoch
         self._use = Use(self._server.usage)
         place = f"http://{settings.server_host}:{settings.server_ports.get('http', 0)}"
-        self._descriptions = Descriptions(Rest("the server", place) if self._server.traits.describes else None)
+        self._descriptions = Descriptions(
+            Rest("the server", place) if self._server.traits.describes else None, busy=self.loading
+        )
         self._control_plane = ControlPlane(
             url=settings.operator_url,
             credentials=settings.credentials_dir,

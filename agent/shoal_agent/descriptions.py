@@ -1,7 +1,8 @@
 """What the server says of its models' inputs and outputs, told to the operator once for each copy that is loaded: it
 answers for models that are not loaded any more.
 
-Read slowly, one after another, beside what matters; kept until a request that carried it was answered.
+Read slowly, one after another, and not while models are being loaded: a question costs a server about as much as a
+load, and most models are never asked about while they are cold. Kept until a request that carried it was answered.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ from .exchange import News
 from .model_server import ServerError, ServerGone
 from .model_server.rest import Rest
 
-PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS: Final = 0.25
+BUSY_SECONDS: Final = 1.0
+"""How soon it is looked again whether models are being loaded."""
 READ_SECONDS: Final = 5.0
 MAX_TOLD: Final = 20_000
 """Models whose copy is remembered as told; the oldest are told again when they are loaded again."""
@@ -25,10 +28,10 @@ MAX_TOLD: Final = 20_000
 
 class Descriptions:
     """``changed``, to be set by its owner, is called when there is something to tell. ``rest`` None: this server tells
-    nothing of its models."""
+    nothing of its models. ``busy``: whether models are being loaded."""
 
-    def __init__(self, rest: Rest | None) -> None:
-        self._rest = rest
+    def __init__(self, rest: Rest | None, busy: Callable[[], bool] = lambda: False) -> None:
+        self._rest, self._busy = rest, busy
         self.changed: Callable[[News], None] = lambda news: None
         self._to_read: OrderedDict[str, str] = OrderedDict()  # copy id by name
         self._pending: OrderedDict[str, ModelMetadata] = OrderedDict()  # by copy id
@@ -47,6 +50,9 @@ class Descriptions:
             await self._more.wait()
             if not self._to_read or len(self._pending) >= 4 * MAX_METADATA_TOLD:
                 self._more.clear()
+                continue
+            if self._busy():
+                await asyncio.sleep(BUSY_SECONDS)
                 continue
             name, copy_id = self._to_read.popitem(last=False)
             body = await self._read(name)

@@ -109,3 +109,17 @@ async def test_a_server_that_tells_nothing_is_not_asked() -> None:
     made.loaded("m", "uid.1")
     assert made.pending == []
     await made.close()
+
+
+async def test_nothing_is_read_while_models_are_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptions, "BUSY_SECONDS", 0.001)
+    server, busy = Server(), True
+    server.models["m"] = json.dumps({"name": "m"})
+    made = Descriptions(server, lambda: busy)  # type: ignore[arg-type]
+    task = asyncio.create_task(made.run())
+    made.loaded("m", "uid.1")
+    await asyncio.sleep(0.05)
+    assert server.asked == []
+    busy = False
+    assert [each.name for each in await until(1, made)] == ["m"]
+    task.cancel()
