@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import shoal_api
+
+import shoal_agent
 from shoal_agent.storage import ARTIFACT_INVALID, Limits, StorageError
 from shoal_agent.storage.disk import NOTHING, Room
 
@@ -22,6 +25,8 @@ from . import formats
 MEMORY: Final = 192 * 1024 * 1024
 """Address space of the child: xz at its strongest needs 65 MiB, and zstd 128 MiB at most."""
 SECONDS: Final = 900.0
+_OURS: Final = tuple(str(Path(str(package.__file__)).parents[1]) for package in (shoal_agent, shoal_api))
+"""Where our packages are, which the path does not say where they are installed to be edited."""
 _MAX_LINE: Final = 1024 * 1024
 _START: Final = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from shoal_agent.storage.unpack.child import main; main()"
@@ -71,7 +76,7 @@ class Unpacking:
         Raises StorageError (ArtifactInvalid, ArtifactTooLarge, DiskFull).
         """
         order = json.dumps({**self._order, "granted": [granted.bytes, granted.inodes]})
-        paths = ":".join(path for path in sys.path if path)
+        paths = ":".join(dict.fromkeys([*_OURS, *filter(None, sys.path)]))
         with self._lock:
             if self._stopped:
                 raise self._failed("it was stopped")
