@@ -63,6 +63,7 @@ class Agent:
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             connections=settings.connections,
             max_bytes=settings.max_disk_bytes,
+            keep_free=settings.keep_free_percent / 100,
         )
         self._staging = Staging(settings.models_dir, self._server.layout)
         self._epoch_file = settings.models_dir / "epoch"

@@ -33,7 +33,7 @@ from shoal_api.storage_uri import StorageUri, parse_storage_uri
 from . import logs
 from .storage import DISK_FULL, MORE_DISK, NO_SPACE, Limits, Listing, Source, StorageError, disk_full
 from .storage.budget import Budget
-from .storage.disk import NOTHING, Disk, FileSystem, Reservation, Room, look
+from .storage.disk import KEEP_FREE, NOTHING, Disk, FileSystem, Reservation, Room, look
 from .storage.fetching import NOTED, Fetching, Order
 from .storage.pull import FILES, Pulling, Whole, inodes, landed_bytes, whole
 from .threads import in_thread
@@ -106,7 +106,7 @@ class _Pull:
 
 
 class Cache:
-    """``max_bytes`` bounds all artifacts together; 0: the file system, but for a part that stays free (``disk.py``).
+    """``max_bytes`` bounds all artifacts together; 0: the file system, but for the share ``keep_free`` (``disk.py``).
     ``connections`` to storage at once."""
 
     def __init__(
@@ -118,11 +118,14 @@ class Cache:
         connections: int,
         max_bytes: int = 0,
         max_kept: int = MAX_KEPT,
+        keep_free: float = KEEP_FREE,
         fetching: Callable[[Budget], Fetching] = Fetching,
         file_system: Callable[[Path], FileSystem] = look,
     ) -> None:
         self._root, self._sources, self._limits, self._max_kept = root, sources, limits, max_kept
-        self._disk = Disk(root, max_bytes, lambda: self._room.bytes + self._half_done, file_system)
+        self._disk = Disk(
+            root, max_bytes, lambda: self._room.bytes + self._half_done, keep_free=keep_free, file_system=file_system
+        )
         self._pulling = Pulling(fetching(Budget(connections)), limits)
         self._whole: dict[str, Whole] = {}
         self._room = NOTHING  # of all whole ones

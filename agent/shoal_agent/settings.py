@@ -19,8 +19,9 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times in seconds, sizes in bytes. ``max_disk_bytes`` 0: the file system of ``models_dir``, but for what stays
-    free. ``connections``: to storage, at once. ``private_addresses``: whether web servers may be at such."""
+    """Times in seconds, sizes in bytes. ``max_disk_bytes`` 0: the file system of ``models_dir``, but for
+    ``keep_free_percent`` of it. ``connections``: to storage, at once. ``private_addresses``: whether web servers may be
+    at such."""
 
     operator_url: str
     namespace: str
@@ -41,6 +42,7 @@ class Settings:
     max_artifact_bytes: int
     max_artifact_files: int
     max_disk_bytes: int
+    keep_free_percent: int
     connections: int
     private_addresses: bool
     concurrent_pulls: int
@@ -75,6 +77,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         max_artifact_bytes=reader.whole("SHOAL_MAX_ARTIFACT_BYTES", 20 * GIB),
         max_artifact_files=reader.whole("SHOAL_MAX_ARTIFACT_FILES", 2_000),
         max_disk_bytes=reader.whole("SHOAL_MAX_DISK_BYTES", 0, least=0),
+        keep_free_percent=min(reader.whole("SHOAL_KEEP_FREE_PERCENT", 16, least=0), 90),
         connections=reader.whole("SHOAL_STORAGE_CONNECTIONS", 64),
         private_addresses=reader.text("SHOAL_PRIVATE_ADDRESSES", "false").lower() == "true",
         concurrent_pulls=reader.whole("SHOAL_CONCURRENT_PULLS", 64),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shoal_api.names import (
@@ -132,6 +132,9 @@ def _artifact_limits(environment: Mapping[str, str]) -> ArtifactLimits:
     limits, wrong = artifact_limits(said)
     if wrong:
         raise SettingsError(f"The chart's agent.artifacts: {' '.join(wrong)}")
+    keep_free = environment.get("SHOAL_KEEP_FREE_PERCENT", "")
+    if keep_free:
+        limits = replace(limits, keep_free_percent=int(_number("SHOAL_KEEP_FREE_PERCENT", keep_free, 0.0, 90.0)))
     return limits
 
 

@@ -14,9 +14,8 @@ from typing import Final
 KEEP_FREE: Final = 0.16
 KEEP_FREE_INODES: Final = 0.06
 """Shares of the file system that stay free of artifacts."""
-KEPT_FREE: Final = 0.2
-KEPT_FREE_INODES: Final = 0.1
-"""Shares below which artifacts that nobody holds go."""
+KEPT_MORE: Final = 0.04
+"""So much more stays free of artifacts that nobody holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +75,29 @@ class Reservation:
 
 
 class Disk:
-    """``max_bytes`` bounds all artifacts together; 0: what the file system has, but for what stays free. ``used``
-    says the bytes of all that is on disk for artifacts, half-done ones too."""
+    """``max_bytes`` bounds all artifacts together; 0: what the file system has, but for the share ``keep_free``.
+    ``used`` says the bytes of all that is on disk for artifacts, half-done ones too."""
 
     def __init__(
         self,
         folder: Path,
         max_bytes: int,
         used: Callable[[], int],
+        *,
+        keep_free: float = KEEP_FREE,
         file_system: Callable[[Path], FileSystem] = look,
     ) -> None:
         self._folder, self._max_bytes, self._used, self._file_system = folder, max_bytes, used, file_system
+        self._keep_free = keep_free
         self.reserved = NOTHING
 
     def free(self) -> Room:
         """What may be reserved yet."""
-        return self._beyond(KEEP_FREE, KEEP_FREE_INODES) - self.reserved
+        return self._beyond(self._keep_free, KEEP_FREE_INODES) - self.reserved
 
     def surplus(self) -> Room:
         """How much of what nobody holds should go: the disk is filling up."""
-        short = self._beyond(KEPT_FREE, KEPT_FREE_INODES)
+        short = self._beyond(self._keep_free + KEPT_MORE, KEEP_FREE_INODES + KEPT_MORE)
         return Room(max(0, -short.bytes), max(0, -short.inodes))
 
     def _beyond(self, share: float, share_inodes: float) -> Room:

@@ -24,18 +24,21 @@ _VARIABLES: Final = {
     "max_artifact_files": "SHOAL_MAX_ARTIFACT_FILES",
     "max_disk_bytes": "SHOAL_MAX_DISK_BYTES",
     "storage_connections": "SHOAL_STORAGE_CONNECTIONS",
+    "keep_free_percent": "SHOAL_KEEP_FREE_PERCENT",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactLimits:
     """``max_artifact_bytes`` and ``max_artifact_files`` of one artifact, as listed and as unpacked; ``max_disk_bytes``
-    of all on a pod (0: what the node's disk has); ``storage_connections`` of a pod to storage at once."""
+    of all on a pod (0: what the node's disk has); ``storage_connections`` of a pod to storage at once.
+    ``keep_free_percent`` of the node's disk, which no annotation sets: it is others' as well."""
 
     max_artifact_bytes: int = 20 * GIB
     max_artifact_files: int = 2_000
     max_disk_bytes: int = 0
     storage_connections: int = 64
+    keep_free_percent: int = 16
 
     def environment(self) -> dict[str, str]:
         """As the agent reads them."""

@@ -379,6 +379,7 @@ class Pod:
                 "SHOAL_AGENT_PORT": str(self.agent_port),
                 "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": "20",
                 "SHOAL_RETRY_INITIAL_SECONDS": "0.5",
+                "SHOAL_KEEP_FREE_PERCENT": "1",  # the machine's disk may be as full as it likes
                 "SHOAL_RETRY_MAX_SECONDS": "2",
                 "SHOAL_DRAIN_TIMEOUT_SECONDS": "5",
                 "SHOAL_MAX_DISK_BYTES": str(10 * 1024**3),

@@ -39,7 +39,7 @@ async def test_what_the_server_says_of_a_model_is_told_once(shared_pod: Pod) -> 
         every = (each for request in shared_pod.operator.requests for each in request.metadata)
         return [each for each in every if each.name == "described"]
 
-    await eventually(lambda: bool(told()), 10, lambda: "nothing was told")
+    await eventually(lambda: bool(told()), 30, lambda: "nothing was told")
     (said,) = told()
     assert said.copy_id == shared_pod.operator.desired["described"].copy_id
     assert json.loads(said.body)["name"] == "described"

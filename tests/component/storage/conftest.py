@@ -33,7 +33,7 @@ class Pod:
         folder.mkdir()
         self._documents: dict[str, dict[str, str]] = {}
         self.source = S3Source(folder / "storage.json", folder / "secrets", 64, environment={})
-        self.cache = Cache(folder / "cache", {"s3": self.source}, LIMITS, connections=64)
+        self.cache = Cache(folder / "cache", {"s3": self.source}, LIMITS, connections=64, keep_free=0.01)
         self.cache.open()
 
     def secret(

@@ -45,7 +45,9 @@ class WebPod:
         folder.mkdir()
         self._folder = folder
         self.source = WebSource(folder / "storage.json", folder / "secrets", 8, private=private, resolver=Names)
-        self.cache = Cache(folder / "cache", {"http": self.source, "https": self.source}, LIMITS, connections=8)
+        self.cache = Cache(
+            folder / "cache", {"http": self.source, "https": self.source}, LIMITS, connections=8, keep_free=0.01
+        )
         self.cache.open()
 
     def secret(self, host: str, headers: str, bundle: Path | None = None) -> "WebPod":

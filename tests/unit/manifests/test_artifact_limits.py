@@ -44,5 +44,8 @@ def test_the_charts_values_are_the_default_or_stop_the_operator() -> None:
     assert from_environment(environment).artifact_limits == DEFAULT_LIMITS
     changed = from_environment(environment | {"SHOAL_MAX_ARTIFACT_BYTES": "1Gi", "SHOAL_STORAGE_CONNECTIONS": "8"})
     assert changed.artifact_limits == ArtifactLimits(GIB, storage_connections=8)
+    assert from_environment(environment | {"SHOAL_KEEP_FREE_PERCENT": "1"}).artifact_limits.keep_free_percent == 1
+    with pytest.raises(SettingsError, match="SHOAL_KEEP_FREE_PERCENT"):
+        from_environment(environment | {"SHOAL_KEEP_FREE_PERCENT": "95"})
     with pytest.raises(SettingsError, match=r"agent\.artifacts"):
         from_environment(environment | {"SHOAL_MAX_ARTIFACT_FILES": "many"})

@@ -25,7 +25,6 @@ class KServeKit:
     many = 200
     management = (
         ("GET", "/v2/models"),
-        ("GET", "/v1/models"),
         ("POST", "/v2/repository/models/m1/unload"),
         ("GET", "/metrics"),
         ("GET", "/docs"),

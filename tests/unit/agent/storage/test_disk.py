@@ -9,7 +9,7 @@ HERE = Path("/")
 
 
 def disk(free: int = 500, free_inodes: int = 500, max_bytes: int = 0, used: int = 0, inodes: int = 1000) -> Disk:
-    return Disk(HERE, max_bytes, lambda: used, lambda _: FileSystem(1000, free, inodes, free_inodes))
+    return Disk(HERE, max_bytes, lambda: used, file_system=lambda _: FileSystem(1000, free, inodes, free_inodes))
 
 
 def test_a_part_of_the_file_system_stays_free() -> None:
@@ -22,6 +22,11 @@ def test_a_bound_of_our_own_is_what_counts_where_it_is_set() -> None:
     assert disk(free=0, max_bytes=300, used=100).free().bytes == 200
 
 
+def test_how_much_stays_free_is_said() -> None:
+    made = Disk(HERE, 0, lambda: 0, keep_free=0.25, file_system=lambda _: FileSystem(1000, 270, 0, 0))
+    assert (made.free().bytes, made.surplus().bytes) == (20, 20)
+
+
 @pytest.mark.parametrize(
     ("free", "free_inodes", "surplus"),
     [(200, 100, Room(0, 0)), (190, 100, Room(10, 0)), (200, 90, Room(0, 10))],
@@ -32,7 +37,7 @@ def test_when_it_fills_up(free: int, free_inodes: int, surplus: Room) -> None:
 
 def test_what_lands_is_not_counted_twice() -> None:
     found = FileSystem(1000, 500, 1000, 500)
-    made = Disk(HERE, 0, lambda: 0, lambda _: found)
+    made = Disk(HERE, 0, lambda: 0, file_system=lambda _: found)
     first, second = Reservation(made), Reservation(made)
     first.add(Room(300, 10))
     assert made.free() == Room(40, 430)
