@@ -162,6 +162,7 @@ async def test_copies_of_the_same_content_share_it_and_it_outlives_them(tmp_path
 
 async def test_thousands_that_are_only_looked_up_delay_no_load_and_touch_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, 5)
+    world.storage.takes = 0.002
     for number in range(2000):
         world.storage.objects[f"k{number}"] = b"good"
         world.want(f"m{number}", f"k{number}", "u", Action.STAT)

@@ -31,11 +31,13 @@ class Storage:
         self.objects: dict[str, bytes] = {}
         self.broken = 0.0
         self.fetched = self.listed = 0
+        self.takes = 0.0  # seconds, of a listing
         self.hangs: dict[str, asyncio.Event] = {}
         self._chance = chance
 
     async def find(self, uri: StorageUri, limits: Limits) -> Listing:
         self.listed += 1
+        await asyncio.sleep(self.takes)
         if uri.key in self.hangs:
             await self.hangs[uri.key].wait()
         if self._chance.random() < self.broken:
