@@ -118,16 +118,15 @@ class Steps:
             pull.cancel()
         try:
             copy, fetched = await pull
-        except asyncio.CancelledError:
-            if name not in self._unwanted:
+        except (asyncio.CancelledError, StorageError, StorageUriError, OSError) as error:
+            if name in self._unwanted:  # however it ended: the slot is another's by now
+                self._owner.put(slots.end(self._owner.slot(name)))
+            elif isinstance(error, asyncio.CancelledError):
                 raise
-            self._owner.put(slots.end(self._owner.slot(name)))
-            return
-        except (StorageError, StorageUriError) as error:
-            self._owner.fail(name, FailureStage.STORAGE, error.reason, error.message)
-            return
-        except OSError as error:
-            self._owner.fail(name, FailureStage.STORAGE, DISK_ERROR, _disk_trouble(error))
+            elif isinstance(error, StorageError | StorageUriError):
+                self._owner.fail(name, FailureStage.STORAGE, error.reason, error.message)
+            else:
+                self._owner.fail(name, FailureStage.STORAGE, DISK_ERROR, _disk_trouble(error))
             return
         finally:
             del self._pulls[name]

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from shoal_agent.files import Files
-from shoal_api.messages import Action, CopyPhase
+from shoal_agent.slots import Staged
+from shoal_agent.storage import StorageError
+from shoal_api.messages import Action, CopyIntent, CopyPhase
 
 from .worker_world import World, nothing_left_over, phase, seen, until
 
@@ -196,6 +198,38 @@ async def test_a_load_does_not_wait_for_a_look_that_hangs(tmp_path: Path) -> Non
     for event in [hung, *world.storage.hangs.values()]:
         event.set()
     await until(lambda: seen(world) == 3)
+    await world.worker.close()
+
+
+async def test_a_pull_that_fails_when_it_is_not_wanted_any_more_fails_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path, 8)
+    world.storage.objects["b"] = b"good"
+    pulled, pulls = world.worker._steps._files.pull, 0
+
+    async def pull(intent: CopyIntent, held: Staged | None) -> tuple[Staged, int]:
+        nonlocal pulls
+        pulls += 1
+        if pulls > 1:
+            return await pulled(intent, held)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise StorageError("StorageUnreachable", "it broke off") from error
+        raise AssertionError("never")
+
+    world.worker._steps._files.pull = pull  # type: ignore[method-assign]
+    await world.look()
+    world.want("m", "a", "u")
+    world.tell()
+    await until(lambda: pulls == 1)
+    world.want("m", "b", "u")
+    world.tell()
+    failures = []
+    async with asyncio.timeout(5):
+        while phase(world, "m") is not CopyPhase.LOADED:
+            failures += [slot.failure for slot in world.worker.slots.values() if slot.failure is not None]
+            await asyncio.sleep(0)
+    assert not failures
     await world.worker.close()
 
 
