@@ -16,7 +16,6 @@ For the event loop, but for ``open``; the disk's work is done in threads.
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -35,15 +34,13 @@ from .storage import DISK_FULL, MORE_DISK, NO_SPACE, Limits, Listing, Source, St
 from .storage.budget import Budget
 from .storage.disk import KEEP_FREE, NOTHING, Disk, FileSystem, Reservation, Room, look
 from .storage.fetching import NOTED, Fetching, Order
+from .storage.identity import artifact_key
 from .storage.pull import FILES, Pulling, Whole, inodes, landed_bytes, whole
 from .threads import in_thread
 
 _TEMPORARY: Final = ".partial-"
 _DOOMED: Final = ".doomed-"
-_KEY_BYTES: Final = 16
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
-_OF_CONTENT: Final = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
-"""ETags that S3 makes of an object's bytes."""
 MAX_KEPT: Final = 20_000
 _MAX_BROKEN_OFF: Final = 64
 _AT_ONCE: Final = 16
@@ -82,16 +79,6 @@ class CacheCounts:
     hits: int
     misses: int
     evictions: int
-
-
-def artifact_key(listing: Listing) -> str:
-    """The content key of a listing."""
-    digest = hashlib.blake2b(digest_size=_KEY_BYTES)
-    if not all(_OF_CONTENT.fullmatch(file.etag) for file in listing.files):
-        digest.update(f"{listing.place}\n".encode())
-    for file in listing.files:
-        digest.update(f"{file.path}\0{file.size}\0{file.etag}\0{file.unpack}\n".encode())
-    return digest.hexdigest()
 
 
 @dataclass(slots=True)

@@ -5,19 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shoal_api.names import (
-    ANNOTATION_MAX_ARTIFACT_BYTES,
-    ANNOTATION_MAX_ARTIFACT_FILES,
-    ANNOTATION_MAX_DISK_BYTES,
-    ANNOTATION_STORAGE_CONNECTIONS,
-    OPERATOR_ADS_PORT,
-    OPERATOR_AGENTS_PORT,
-    OPERATOR_HTTP_PORT,
-    OPERATOR_READERS_PORT,
-)
+from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HTTP_PORT, OPERATOR_READERS_PORT
 
 from shoal_operator.gateway.limits import MEMORY_BYTES, UNNAMED_MESSAGE_BYTES
-from shoal_operator.manifests.artifact_limits import DEFAULT_LIMITS, ArtifactLimits, artifact_limits
+from shoal_operator.manifests.artifact_limits import DEFAULT_LIMITS, ArtifactLimits, artifact_limits, by_annotation
 from shoal_operator.state.world.timing import Timing
 
 
@@ -118,18 +109,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
 
 def _artifact_limits(environment: Mapping[str, str]) -> ArtifactLimits:
-    """The chart's values, by the names that InferenceServices' annotations have."""
-    said = {
-        annotation: value
-        for variable, annotation in (
-            ("SHOAL_MAX_ARTIFACT_BYTES", ANNOTATION_MAX_ARTIFACT_BYTES),
-            ("SHOAL_MAX_ARTIFACT_FILES", ANNOTATION_MAX_ARTIFACT_FILES),
-            ("SHOAL_MAX_DISK_BYTES", ANNOTATION_MAX_DISK_BYTES),
-            ("SHOAL_STORAGE_CONNECTIONS", ANNOTATION_STORAGE_CONNECTIONS),
-        )
-        if (value := environment.get(variable, ""))
-    }
-    limits, wrong = artifact_limits(said)
+    """The chart's values."""
+    limits, wrong = artifact_limits(by_annotation(environment))
     if wrong:
         raise SettingsError(f"The chart's agent.artifacts: {' '.join(wrong)}")
     keep_free = environment.get("SHOAL_KEEP_FREE_PERCENT", "")

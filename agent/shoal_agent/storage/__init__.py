@@ -69,6 +69,14 @@ class Limits:
         """The end of a message: what to do."""
         return "" if self.ours else f" Annotation {ANNOTATION_MAX_ARTIFACT_BYTES} of the InferenceService raises that."
 
+    def refuse_beyond(self, size: int, what: str) -> None:
+        """An artifact of so many listed bytes. Raises StorageError (ArtifactTooLarge)."""
+        if size > self.max_bytes:
+            raise StorageError(
+                ARTIFACT_TOO_LARGE,
+                f"{what} holds {size} bytes or more; at most {self.max_bytes} are pulled.{self.raise_bytes}",
+            )
+
     @property
     def raise_files(self) -> str:
         return "" if self.ours else f" Annotation {ANNOTATION_MAX_ARTIFACT_FILES} of the InferenceService raises that."

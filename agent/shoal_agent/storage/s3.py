@@ -11,7 +11,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,7 +171,7 @@ class S3Source:
             )
         check_tree([file.path for file in files], what)
         if len(files) == 1 and is_archive(files[0].path):
-            files = [ArtifactFile(files[0].key, files[0].path, files[0].size, files[0].etag, unpack=True)]
+            files = [replace(files[0], unpack=True)]
         files.sort(key=lambda file: file.path)
         return Listing(f"{_endpoint(place.access)}/{uri.bucket}", tuple(files), place)
 
@@ -190,7 +190,7 @@ class S3Source:
     async def _single(self, place: _Place, uri: StorageUri, limits: Limits) -> ArtifactFile:
         found = await (await self._store(place)).head(uri.key)
         what = f"s3://{uri.bucket}/{uri.key}"
-        _within(found.size, limits, what)
+        limits.refuse_beyond(found.size, what)
         return ArtifactFile(uri.key, safe_path(uri.key.rpartition("/")[2], what), found.size, found.etag)
 
     async def read(
@@ -240,7 +240,7 @@ async def _below(entries: AsyncIterator[Entry], uri: StorageUri, limits: Limits,
                 f"{what} holds more than {limits.max_files} objects. Point storageUri at the model's own folder."
                 f"{limits.raise_files}",
             )
-        _within(total, limits, what)
+        limits.refuse_beyond(total, what)
     return files
 
 
@@ -257,11 +257,3 @@ def _explain(error: Exception, place: _Place, key: str) -> StorageError:
 
 def _endpoint(access: S3Access) -> str:
     return access.endpoint or f"AWS S3 ({access.region or DEFAULT_REGION})"
-
-
-def _within(size: int, limits: Limits, what: str) -> None:
-    if size > limits.max_bytes:
-        raise StorageError(
-            ARTIFACT_TOO_LARGE,
-            f"{what} holds {size} bytes or more; at most {limits.max_bytes} are pulled.{limits.raise_bytes}",
-        )

@@ -22,7 +22,6 @@ from yarl import URL
 from . import (
     ARTIFACT_INVALID,
     ARTIFACT_NOT_FOUND,
-    ARTIFACT_TOO_LARGE,
     STORAGE_ACCESS_DENIED,
     STORAGE_CREDENTIALS_INVALID,
     STORAGE_UNAVAILABLE,
@@ -87,11 +86,7 @@ class WebSource:
                 ARTIFACT_INVALID,
                 f"{uri} has no Content-Length, so that it cannot be told whether all of it came. Serve it as a file.",
             )
-        if found.size > limits.max_bytes:
-            raise StorageError(
-                ARTIFACT_TOO_LARGE,
-                f"{uri} holds {found.size} bytes; at most {limits.max_bytes} are pulled.{limits.raise_bytes}",
-            )
+        limits.refuse_beyond(found.size, uri.raw)
         etag = found.etag or found.modified or str(found.size)
         file = ArtifactFile(uri.raw, name, found.size, etag, unpack=is_archive(name))
         return Listing(str(url.with_query(None)), (file,), _Place(str(found.url), found.access, found.modified))

@@ -1,7 +1,7 @@
 """What of artifacts a pod takes: the chart's values, and an InferenceService's annotations on top. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from shoal_api.errors import SpecError
@@ -19,12 +19,13 @@ GIB: Final = 1024**3
 MAX_BYTES: Final = 1024 * 1024 * GIB
 MAX_FILES: Final = 100_000
 MAX_CONNECTIONS: Final = 512
-_VARIABLES: Final = {
-    "max_artifact_bytes": "SHOAL_MAX_ARTIFACT_BYTES",
-    "max_artifact_files": "SHOAL_MAX_ARTIFACT_FILES",
-    "max_disk_bytes": "SHOAL_MAX_DISK_BYTES",
-    "storage_connections": "SHOAL_STORAGE_CONNECTIONS",
-    "keep_free_percent": "SHOAL_KEEP_FREE_PERCENT",
+_SIZES: Final = {
+    "max_artifact_bytes": ANNOTATION_MAX_ARTIFACT_BYTES,
+    "max_disk_bytes": ANNOTATION_MAX_DISK_BYTES,
+}
+_COUNTS: Final = {
+    "max_artifact_files": (ANNOTATION_MAX_ARTIFACT_FILES, MAX_FILES),
+    "storage_connections": (ANNOTATION_STORAGE_CONNECTIONS, MAX_CONNECTIONS),
 }
 
 
@@ -42,10 +43,20 @@ class ArtifactLimits:
 
     def environment(self) -> dict[str, str]:
         """As the agent reads them."""
-        return {variable: str(getattr(self, name)) for name, variable in _VARIABLES.items()}
+        return {_variable(each.name): str(getattr(self, each.name)) for each in fields(self)}
 
 
 DEFAULT_LIMITS: Final = ArtifactLimits()
+
+
+def by_annotation(environment: Mapping[str, str]) -> dict[str, str]:
+    """The chart's values, which have the same variables, by the annotations that say the same."""
+    names = _SIZES | {name: annotation for name, (annotation, _) in _COUNTS.items()}
+    return {annotation: said for name, annotation in names.items() if (said := environment.get(_variable(name), ""))}
+
+
+def _variable(name: str) -> str:
+    return f"SHOAL_{name.upper()}"
 
 
 def artifact_limits(
@@ -53,10 +64,7 @@ def artifact_limits(
 ) -> tuple[ArtifactLimits, tuple[str, ...]]:
     """The limits, and a sentence for each annotation that cannot be, whose default holds. Never raises."""
     found, wrong = default, []
-    for field, annotation in (
-        ("max_artifact_bytes", ANNOTATION_MAX_ARTIFACT_BYTES),
-        ("max_disk_bytes", ANNOTATION_MAX_DISK_BYTES),
-    ):
+    for field, annotation in _SIZES.items():
         text = annotations.get(annotation)
         if text is None:
             continue
@@ -68,10 +76,7 @@ def artifact_limits(
             found = replace(found, **{field: size})
         else:
             wrong.append(_wrong(annotation, text, f"a size up to {format_bytes(MAX_BYTES)}, such as 40Gi"))
-    for field, annotation, most in (
-        ("max_artifact_files", ANNOTATION_MAX_ARTIFACT_FILES, MAX_FILES),
-        ("storage_connections", ANNOTATION_STORAGE_CONNECTIONS, MAX_CONNECTIONS),
-    ):
+    for field, (annotation, most) in _COUNTS.items():
         text = annotations.get(annotation)
         if text is None:
             continue

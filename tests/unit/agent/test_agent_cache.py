@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from shoal_agent.cache import Cache, artifact_key
+from shoal_agent.cache import Cache
 from shoal_agent.retries import Backoff
 from shoal_agent.storage import ArtifactFile, Limits, Listing, StorageError
 from shoal_agent.storage.disk import FileSystem
 from shoal_agent.storage.fetching import Fetching
+from shoal_agent.storage.identity import artifact_key
 from shoal_api.storage_uri import StorageUri
 
 from .storage.stores import Echo

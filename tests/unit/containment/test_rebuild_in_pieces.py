@@ -31,6 +31,22 @@ def fail_once(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.model("a3", "a", memory_bytes=1)
 
 
+async def fail_while_the_gateway_is_told(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in A, and two more in the gateway when it hears that A is out: with others at once, and then alone."""
+    left = 2
+
+    def hurt(effect: Any) -> None:
+        nonlocal left
+        if left and isinstance(effect, RouteChanged) and effect.service == A and A not in plant.core.world.services:
+            left -= 1
+            raise RuntimeError("in the gateway")
+
+    plant.hurt = hurt
+    fail_once(plant, monkeypatch)
+    await asyncio.sleep(10)
+    assert not left
+
+
 def test_no_turn_does_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         plant = await running()
@@ -160,18 +176,7 @@ def test_what_could_not_be_put_back_is_let_go_of_in_pieces_too(monkeypatch: pyte
             return found
 
         monkeypatch.setattr(Remains, "take", take)
-        left = 2  # with others at once, and then alone
-
-        def hurt(effect: Any) -> None:
-            nonlocal left
-            if left and isinstance(effect, RouteChanged) and effect.service == A and A not in plant.core.world.services:
-                left -= 1
-                raise RuntimeError("in the gateway")
-
-        plant.hurt = hurt
-        fail_once(plant, monkeypatch)
-        await asyncio.sleep(10)
-        assert not left
+        await fail_while_the_gateway_is_told(plant, monkeypatch)
         assert freed == 2, "what was built in vain, and what had been taken out"
         assert plant.serves("a", "a3")
 
@@ -261,18 +266,7 @@ def test_the_gateway_fails_while_it_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     async def story() -> None:
         plant = await running()
         monkeypatch.setattr(rebuild, "EFFECTS_AT_ONCE", 1)  # else it is all told with the merge
-        left = 2  # with others at once, and then alone
-
-        def hurt(effect: Any) -> None:
-            nonlocal left
-            if left and isinstance(effect, RouteChanged) and effect.service == A and A not in plant.core.world.services:
-                left -= 1
-                raise RuntimeError("in the gateway")
-
-        plant.hurt = hurt
-        fail_once(plant, monkeypatch)
-        await asyncio.sleep(10)
-        assert not left
+        await fail_while_the_gateway_is_told(plant, monkeypatch)
         assert all(plant.serves("a", name) for name in ("a0", "a1", "a2", "a3"))
         errors = {"namespace": "ns", "inference_service": "a", "doing": "RouteChanged"}
         assert plant.registry.get_sample_value("shoal_internal_errors_total", errors) == 1
