@@ -22,8 +22,8 @@ from shoal_operator.gateway.envoy_json import (
 )
 
 from tests.component.agent.parts import mlserver_binary
-from tests.component.gateway.pods import free_port
 from tests.component.gateway.world import envoy_binary
+from tests.component.ports import free_port
 
 HOST = "127.0.42.1"
 MODELS = 60

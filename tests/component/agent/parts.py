@@ -18,6 +18,7 @@ import aiohttp
 import boto3
 from aiohttp import web
 from botocore.config import Config
+from shoal_agent.storage.s3 import ACCESSES_SECONDS
 from shoal_api.messages import (
     Action,
     CopyIntent,
@@ -32,19 +33,13 @@ from shoal_api.messages import (
 from shoal_api.storage_secrets import STORAGE_FILE, AnnotatedSecret, StorageDocument
 
 from tests.component.made_once import virtual_environment
+from tests.component.ports import free_port
 
 REPOSITORY = Path(__file__).parents[3]
 PLUGINS = REPOSITORY / "runtimes"
 HOST = "127.0.51.1"
 BUCKET = "models"
 ACCESS_KEY, SECRET_KEY = "shoal-test-key", "shoal-test-secret"
-
-
-def free_port(host: str = HOST) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def eventually(
@@ -110,7 +105,7 @@ class Storage:
     def __init__(self, folder: Path) -> None:
         self._root = folder / "s3"
         self._root.mkdir()
-        self.port = free_port()
+        self.port = free_port(HOST)
         self.endpoint = f"http://{HOST}:{self.port}"
         self._log = folder / "versitygw.log"
         binary = REPOSITORY / ".local" / "bin" / "versitygw"
@@ -165,7 +160,7 @@ class Server:
     def __init__(
         self, folder: Path, models: Path, shared: Path, environment: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        self.http, self.grpc, metrics, health = (free_port() for _ in range(4))
+        self.http, self.grpc, metrics, health = (free_port(HOST) for _ in range(4))
         self.url = f"http://{HOST}:{self.http}"
         self.ports = {"http": self.http, "grpc": self.grpc, "metrics": metrics, "health": health}
         slots = str(models / "slots")
@@ -201,7 +196,7 @@ class Operator:
     """Answers ``POST /v1/sync`` as shoal_api.messages says: deltas where versions meet, whole lists where not."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = free_port(HOST)
         self.epoch = 1
         self.version = 1
         self.desired: dict[str, CopyIntent] = {}
@@ -350,7 +345,7 @@ class Pod:
         self.storage = Storage(folder)
         self.server = server(folder, self.models, self.shared)
         self.url = f"http://{HOST}:{self.server.ports['http']}"
-        self.agent_port = free_port()
+        self.agent_port = free_port(HOST)
         (self.credentials / "token").write_text("pod-token\n")
         annotations = {
             "serving.kserve.io/s3-endpoint": f"{HOST}:{self.storage.port}",
@@ -359,7 +354,7 @@ class Pod:
         }
         document = StorageDocument(secrets=[AnnotatedSecret(name="s3", annotations=annotations)])
         (self.credentials / STORAGE_FILE).write_text(document.model_dump_json(by_alias=True))
-        self.keys(ACCESS_KEY, SECRET_KEY)
+        self._keys(ACCESS_KEY, SECRET_KEY)
         self.agent = Process(
             [sys.executable, "-m", "shoal_agent.main"],
             {
@@ -392,7 +387,12 @@ class Pod:
             if (runtime / "plugin").is_dir():
                 (plugins / runtime.name).symlink_to(runtime / "plugin")
 
-    def keys(self, access: str, secret: str) -> None:
+    async def rotate(self, access: str, secret: str) -> None:
+        """The Secret has these keys, and what the agent read of it a moment ago is no longer used."""
+        self._keys(access, secret)
+        await asyncio.sleep(ACCESSES_SECONDS)
+
+    def _keys(self, access: str, secret: str) -> None:
         """As the kubelet writes a Secret: another file under the same name."""
         for name, value in (("AWS_ACCESS_KEY_ID", access), ("AWS_SECRET_ACCESS_KEY", secret)):
             fresh = self.secrets / "s3" / f".{name}"

@@ -40,10 +40,10 @@ async def test_an_artifact_is_looked_up_and_nothing_else_is_done(shared_pod: Pod
 async def test_a_look_that_is_denied_heals_with_the_secret(shared_pod: Pod) -> None:
     pod = shared_pod
     pod.storage.put("secret/model.joblib", model(1.0))
-    pod.keys(ACCESS_KEY, "wrong")
+    await pod.rotate(ACCESS_KEY, "wrong")
     await pod.operator.want(intent("secret", action=STAT))
     await pod.failed("secret", "StorageCredentialsInvalid")
-    pod.keys(ACCESS_KEY, SECRET_KEY)
+    await pod.rotate(ACCESS_KEY, SECRET_KEY)
     assert (await pod.reaches("secret", CopyPhase.SEEN)).failure is None
 
 

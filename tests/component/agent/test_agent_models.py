@@ -88,18 +88,18 @@ async def test_a_missing_artifact_says_so_and_loads_once_it_is_uploaded(shared_p
 async def test_wrong_credentials_say_so_and_a_rotated_secret_heals_at_once(shared_pod: Pod) -> None:
     pod = shared_pod
     pod.storage.put("secret/model.joblib", model(8.0))
-    pod.keys(ACCESS_KEY, "wrong")
+    await pod.rotate(ACCESS_KEY, "wrong")
     await pod.operator.want(intent("secret"))
     report = await pod.failed("secret", "StorageCredentialsInvalid")
     assert report.failure is not None
     assert "403 SignatureDoesNotMatch" in report.failure.message
     assert "Secret 's3'" in report.failure.message
-    pod.keys("unknown-key", SECRET_KEY)
+    await pod.rotate("unknown-key", SECRET_KEY)
     await eventually(
         lambda: "XAdminUserNotFound" in getattr(pod.operator.slots["secret"].failure, "message", ""), 15, pod.story
     )
     await pod.failed("secret", "StorageCredentialsInvalid")
-    pod.keys(ACCESS_KEY, SECRET_KEY)
+    await pod.rotate(ACCESS_KEY, SECRET_KEY)
     await pod.loaded("secret")
     assert "wrong" not in pod.agent.log.read_text()
 

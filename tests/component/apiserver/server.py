@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cluster import binaries
+from tests.component.ports import free_port
 
 START_SECONDS = 90.0
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -171,7 +171,7 @@ def api_server(folder: Path) -> Iterator[ApiServer]:
     """An API server with empty storage; both processes end with the context."""
     etcd = binaries.ensure(binaries.ETCD) / "etcd"
     kubernetes = binaries.ensure(binaries.KUBERNETES)
-    client_port, peer_port, port = _free_ports(3)
+    client_port, peer_port, port = (free_port() for _ in range(3))
     token = secrets.token_hex(16)
     (folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
     _make_key(folder / "service-accounts.key")
@@ -255,14 +255,6 @@ def _process(log: Path, program: Path, *arguments: str) -> Iterator["subprocess.
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _make_key(path: Path) -> None:

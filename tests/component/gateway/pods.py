@@ -4,18 +4,13 @@ They answer everything, the management paths included, so that a request the gat
 """
 
 import asyncio
-import socket
 
 import grpc
 from aiohttp import web
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as stubs
 
-
-def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+from tests.component.ports import free_port
 
 
 class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated without types

@@ -20,7 +20,9 @@ from shoal_operator.state.world.effects import PodEndpointChanged, RouteChanged,
 from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy, ServiceKey
 from shoal_operator.state.world.views import ActivationView, Endpoint
 
-from .pods import Pod, free_port
+from tests.component.ports import free_port
+
+from .pods import Pod
 
 ENVOY_HOST = "127.0.41.1"
 SERVICE = ServiceKey("default", "iris")

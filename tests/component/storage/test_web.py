@@ -19,8 +19,8 @@ from shoal_agent.cache import Cache
 from shoal_agent.storage import StorageError
 from shoal_agent.storage.web import WebSource
 
-from tests.component.agent.parts import free_port
 from tests.component.debian import program
+from tests.component.ports import free_port
 
 from .conftest import LIMITS
 from .proxy import HOST, authority

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.component.ports import free_port
+
 ACCOUNTS = ("postgres", "nobody")  # PostgreSQL refuses to run as root
 
 
@@ -82,10 +84,7 @@ def create() -> Postgres:
     if user:
         shutil.chown(folder, user)
     folder.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    postgres = Postgres(folder, port, find_binaries())
+    postgres = Postgres(folder, free_port(), find_binaries())
     initdb: list[str | Path] = [
         postgres.binaries / "initdb",
         "-D",

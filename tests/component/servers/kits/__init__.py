@@ -18,7 +18,8 @@ from shoal_api.tuning import Tuning
 from shoal_operator.server_profile import Inputs, Parts, ServerProfile
 from shoal_operator.servers import profiles
 
-from tests.component.agent.parts import HOST, Process, free_port
+from tests.component.agent.parts import HOST, Process
+from tests.component.ports import free_port
 
 GROUP = "shoal.server_kits"
 """Entry points of kits of types that come from elsewhere."""
@@ -99,7 +100,7 @@ class Ground:
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ports = {name: free_port() for name in self.profile.ports.by_name()}
+        self.ports = {name: free_port(HOST) for name in self.profile.ports.by_name()}
 
     @property
     def base(self) -> str:
