@@ -16,7 +16,7 @@ from unittest import mock
 import shoal_operator
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
-from shoal_agent.cache import CacheCounts
+from shoal_agent.cached import CacheCounts
 from shoal_agent.metrics import Metrics as AgentMetrics
 from shoal_agent.model_server import Totals
 from shoal_operator.metrics import WorldCollector

@@ -4,8 +4,9 @@ The key is a digest of every file's path, size and ETag, so a listing alone tell
 storage holds: nothing is fetched twice, equal content is there once, and changed content is another key. (Where an
 ETag is not a digest of content, the place is part of the key.) An artifact appears by one rename, whole; what was
 fetched of one whose pull broke off is gone on with. When an artifact is looked at again: before a load that follows a
-failure, and when a TrainedModel is new or changed, or comes back after its model was unloaded; never while it serves,
-and never to restore models after a restart of the server or the agent. One that is damaged on disk is fetched anew.
+failure, and when a TrainedModel is new or changed, or comes back after its model was unloaded; while it serves only
+when the operator asks, and never to restore models after a restart of the server or the agent. One that is damaged on
+disk is fetched anew.
 
 An artifact that no copy holds any more is kept, so that a model that comes back costs a listing and no fetch. Kept ones
 go, the least recently held first, when something else needs the disk (and then only if that is enough for it), when
@@ -30,11 +31,12 @@ from typing import Final
 from shoal_api.storage_uri import StorageUri, parse_storage_uri
 
 from . import logs
+from .cached import Artifact, CacheCounts, Pulled, Seen
 from .storage import DISK_FULL, MORE_DISK, NO_SPACE, Limits, Listing, Source, StorageError, disk_full
 from .storage.budget import Budget
 from .storage.disk import KEEP_FREE, NOTHING, Disk, FileSystem, Reservation, Room, look
 from .storage.fetching import NOTED, Fetching, Order
-from .storage.identity import artifact_key
+from .storage.identity import artifact_key, revision
 from .storage.pull import FILES, Pulling, Whole, inodes, landed_bytes, whole
 from .threads import in_thread
 
@@ -47,38 +49,6 @@ _AT_ONCE: Final = 16
 """How many kept artifacts are deleted before it is looked again whether that was enough."""
 _ALL: Final = Room(1 << 62, 1 << 62)
 _DELETING: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A whole artifact on disk. ``size`` in bytes, unpacked."""
-
-    key: str
-    folder: Path
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """``fetched_bytes`` 0: it was on disk already, or another pull brought it."""
-
-    artifact: Artifact
-    fetched_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class CacheCounts:
-    """``bytes`` and ``artifacts`` on disk now, ``kept`` of them held by no copy; the rest since the agent started.
-
-    ``hits``: pulls that found their content on disk; ``evictions``: kept artifacts deleted to make room.
-    """
-
-    bytes: int
-    artifacts: int
-    kept: int
-    hits: int
-    misses: int
-    evictions: int
 
 
 @dataclass(slots=True)
@@ -169,21 +139,29 @@ class Cache:
     def keys(self) -> frozenset[str]:
         return frozenset(self._whole)
 
-    async def look(self, storage_uri: str) -> int:
-        """Bytes of a storage URI's artifact as its storage lists them; nothing is fetched.
+    async def look(self, storage_uri: str) -> Seen:
+        """A storage URI's artifact as its storage lists it; nothing is fetched.
 
         Raises StorageError, StorageUriError.
         """
         _, _, listing = await self._find(storage_uri)
-        return listing.size
+        return Seen(listing.size, revision(artifact_key(listing)))
 
-    async def pull(self, storage_uri: str, *, urgent: bool = False) -> Pulled:
+    async def pull(self, storage_uri: str, *, urgent: bool = False, rather: str | None = None) -> Pulled:
         """The artifact of a storage URI, fetched unless the same content is on disk. The caller holds it: ``release``.
+        ``rather``: if the storage does not hold that revision, take it from the disk where it is still there.
 
         Raises StorageError, StorageUriError.
         """
-        uri, source, listing = await self._find(storage_uri)
-        key = artifact_key(listing)
+        try:
+            uri, source, listing = await self._find(storage_uri)
+            key = artifact_key(listing)
+        except StorageError:
+            if (kept := await self._kept_revision(rather)) is not None:
+                return kept
+            raise
+        if rather != revision(key) and (kept := await self._kept_revision(rather)) is not None:
+            return kept
         self.hold(key)
         try:
             while (pull := self._pulls.get(key)) is not None and pull.ending:
@@ -199,6 +177,18 @@ class Cache:
             if isinstance(error, OSError) and error.errno in NO_SPACE:
                 raise disk_full(error) from error
             raise
+
+    async def _kept_revision(self, wanted: str | None) -> Pulled | None:
+        """What is on disk of a revision, whole; held. O(artifacts), for what is as rare as a broken one's return."""
+        key = next((key for key in self._whole if revision(key) == wanted), None) if wanted is not None else None
+        if key is None:
+            return None
+        self.hold(key)
+        if (await in_thread(whole, self._root / key)) is None:
+            self.release(key)
+            return None
+        self._hits += 1
+        return Pulled(self._artifact(key), 0)
 
     async def _find(self, storage_uri: str) -> tuple[StorageUri, Source, Listing]:
         uri = parse_storage_uri(storage_uri)

@@ -11,6 +11,7 @@ from typing import Final
 from shoal_api.messages import Action, CopyIntent
 
 from .cache import Cache
+from .cached import Seen
 from .slots import Slot, Staged
 from .staging import Found, Staging
 from .threads import in_thread
@@ -50,8 +51,8 @@ class Files:
         self._staging_threads.shutdown(cancel_futures=True)
         self._cache.close()
 
-    async def look(self, intent: CopyIntent) -> int:
-        """Bytes of the intent's artifact as listed in its storage. Raises StorageError, StorageUriError."""
+    async def look(self, intent: CopyIntent) -> Seen:
+        """The intent's artifact as listed in its storage. Raises StorageError, StorageUriError."""
         return await self._cache.look(intent.storage_uri)
 
     async def pull(self, intent: CopyIntent, held: Staged | None) -> tuple[Staged, int]:
@@ -60,7 +61,7 @@ class Files:
 
         Raises StorageError, StorageUriError, OSError.
         """
-        pulled = await self._cache.pull(intent.storage_uri, urgent=intent.urgent)
+        pulled = await self._cache.pull(intent.storage_uri, urgent=intent.urgent, rather=intent.revision)
         key = pulled.artifact.key
         if held is not None and (held.artifact, held.copy_id) == (key, intent.copy_id) and not pulled.fetched_bytes:
             self._cache.release(key)  # it has its own hold

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .cache import CacheCounts
+from .cached import CacheCounts
 from .model_server import Totals
 from .slots import Slot, report
 

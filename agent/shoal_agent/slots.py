@@ -24,6 +24,7 @@ from shoal_api.messages import (
 from shoal_api.tuning import UNTUNED, Tuning
 
 from .retries import Backoff
+from .storage.identity import revision
 
 MAX_CRASHES = 3
 """How often a copy may take the server down while it alone is loading, before it is left until its artifact changes."""
@@ -66,7 +67,8 @@ class Staged:
 class Slot:
     """``not_before``: seconds since the epoch before which nothing is attempted. ``checked``: ``upcoming`` was
     compared with the storage since its last failed load, last at ``checked_at``. ``listed``: bytes of the wanted
-    artifact as its storage lists them, once it was looked for. ``suspect``: it was loading when the server went down.
+    artifact as its storage lists them, once it was looked for, and its ``listed_revision``. ``check_done``: the check
+    of the intent that was done last. ``suspect``: it was loading when the server went down.
     """
 
     name: str
@@ -77,6 +79,8 @@ class Slot:
     checked: bool = False
     checked_at: float = 0.0
     listed: int | None = None
+    listed_revision: str | None = None
+    check_done: int = 0
     doing: Doing = Doing.NOTHING
     loading: Staged | None = None
     failure: CopyFailure | None = None
@@ -137,6 +141,7 @@ def want(slot: Slot, intent: CopyIntent | None, now: float) -> Slot:
             slot = replace(slot, failure=None, not_before=0.0, crashes=0, crashed_artifact="")  # the cause may be gone
         return replace(slot, intent=intent)
     slot = replace(slot, intent=intent, failure=None, not_before=0.0, crashes=0, crashed_artifact="", listed=None)
+    slot = replace(slot, listed_revision=None)
     # A copy that another intent left behind is of no use; a suspect one stays suspect only as itself.
     if slot.upcoming is not None and (intent is None or slot.upcoming.copy_id != intent.copy_id):
         slot = replace(slot, upcoming=None, checked=False, suspect=False)
@@ -163,12 +168,17 @@ def end(slot: Slot) -> Slot:
     return replace(slot, doing=Doing.NOTHING, loading=None)
 
 
-def found(slot: Slot, size: int) -> Slot:
+def found(slot: Slot, size: int, revision: str | None = None) -> Slot:
     """The wanted artifact is in its storage; ``size`` in bytes as listed."""
-    slot = replace(end(slot), listed=size)
+    slot = replace(end(slot), listed=size, listed_revision=revision)
     if slot.failure is not None and slot.failure.stage is FailureStage.STORAGE:
         slot = replace(slot, failure=None, not_before=0.0)
     return slot
+
+
+def looked(slot: Slot, check: int, found: str | None) -> Slot:
+    """The storage was asked whether it still holds what is loaded; None: it did not say."""
+    return replace(end(slot), check_done=check, listed_revision=found)
 
 
 def pulled(slot: Slot, copy: Staged, now: float) -> Slot:
@@ -334,6 +344,10 @@ def report(slot: Slot) -> SlotReport:
         failure=None if slot.satisfied else slot.failure,
         artifact_bytes=size,
         held_bytes=_held_bytes(slot),
+        revision=revision(slot.current.artifact) if slot.live and slot.current is not None else None,
+        target_revision=_target_revision(slot, target),
+        listed_revision=slot.listed_revision,
+        checked=slot.check_done,
     )
 
 
@@ -342,6 +356,12 @@ def _target(slot: Slot) -> str | None:
     if slot.intent is None:
         return None
     return slot.loading.copy_id if slot.doing is Doing.LOADING and slot.loading is not None else slot.intent.copy_id
+
+
+def _target_revision(slot: Slot, target: str | None) -> str | None:
+    """Of what is on disk to be loaded, and was compared with the storage."""
+    copy = slot.loading if slot.doing is Doing.LOADING else slot.upcoming if slot.checked else None
+    return revision(copy.artifact) if copy is not None and copy.copy_id == target else None
 
 
 def _held_bytes(slot: Slot) -> int | None:

@@ -21,7 +21,7 @@ from typing import Final
 
 from shoal_api.messages import CopyIntent
 
-from .cache import Artifact
+from .cached import Artifact
 from .model_server import Layout
 from .slots import Staged
 

@@ -76,6 +76,8 @@ class Steps:
         match step:
             case sync.Look(intent):
                 await self._look(intent)
+            case sync.Check(intent):
+                await self._check(intent)
             case sync.Pull(intent):
                 await self._pull(intent)
             case sync.Load(copy, trial):
@@ -101,13 +103,26 @@ class Steps:
 
     async def _look(self, intent: CopyIntent) -> None:
         try:
-            size = await self._files.look(intent)
+            seen = await self._files.look(intent)
         except (StorageError, StorageUriError) as error:
             self._metrics.stats.labels("failed").inc()
             self._owner.fail(intent.name, FailureStage.STORAGE, error.reason, error.message)
             return
         self._metrics.stats.labels("found").inc()
-        self._owner.put(slots.found(self._owner.slot(intent.name), size))
+        self._owner.put(slots.found(self._owner.slot(intent.name), seen.size, seen.revision))
+
+    async def _check(self, intent: CopyIntent) -> None:
+        """Whatever comes of it, what is loaded serves on."""
+        found: str | None = None
+        try:
+            found = (await self._files.look(intent)).revision
+            self._metrics.stats.labels("found").inc()
+        except (StorageError, StorageUriError) as error:
+            self._metrics.stats.labels("failed").inc()
+            logs.warning("the storage was not compared with what is loaded", model=intent.name, cause=error.message)
+        except Exception:  # ours: it is asked again when the operator asks, and not before
+            logs.exception("the storage was not compared with what is loaded", model=intent.name)
+        self._owner.put(slots.looked(self._owner.slot(intent.name), intent.check, found))
 
     async def _pull(self, intent: CopyIntent) -> None:
         name = intent.name

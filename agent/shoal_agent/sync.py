@@ -16,6 +16,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """See whether the storage still holds what is loaded."""
+
+    intent: CopyIntent
+
+
+@dataclass(frozen=True, slots=True)
 class Pull:
     """Bring the wanted copy to disk; if it is there, compare it with the storage."""
 
@@ -62,7 +69,7 @@ class Rest:
     """Nothing to do until something changes."""
 
 
-Step = Look | Pull | Load | LookAgain | Unload | Remove | Forget | WaitUntil | Rest
+Step = Look | Check | Pull | Load | LookAgain | Unload | Remove | Forget | WaitUntil | Rest
 REST = Rest()
 
 
@@ -78,7 +85,7 @@ def next_step(slot: Slot, server_ready: bool, now: float) -> Step:
         # After a restart of the server: first what served before, whatever else is wanted.
         return Load(lost, trial=slot.suspect)
     if slot.satisfied:
-        return REST
+        return Check(slot.intent) if slot.intent.check not in (0, slot.check_done) else REST
     if waits is not None:
         return waits
     if lost is not None and lost.copy_id == slot.intent.copy_id:

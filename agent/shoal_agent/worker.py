@@ -271,7 +271,7 @@ class Worker:
 
     def _begin(self, slot: Slot, step: sync.Step) -> None:
         match step:
-            case sync.Look():
+            case sync.Look() | sync.Check():
                 self.put(slots.begin(slot, Doing.LOOKING))
             case sync.Pull():
                 self.put(slots.begin(slot, Doing.PULLING))
@@ -317,7 +317,7 @@ class Worker:
 
 def _lane(step: sync.Step) -> Lane | None:
     match step:
-        case sync.Look():
+        case sync.Look() | sync.Check():
             return Lane.STAT
         case sync.Pull():
             return Lane.PULL

@@ -9,8 +9,9 @@ being served is replaced make-before-break: the served copy keeps answering unti
 Every value is bounded, and nothing unbounded can be made: neither side can send what would not fit the other's numbers,
 columns or patience. Operator and agent understand each other when their protocols are one apart: a newer one only adds
 fields (ignored by the older), and sends nothing new in a field that the older knows before it has heard the other's
-``protocol``. What an agent sends first may be refused (400, ProtocolUnsupported) by an operator of protocol 1, which
-knew no neighbours: it then speaks the protocol before its own.
+``protocol``. Fields that came later within protocol 2 (revisions, checks) mean nothing to who does not know them. What
+an agent sends first may be refused (400, ProtocolUnsupported) by an operator of protocol 1, which knew no neighbours:
+it then speaks the protocol before its own.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ MAX_MESSAGE_LENGTH = 1024
 MAX_REASON_LENGTH = 64
 MAX_LABEL_LENGTH = 253
 MAX_COPY_ID_LENGTH = 320
+REVISION_LENGTH: Final = 16
 
 MAX_METADATA_LENGTH: Final = 4096
 MAX_METADATA_TOLD: Final = 16
@@ -56,6 +58,9 @@ Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH)]
 """Names and UIDs of Kubernetes, sessions, types."""
 CopyId = Annotated[str, StringConstraints(max_length=MAX_COPY_ID_LENGTH)]
 """See ``copy_id``; also ``unknown.<folder>``, of what an agent finds loaded and knows nothing of."""
+Revision = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{REVISION_LENGTH}}}$")]
+"""What a storage URI named when it was listed: a digest of the paths, sizes and ETags of its artifact's files. The same
+on every pod, and another one once a file was overwritten in place."""
 Text = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)]
 
 
@@ -64,10 +69,12 @@ def understood(protocol: int) -> bool:
     return abs(protocol - PROTOCOL_VERSION) <= 1
 
 
-def content_digest(storage_uri: str, framework: str, tuning: Tuning = UNTUNED) -> str:
-    """16 hexadecimal characters that change when what is to be loaded, or how, changes."""
+def content_digest(storage_uri: str, framework: str, tuning: Tuning = UNTUNED, revision: str = "") -> str:
+    """16 hexadecimal characters that change when what is to be loaded, or how, changes. ``revision``: of the artifact,
+    once it is known to have been overwritten in place."""
     tuned = f"\n{tuning.model_dump_json(exclude_none=True)}" if tuning != UNTUNED else ""
-    return hashlib.blake2b(f"{storage_uri}\n{framework}{tuned}".encode(), digest_size=8).hexdigest()
+    revised = f"\n@{revision}" if revision else ""
+    return hashlib.blake2b(f"{storage_uri}\n{framework}{tuned}{revised}".encode(), digest_size=8).hexdigest()
 
 
 def copy_id(uid: str, content: str) -> str:
@@ -126,6 +133,12 @@ class SlotReport(Message):
     action: Action = Action.LOAD  # of the intent that it works on
     failure: CopyFailure | None = None
     artifact_bytes: Count | None = None
+    # Of what ``serving`` names; of what is on disk for ``target``, left out where that is what serves; of what the
+    # storage holds, by the look that was made for ``check`` of the intent, None where that look failed.
+    revision: Revision | None = None
+    target_revision: Revision | None = None
+    listed_revision: Revision | None = None
+    checked: Version = 0
     # Of memory, by the intents: for all of the slot that the server holds, is loading or is to load; None: not known.
     held_bytes: Count | None = None
 
@@ -173,6 +186,10 @@ class CopyIntent(Message):
     action: Action = Action.LOAD
     tuning: Tuning = UNTUNED  # what the server's adapter can honour of it
     urgent: bool = False  # a request waits for it: before all that are not
+    # Where the storage holds another revision than this one by now, what is on the pod's disk of it is loaded. Only of
+    # what requests could last count on: what is new is whatever the storage holds.
+    revision: Revision | None = None
+    check: Version = 0  # another number than the last: look once whether the storage still holds what is loaded
 
 
 class SyncRequest(Message):

@@ -4,9 +4,12 @@ import hashlib
 import re
 from typing import Final
 
+from shoal_api.messages import REVISION_LENGTH
+
 from . import Listing
 
 _KEY_BYTES: Final = 16
+_KEY: Final = re.compile(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}")
 _OF_CONTENT: Final = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
 """ETags that S3 makes of an object's bytes."""
 
@@ -19,3 +22,9 @@ def artifact_key(listing: Listing) -> str:
     for file in listing.files:
         digest.update(f"{file.path}\0{file.size}\0{file.etag}\0{file.unpack}\n".encode())
     return digest.hexdigest()
+
+
+def revision(key: str) -> str | None:
+    """What the operator is told of a content key: the same on every pod, and another one for other content. None: it is
+    no content key."""
+    return key[:REVISION_LENGTH] if _KEY.fullmatch(key) else None

@@ -199,7 +199,7 @@ async def test_many_pull_and_release_the_same_few(tmp_path: Path, storage: Echo)
 
 async def test_looking_says_the_size_and_fetches_nothing(tmp_path: Path, storage: Echo) -> None:
     cache = opened(tmp_path, storage)
-    assert await cache.look("s3://bucket/a") == 100
+    assert (await cache.look("s3://bucket/a")).size == 100
     assert (storage.fetched, cache.keys()) == ([], frozenset())
 
 
