@@ -1,4 +1,4 @@
-"""InferenceService (serving.kserve.io/v1beta1): the model-server pods that many TrainedModels share.
+"""InferenceService (serving.kserve.io/v1beta1): model-server pods that many TrainedModels share, or a model of its own.
 
 Typed is what is read: which framework, runtime and protocol, replicas, resources, and the pod-level fields that reach
 the pods. Everything else of KServe's API (1.96 MB of schema, most of it Kubernetes' PodSpec) is kept as it is.
@@ -23,8 +23,10 @@ from .common import (
 )
 from .container import CheckedResourceRequirements, Container, NamedContainer
 from .errors import SpecError
-from .names import SERVER_CONTAINER
+from .model_storage import ModelStorage, by_secret_key
+from .names import ANNOTATION_DEPLOYMENT_MODE, ANNOTATION_SECRET_KEY, SERVER_CONTAINER
 from .quantity import quantity_bytes
+from .trained_model import ServedContent, Serving, serving_by_annotation
 
 FRAMEWORKS = (
     "sklearn",
@@ -50,6 +52,9 @@ TRITON_PROTOCOL = "v2"
 ENV_MULTI_MODEL = "MULTI_MODEL_SERVER"
 """Says in a custom predictor's container that it serves many models (KServe's switch)."""
 
+MODEL_MESH = "ModelMesh"
+"""deploymentMode of an InferenceService whose pods, or whose model, KServe's own controller leaves alone."""
+
 Protocol = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROTOCOLS)})]
 
 
@@ -59,9 +64,9 @@ class FrameworkPredictor(Container):
     resources: CheckedResourceRequirements | None = None
     """Compute resources."""
     storage_uri: Annotated[str, Field(max_length=2048)] | None = None
-    """Makes it a single-model predictor; leave it out to serve TrainedModels."""
-    storage: Opaque | None = None
-    """Makes it a single-model predictor; leave it out to serve TrainedModels."""
+    """Where the predictor's own model lies; leave it out to serve TrainedModels."""
+    storage: ModelStorage | None = None
+    """The same by an entry of the Secret storage-config (key and path); leave it out to serve TrainedModels."""
     runtime_version: str | None = None
     """Tag of the runtime's image."""
     protocol_version: Protocol | None = None
@@ -207,10 +212,13 @@ class Predictor(ApiModel):
         if self.containers:
             env = self.containers[0].env or []
             return any(e.name == ENV_MULTI_MODEL and e.value == "true" for e in env)
-        predictor = self.implementation().predictor
-        own_model = predictor is not None and (predictor.storage_uri is not None or predictor.storage is not None)
         model_format = self.model_format()
-        return not own_model and (model_format is None or model_format.name != "huggingface")
+        return not self.own_model() and (model_format is None or model_format.name != "huggingface")
+
+    def own_model(self) -> bool:
+        """Whether it names a model that is its own."""
+        predictor = self.implementation().predictor
+        return predictor is not None and (predictor.storage_uri is not None or predictor.storage is not None)
 
     def memory_limit_bytes(self) -> int | None:
         """limits.memory of the model server: the room for models of one pod. Raises SpecError (InvalidQuantity)."""
@@ -324,11 +332,13 @@ class InferenceServiceStatus(CommonStatus):
     cluster_serving_runtime_name: str | None = None
     """The ClusterServingRuntime in use."""
     model_status: Opaque | None = None
-    """KServe's state of a single model; not written here."""
+    """State of the predictor's own model, as KServe and ModelMesh write it; absent where it serves TrainedModels."""
+    content: ServedContent | None = None
+    """What requests for the predictor's own model are answered with, or were last."""
 
 
 class InferenceService(Resource):
-    """Model-server pods that TrainedModels share."""
+    """Model-server pods that TrainedModels share, or one model of its own."""
 
     kind_name: ClassVar[str] = "InferenceService"
     plural: ClassVar[str] = "inferenceservices"
@@ -339,6 +349,27 @@ class InferenceService(Resource):
         InferenceServiceStatus, BeforeValidator(lambda value: tolerant_status(InferenceServiceStatus, value))
     ] = InferenceServiceStatus()
 
+    def deployment_mode(self) -> str:
+        """KServe's annotation; empty when there is none."""
+        return self.metadata.annotations.get(ANNOTATION_DEPLOYMENT_MODE, "")
+
+    def own_location(self) -> str:
+        """Storage URI of the predictor's own model. Raises SpecError (InvalidSpec) where not exactly one is set."""
+        implementation = self.spec.predictor.implementation()
+        predictor, where = implementation.predictor, f"spec.predictor.{implementation.key}"
+        uri, storage = (predictor.storage_uri, predictor.storage) if predictor is not None else (None, None)
+        if storage is not None and uri is None:
+            return storage.location()
+        if uri is None or storage is not None:
+            found = "both" if storage is not None else "neither"
+            raise SpecError("InvalidSpec", f"{where} has {found} of storageUri and storage: set exactly one of them.")
+        key = self.metadata.annotations.get(ANNOTATION_SECRET_KEY)
+        return uri if key is None else by_secret_key(key, uri)
+
+    def own_serving(self) -> Serving:
+        """How the predictor's own model is served: the annotation shoal.dev/serving. Raises SpecError (InvalidSpec)."""
+        return serving_by_annotation(self.metadata)
+
     def ignored_fields(self) -> tuple[str, ...]:
         """Paths of the fields that the user set and that nothing here honours; the status names them."""
         spec = self.spec.to_object()
@@ -347,6 +378,9 @@ class InferenceService(Resource):
         model = self.spec.predictor.model
         if model is not None:
             misspelt += unread_fields(model.model_format, "spec.predictor.model.modelFormat")
+            if model.storage is not None:
+                misspelt += unread_fields(model.storage, "spec.predictor.model.storage")
+                misspelt += ["spec.predictor.model.storage.schemaPath"] if model.storage.schema_path is not None else []
         return (
             *misspelt,
             *unread_annotations(self.metadata),

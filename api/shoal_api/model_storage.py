@@ -5,7 +5,7 @@ which says whose store it is, is read by the agent.
 """
 
 from typing import Annotated
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import Field
 
@@ -33,3 +33,12 @@ class ModelStorage(ApiModel):
         query = urlencode(sorted((self.parameters or {}).items()), quote_via=quote)
         path = (self.path or "").replace("%", "%25").replace("?", "%3F").lstrip("/")
         return f"{STORAGE_CONFIG_SCHEME}://{self.key or ''}/{path}{f'?{query}' if query else ''}"
+
+
+def by_secret_key(key: str, uri: str) -> str:
+    """What ModelMesh's annotation `serving.kserve.io/secretKey` beside ``uri`` comes to: the entry says whose store it
+    is, the URI which bucket and path. What is no such URI stays as it is, and is complained of where it is read."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("s3", "gs") or not parts.netloc:
+        return uri
+    return ModelStorage(key=key, path=parts.path.lstrip("/"), parameters={"bucket": parts.netloc}).location()

@@ -15,12 +15,15 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "shoal"
 
 ANNOTATION_DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
+ANNOTATION_SECRET_KEY: Final = "serving.kserve.io/secretKey"  # noqa: S105  # a word
+"""ModelMesh's former way to name a key of the Secret storage-config, beside storageUri."""
 ANNOTATION_CAPACITY: Final = "shoal.dev/capacity-bytes"
 """On model-server pods: bytes of model memory the pod offers (limits.memory as KServe counts it)."""
 ANNOTATION_POD_SERVER_TYPE: Final = "shoal.dev/server-type"
 """On model-server pods: the kind of model server."""
 ANNOTATION_SERVING: Final = "shoal.dev/serving"
-"""On a TrainedModel: the fields of spec.serving as JSON, where KServe's CRD stands instead of ours."""
+"""On a TrainedModel: the fields of spec.serving as JSON, where KServe's CRD stands instead of ours. On an
+InferenceService with a model of its own likewise."""
 ANNOTATION_PLACEMENT: Final = "shoal.dev/placement"
 """On an InferenceService: `overcommit` (default: models beyond memory are cold) or `strict` (as KServe)."""
 ANNOTATION_ACTIVATION_TIMEOUT: Final = "shoal.dev/activation-timeout"

@@ -14,6 +14,7 @@ from .common import (
     ApiModel,
     CommonStatus,
     Duration,
+    ObjectMeta,
     Quantity,
     Resource,
     describe,
@@ -212,12 +213,18 @@ class TrainedModel(Resource):
 
     def serving(self) -> Serving:
         """spec.serving, or the annotation where the field is absent. Raises SpecError (InvalidSpec)."""
-        where, serving = "spec.serving", self.spec.serving
-        if serving is None:
-            where, text = f"annotation {ANNOTATION_SERVING}", self.metadata.annotations.get(ANNOTATION_SERVING)
-            serving = Serving() if text is None else _from_annotation(text, where)
-        _check(serving, where)
-        return serving
+        if self.spec.serving is None:
+            return serving_by_annotation(self.metadata)
+        _check(self.spec.serving, "spec.serving")
+        return self.spec.serving
+
+
+def serving_by_annotation(metadata: ObjectMeta) -> Serving:
+    """How a model is served by the annotation shoal.dev/serving. Raises SpecError (InvalidSpec)."""
+    where, text = f"annotation {ANNOTATION_SERVING}", metadata.annotations.get(ANNOTATION_SERVING)
+    serving = Serving() if text is None else _from_annotation(text, where)
+    _check(serving, where)
+    return serving
 
 
 def _from_annotation(text: str, where: str) -> Serving:

@@ -6,8 +6,9 @@ from typing import Any
 
 from shoal_api.names import LABEL_INFERENCE_SERVICE
 
-from shoal_operator.state.world.events import Event, Kind, Listed, ModelGone, ModelSeen, PodGone, PodSeen
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.owners import Owners
+from shoal_operator.state.world.events import Event, Kind, Listed, ModelSeen, PodGone, PodSeen
+from shoal_operator.state.world.values import ModelKey, ServiceKey, Source
 from shoal_operator.status.writer import StatusWriter
 from shoal_operator.watch import kinds
 from shoal_operator.watch.informer import Gone
@@ -25,6 +26,7 @@ class Intake:
         self,
         handle: Callable[[Event], None],
         workloads: WorkloadController,
+        owners: Owners,
         status: StatusWriter,
         failed: Callable[[ServiceKey | None, str, Exception], None],
     ) -> None:
@@ -32,6 +34,7 @@ class Intake:
         self._handle = handle
         self._failed = failed
         self._workloads = workloads
+        self._owners = owners
         self._status = status
         self._runtimes_to_come = {each.kind for each in kinds.RUNTIMES}
         self._services_listed = False
@@ -84,23 +87,23 @@ class Intake:
         self._status.observed_model_status(key, meta["uid"], version, obj.get("status"))
         if meta.get("deletionTimestamp") is not None:
             self._status.model_deleting(obj)
-            self._handle(ModelGone(key, meta["uid"]))
+            self._owners.claims.gone(Source.TRAINED_MODEL, key, meta["uid"])
         else:
-            self._handle(ModelSeen(model_spec(obj), vouched(obj), last_good(obj), failure(obj)))
+            self._owners.claims.seen(ModelSeen(model_spec(obj), vouched(obj), last_good(obj), failure(obj)))
 
     def _model_gone(self, gone: Gone) -> None:
         key = ModelKey(gone.namespace, gone.name)
-        self._handle(ModelGone(key, gone.uid))
+        self._owners.claims.gone(Source.TRAINED_MODEL, key, gone.uid)
         self._status.model_gone(key)
 
     def _service_seen(self, obj: Object) -> None:
         meta = obj["metadata"]
         key, version = ServiceKey(meta["namespace"], meta["name"]), str(meta.get("resourceVersion", ""))
         self._status.observed_service_status(key, meta["uid"], version, obj.get("status"))
-        self._workloads.inference_service_seen(obj)
+        self._owners.seen(obj)
 
     def _service_gone(self, gone: Gone) -> None:
-        self._workloads.inference_service_gone(*gone)
+        self._owners.gone(*gone)
         self._status.service_gone(ServiceKey(gone.namespace, gone.name))
 
     def _runtime_gone(self, gone: Gone) -> None:

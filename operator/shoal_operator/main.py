@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
 from kubernetes.aio import config
@@ -33,9 +32,11 @@ from .kube import Kube
 from .leadership import claim_epoch
 from .manifests.settings import WorkloadSettings
 from .metrics import FailureMetrics, PlanMetrics, WorldCollector
+from .owners import Owners
 from .placement.filters import DESCRIPTIONS
 from .replicas.pod_counts import Scaled
 from .settings import Settings, SettingsError, from_environment
+from .shown import Shown
 from .state.owners.pages import page
 from .state.owners.project import holds
 from .state.world.effects import (
@@ -53,7 +54,6 @@ from .state.world.effects import (
 from .state.world.entities import World
 from .state.world.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
 from .state.world.values import ModelKey, Problem, RoutePolicy, ServiceKey
-from .state.world.views import ModelView, ServiceView
 from .status.events import FailureEvents, Regarding
 from .status.explain import explain, not_known
 from .status.listing import listing
@@ -99,10 +99,11 @@ class Operator:
         self._last_metadata = LastMetadata()
         self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE), described=self._described)
         self._events = FailureEvents(api, settings.pod)
+        self._shown = Shown(self.core, lambda: self._gateway.connected, self._url)
         self._status = StatusWriter(
             api,
-            model_view=self._model_view,
-            service_view=self._service_view,
+            model_view=self._shown.trained_model,
+            service_view=self._shown.inference_service,
             events=self._events,
             cluster_domain=settings.cluster_domain,
             writes_per_second=settings.status_writes_per_second,
@@ -134,7 +135,9 @@ class Operator:
             on_startup=self._status.service_changed,
             failed=self.core.failed,
         )
-        intake = Intake(self.core.handle, self._workloads, self._status, self.core.failed)
+        owners = Owners(self._workloads, self.core.handle, self._shown.holder, self._shown.changed)
+        self._shown.connect(self._status, owners.claims, self._workloads.startup_said)
+        intake = Intake(self.core.handle, self._workloads, owners, self._status, self.core.failed)
         await self._http.start(settings.host, settings.http_port)
         await self._claim(await self._store.epoch())
         self.core.handle(StoreLoaded(await self._store.load()))
@@ -163,7 +166,7 @@ class Operator:
             gateway=lambda effects: self._gateway.apply(effects),  # noqa: PLW0108 - it is made later
             rooms={
                 DesiredChanged: lambda effect: self._agents.wake(effect.pod_uid),
-                ModelStatusChanged: lambda effect: self._status.model_changed(effect.key),
+                ModelStatusChanged: lambda effect: self._shown.model_changed(effect.key),
                 ServiceStatusChanged: lambda effect: self._status.service_changed(effect.key),
                 CopyStored: self._store.put,
                 CopyForgotten: self._store.forget,
@@ -213,15 +216,6 @@ class Operator:
 
     # Views.
 
-    def _model_view(self, key: ModelKey) -> ModelView | None:
-        model = self.core.world.models.get(key)
-        return self.core.model(key, self._url(key.namespace, model.spec.service)) if model is not None else None
-
-    def _service_view(self, key: ServiceKey) -> ServiceView | None:
-        view = self.core.service(key, self._url(*key), self._gateway.connected)
-        said = self._workloads.startup_said(key) if view is not None and self._workloads is not None else ""
-        return replace(view, pod_waiting=f"{view.pod_waiting} {said}".strip()) if view is not None and said else view
-
     def _status_failed(self, target: Target, error: Exception) -> None:
         subject, namespace, name = target
         service = ServiceKey(namespace, name)
@@ -251,7 +245,7 @@ class Operator:
 
     def _list(self, namespace: str, service: str | None, after: str, limit: int) -> dict[str, Any]:
         keys, more = page(self.core.world, namespace, service, after, limit)
-        return listing([view for key in keys if (view := self._model_view(key)) is not None], more=more)
+        return listing([view for key in keys if (view := self._shown.model(key)) is not None], more=more)
 
     def _names(self, service: ServiceKey, most: int) -> tuple[list[str], bool]:
         keys, more = page(self.core.world, *service, "", most)

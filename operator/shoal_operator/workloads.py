@@ -20,7 +20,7 @@ from .manifests.cluster.owned import ObjectKey, object_key
 from .manifests.cluster.storage_reader import Account, StorageReader
 from .manifests.former import as_it_runs, served
 from .manifests.render import predictor_name, render
-from .manifests.resolve import Resolution
+from .manifests.resolve import Resolution, is_taken
 from .manifests.runtimes import Runtime
 from .manifests.settings import WorkloadSettings
 from .replicas.deletion_cost import DeletionCosts
@@ -107,6 +107,10 @@ class WorkloadController:
             self._on_event(ServiceGone(key, uid))
         if not self._any_in(namespace):
             self._queue.add(ServiceKey(namespace, ""))
+
+    def takes(self, isvc: InferenceService) -> bool:
+        """Whether the InferenceService is ours."""
+        return is_taken(isvc, self._settings.require_model_mesh)
 
     def runtime_seen(self, obj: Mapping[str, Any]) -> None:
         """A ServingRuntime or ClusterServingRuntime was added or changed."""

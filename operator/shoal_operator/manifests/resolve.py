@@ -13,9 +13,9 @@ from shoal_api.inference_service import (
     ENV_MULTI_MODEL,
     FRAMEWORKS,
     MODEL_KEY,
+    MODEL_MESH,
     InferenceService,
 )
-from shoal_api.names import ANNOTATION_DEPLOYMENT_MODE
 from shoal_api.quantity import format_bytes, quantity_bytes
 
 from shoal_operator.server_profile import Inputs, Parts, Protocol, ServerProfile
@@ -32,8 +32,6 @@ from .request_policy import request_policy
 from .runtimes import Runtime
 from .scaling import Scaling, scaling
 from .server_config import cpus, server_settings
-
-MODEL_MESH = "ModelMesh"
 
 _DEFAULT_BUFFER_BYTES = 256 << 20
 _MAX_CAPACITY = 1 << 60
@@ -65,7 +63,7 @@ class Resolution:
 
 def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
     """Whether the InferenceService is ours: beside KServe, only those that its own controller skips."""
-    return not require_model_mesh or isvc.metadata.annotations.get(ANNOTATION_DEPLOYMENT_MODE) == MODEL_MESH
+    return not require_model_mesh or isvc.deployment_mode() == MODEL_MESH
 
 
 def resolve(
@@ -100,7 +98,9 @@ def resolve(
     )
     try:
         if not predictor.multi_model():
-            return Resolution(replace(bare, multi_model=False, problem=_not_multi_model(isvc)))
+            bare = replace(bare, multi_model=False)
+            if not predictor.own_model():
+                return Resolution(replace(bare, problem=_not_multi_model(isvc)))
         checked = Checked()
         server = chosen_server(isvc, runtimes, checked)
         checked.raise_if_wrong()
@@ -198,11 +198,9 @@ def _not_multi_model(isvc: InferenceService) -> Problem:
             f"{ENV_MULTI_MODEL} to 'true'. Set it if the server can load and unload models while it runs."
         )
     elif model_format is not None and model_format.name == "huggingface":
-        what = "KServe's huggingface server holds one model. Use another kind of predictor."
+        what = "KServe's huggingface server holds one model: give it one (storageUri), or use another kind."
     else:
-        what = (
-            "it has a model of its own (storageUri or storage). Leave that out, and give each model as a TrainedModel."
-        )
+        what = "it says neither which server it runs nor which model it holds."
     return Problem(
         reasons.NOT_MULTI_MODEL, f"InferenceService {isvc.metadata.name} does not serve TrainedModels: {what}"
     )

@@ -6,7 +6,8 @@ priority for the format. A format matches by name, or by name and exact version;
 runtime is named. Differences, all towards finding one: names compare without case; when no protocol is asked for and
 no runtime has KServe's default (v1), any protocol will do; and a runtime whose server has no adapter here gives way
 to one that has. KServe's own runtimes have no `multiModel`, which was ModelMesh's word: one that says which server it
-runs, of a type that holds many models here, is taken as well, if it is picked then after those that have it.
+runs, of a type that holds many models here, is taken as well, if it is picked then after those that have it. For an
+InferenceService with a model of its own it is the other way round, and the image's name is word enough.
 """
 
 from collections.abc import Collection, Iterable
@@ -77,6 +78,10 @@ class Runtime:
         """Whether it may be given many models: it says so, or which server it runs, and that one can."""
         return bool(self.spec.multi_model) or self.declared_type in profiles()
 
+    def holds(self, *, many: bool) -> bool:
+        """Whether it may be given many models, or one."""
+        return self.holds_many if many else self.server_type in profiles()
+
     @property
     def where(self) -> str:
         """Kind and name, as a user would look it up."""
@@ -121,10 +126,10 @@ def select(isvc: InferenceService, runtimes: Iterable[Runtime]) -> tuple[Runtime
         raise ValueError("a custom predictor has no format to select by")
     namespace = isvc.metadata.namespace
     reachable = [r for r in runtimes if r.namespace in ("", namespace)]
-    named = isvc.spec.predictor.runtime_name()
+    named, many = isvc.spec.predictor.runtime_name(), isvc.spec.predictor.multi_model()
     if named is not None:
-        return _by_name(named, wanted, _asked_protocol(isvc), reachable, namespace)
-    return _by_format(wanted, _asked_protocol(isvc), reachable, namespace)
+        return _by_name(named, wanted, _asked_protocol(isvc), reachable, namespace, many=many)
+    return _by_format(wanted, _asked_protocol(isvc), reachable, namespace, many=many)
 
 
 def _asked_protocol(isvc: InferenceService) -> str | None:
@@ -137,7 +142,13 @@ def _asked_protocol(isvc: InferenceService) -> str | None:
 
 
 def _by_name(
-    name: str, wanted: ModelFormat, protocol: str | None, reachable: Collection[Runtime], namespace: str
+    name: str,
+    wanted: ModelFormat,
+    protocol: str | None,
+    reachable: Collection[Runtime],
+    namespace: str,
+    *,
+    many: bool,
 ) -> tuple[Runtime, str] | Problem:
     found = sorted((r for r in reachable if r.name == name), key=lambda r: r.namespace == "")
     if not found:
@@ -153,7 +164,7 @@ def _by_name(
         return Problem(
             reasons.RUNTIME_DISABLED, f"{runtime.where} is disabled. Set its spec.disabled to false, or name another."
         )
-    if not runtime.holds_many:
+    if many and not runtime.holds_many:
         return _holds_one(runtime)
     if not runtime.supports(wanted, named=True):
         return Problem(
@@ -170,10 +181,10 @@ def _by_name(
 
 
 def _by_format(
-    wanted: ModelFormat, protocol: str | None, reachable: Collection[Runtime], namespace: str
+    wanted: ModelFormat, protocol: str | None, reachable: Collection[Runtime], namespace: str, *, many: bool
 ) -> tuple[Runtime, str] | Problem:
-    multi = [r for r in reachable if r.holds_many and not r.spec.disabled]
-    loading = _ordered([r for r in multi if r.supports(wanted, named=False)], wanted)
+    able = [r for r in reachable if r.holds(many=many) and not r.spec.disabled]
+    loading = _ordered([r for r in able if r.supports(wanted, named=False)], wanted, many=many)
     speaking = [r for r in loading if r.speaks(protocol or DEFAULT_PROTOCOL)]
     if protocol is None and not speaking:
         speaking = loading
@@ -185,11 +196,12 @@ def _by_format(
             f"No runtime for {_format(wanted)} speaks protocol {protocol}; {loading[0].where} speaks "
             f"{', '.join(loading[0].spec.protocol_versions or [])}. Change spec.predictor's protocolVersion.",
         )
+    rules = "multiModel or a server type" if many else "of a server that is known here"
     return Problem(
         reasons.RUNTIME_NOT_FOUND,
-        f"No ServingRuntime in namespace {namespace} and no ClusterServingRuntime loads {_format(wanted)} for many "
-        "models (multiModel or a server type, autoSelect true, not disabled); formats that are there: "
-        f"{_formats(multi)}. {_unreadable(reachable)}Change the format, or create a runtime.",
+        f"No ServingRuntime in namespace {namespace} and no ClusterServingRuntime loads {_format(wanted)}"
+        f"{' for many models' if many else ''} ({rules}, autoSelect true, not disabled); formats that are there: "
+        f"{_formats(able)}. {_unreadable(reachable)}Change the format, or create a runtime.",
     )
 
 
@@ -237,14 +249,14 @@ def not_supported(where: str, server_type: str, field: str) -> Problem:
     )
 
 
-def _ordered(runtimes: list[Runtime], wanted: ModelFormat) -> list[Runtime]:
+def _ordered(runtimes: list[Runtime], wanted: ModelFormat, *, many: bool) -> list[Runtime]:
     # Stable sorts, the least important first.
     ordered = sorted(runtimes, key=lambda r: r.name)
     ordered.sort(key=lambda r: r.created, reverse=True)
     ordered.sort(key=lambda r: _protocol_rank(r.first_protocol) if r.spec.protocol_versions else len(PROTOCOLS))
     ordered.sort(key=lambda r: r.priority(wanted), reverse=True)
     ordered.sort(key=lambda r: r.namespace == "")
-    ordered.sort(key=lambda r: not r.spec.multi_model)
+    ordered.sort(key=lambda r: bool(r.spec.multi_model) is not many)
     return ordered
 
 

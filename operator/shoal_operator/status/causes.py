@@ -39,7 +39,14 @@ def no_service(view: ModelView) -> Finding:
 
 def single_model(view: ModelView) -> Finding:
     problem = view.service.problem if view.service is not None else None
-    return false(reasons.NOT_MULTI_MODEL, problem.message if problem is not None else "It serves one model.")
+    if problem is not None:
+        return false(reasons.NOT_MULTI_MODEL, problem.message)
+    return false(
+        reasons.NOT_MULTI_MODEL,
+        f"InferenceService {view.spec.service} has a model of its own (storageUri or storage), and serves no "
+        "TrainedModels.",
+        "Name another one in spec.inferenceService, or take the model out of that predictor.",
+    )
 
 
 def service_problem(view: ModelView) -> Finding:

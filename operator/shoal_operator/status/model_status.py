@@ -71,7 +71,7 @@ def model_status(
     findings = diagnose(view, previous)
     status["serving"] = _serving(view, findings[READY])
     if view.last_good is not None:
-        status["content"] = _content(view.last_good)
+        status["content"] = content(view.last_good)
     status["conditions"] = conditions(list(findings.items()), previous, now)
     return status
 
@@ -85,12 +85,13 @@ def _serving(view: ModelView, ready: Finding) -> str:
     return ServingState.WAITING
 
 
-def _content(content: Content) -> Object:
-    given: Object = {"storageUri": content.storage_uri, "framework": content.framework}
-    if content.memory_bytes is not None:
-        given["memory"] = str(content.memory_bytes)
-    if content.tuning != UNTUNED:
-        given["serving"] = ServerTuning.of(content.tuning).model_dump(mode="json", by_alias=True, exclude_none=True)
+def content(served: Content) -> Object:
+    """``status.content``: what requests can count on."""
+    given: Object = {"storageUri": served.storage_uri, "framework": served.framework}
+    if served.memory_bytes is not None:
+        given["memory"] = str(served.memory_bytes)
+    if served.tuning != UNTUNED:
+        given["serving"] = ServerTuning.of(served.tuning).model_dump(mode="json", by_alias=True, exclude_none=True)
     return given
 
 
@@ -199,7 +200,7 @@ def _service(view: ModelView) -> Finding:
 def _multi_model(view: ModelView) -> Finding:
     if view.service is None:
         return unknown(reasons.SERVICE_NOT_FOUND)
-    return true(reasons.MULTI_MODEL) if view.service.multi_model else causes.single_model(view)
+    return true(reasons.MULTI_MODEL) if view.service.takes(view.spec) else causes.single_model(view)
 
 
 def _scheduled(view: ModelView) -> Finding:

@@ -1,4 +1,4 @@
-"""An InferenceService's status: predictor, ingress, counts of its models. Pure.
+"""An InferenceService's status: predictor, ingress, counts of its models, or the state of its own. Pure.
 
 PredictorReady becomes True once all wanted pods are ready, and stays so while at least one is: a pod that is being
 replaced takes no model away, since the others serve.
@@ -14,13 +14,14 @@ from typing import Any
 
 from shoal_api.names import READY
 
-from shoal_operator.state.world.views import ServiceView
+from shoal_operator.state.world.views import ModelView, ServiceView
 
-from . import reasons
+from . import own_model, reasons
 from .conditions import (
     FIELDS_IGNORED,
     TUNING_NOT_SUPPORTED,
     Finding,
+    Verdict,
     conditions,
     false,
     fields_ignored,
@@ -29,6 +30,7 @@ from .conditions import (
     tuning_not_supported,
     unknown,
 )
+from .model_status import content
 
 Object = dict[str, Any]
 
@@ -53,22 +55,35 @@ def service_status(
 ) -> Object:
     """The whole status of an InferenceService; ``previous`` is the last one."""
     address = f"http://{view.spec.name}.{view.spec.namespace}.svc.{cluster_domain}"
-    return {
+    found = diagnose(view, previous)
+    status: Object = {
         "observedGeneration": view.spec.generation,
         "url": view.url,
         "address": {"url": address},
         "components": {"predictor": {"url": view.url, "address": {"url": address}}},
-        "models": {"total": view.models_total, "ready": view.models_ready, "failed": view.models_failed},
-        "modelsReady": f"{view.models_ready}/{view.models_total}",
-        "conditions": conditions(list(diagnose(view, previous).items()), previous, now),
+        "conditions": conditions(list(found.items()), previous, now),
     }
+    if view.model is not None:
+        status["modelStatus"] = own_model.says(view.model, found[PREDICTOR_READY], previous, now)
+        if view.model.last_good is not None:
+            status["content"] = content(view.model.last_good)
+    else:
+        status["models"] = {"total": view.models_total, "ready": view.models_ready, "failed": view.models_failed}
+        status["modelsReady"] = f"{view.models_ready}/{view.models_total}"
+    return status
 
 
 def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str, Finding]:
     """Every condition's finding, by condition type, in the order in which they are shown."""
-    predictor, ingress = _predictor(view, previous), _ingress(view)
+    ingress = _ingress(view)
+    predictor = _predictor(view, previous)
+    if view.model is not None:
+        predictor = _with_model(predictor, view, view.model)
     ready = next((finding for finding in (predictor, ingress) if not finding.good), None) or _good(predictor)
     findings = {READY: ready, PREDICTOR_READY: predictor, INGRESS_READY: ingress}
+    if view.model is not None:
+        own = own_model.findings(view.model)
+        findings |= {kind: own[kind] for kind in own_model.SHOWN}
     if view.trouble is not None:
         findings[INTERNAL_ERROR] = true(view.trouble.reason, view.trouble.message)
     if view.pressure:
@@ -79,7 +94,7 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
             "Raise the predictor's maxReplicas (or minReplicas) or resources.limits.memory, or spread the models over "
             "several InferenceServices.",
         )
-    misdeclared = _misdeclared(view, find(previous, MEMORY_MISDECLARED))
+    misdeclared = _misdeclared(view, find(previous, MEMORY_MISDECLARED)) if view.spec.multi_model else None
     if misdeclared is not None:
         findings[MEMORY_MISDECLARED] = misdeclared
     if view.spec.scaled_by or (view.spec.autoscaled and view.scaling_reason):
@@ -96,6 +111,8 @@ def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str,
 def trouble(view: ServiceView) -> Finding | None:
     """What needs someone to act; None when all is well, or when it passes by itself."""
     finding = _predictor(view, None)
+    if view.model is not None:
+        finding = _with_model(finding, view, view.model)
     return finding if not finding.good and not finding.waits else None
 
 
@@ -120,6 +137,16 @@ def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding
     if cause is not None:
         return false(cause.reason, f"{counted} {cause.message}")
     return unknown(reasons.PODS_STARTING, f"{counted} {view.pod_waiting}".strip())
+
+
+def _with_model(predictor: Finding, view: ServiceView, model_view: ModelView) -> Finding:
+    """The model's trouble before its pods', which it may be the cause of. Where all is well its own word as well: it
+    says which content answers."""
+    model = own_model.findings(model_view)[READY]
+    acts = model.verdict is Verdict.FALSE and not model.waits
+    if view.spec.problem is None and acts:
+        return model
+    return model if predictor.reason == reasons.READY else predictor
 
 
 def _missing(view: ServiceView) -> Finding:

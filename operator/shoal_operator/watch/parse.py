@@ -17,6 +17,8 @@ from shoal_api.tuning import UNTUNED
 
 from shoal_operator.state.world.values import Content, ModelSpec, Problem
 
+from .moments import seconds
+
 _VOUCHING = frozenset({"Loaded", "OnDemand"})
 """Reasons of Ready that speak of the wanted content, not of one that serves meanwhile."""
 
@@ -41,6 +43,7 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
         memory_bytes=None,
         content=content_digest("", artifact.framework),
         ignored_fields=model.ignored_fields(),
+        created=seconds(meta.creation_timestamp),
     )
     for part in (_uri, _memory, _serving):  # of what cannot be used the rest is told all the same
         try:
@@ -154,4 +157,5 @@ def _unusable(obj: Mapping[str, Any], problem: Problem) -> ModelSpec:
         memory_bytes=None,
         content=content_digest("", ""),
         problem=problem,
+        created=seconds(meta.get("creationTimestamp")),
     )

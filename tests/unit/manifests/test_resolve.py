@@ -58,18 +58,29 @@ def test_no_memory_limit_is_a_problem(resources: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("predictor", "words"),
     [
-        ({"sklearn": {"storageUri": "s3://b/m", "resources": LIMITS}}, "model of its own"),
-        ({"model": {"modelFormat": {"name": "sklearn"}, "storage": {"path": "m"}}}, "model of its own"),
         ({"containers": [{"name": "mine", "image": "x"}]}, "MULTI_MODEL_SERVER"),
         ({"huggingface": {"resources": LIMITS}}, "huggingface"),
     ],
 )
-def test_a_single_model_service_is_named_so(predictor: dict[str, Any], words: str) -> None:
+def test_a_server_that_holds_no_model_and_takes_none_is_named_so(predictor: dict[str, Any], words: str) -> None:
     spec = resolved(isvc(**predictor)).spec
     assert not spec.multi_model
     assert spec.problem is not None
     assert spec.problem.reason == "NotMultiModel"
     assert words in spec.problem.message
+
+
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        {"sklearn": {"storageUri": "s3://b/m", "resources": LIMITS}},
+        {"model": {"modelFormat": {"name": "sklearn"}, "storage": {"path": "m"}, "resources": LIMITS}},
+    ],
+)
+def test_a_model_of_its_own_has_the_pods_to_itself(predictor: dict[str, Any]) -> None:
+    spec = resolved(isvc(**predictor, minReplicas=2)).spec
+    assert (spec.problem, spec.multi_model, spec.min_replicas) == (None, False, 2)
+    assert "sklearn" in spec.formats
 
 
 class TestCustomContainers:

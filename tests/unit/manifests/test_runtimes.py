@@ -28,6 +28,7 @@ def priced(priority: int, name: str = "sklearn") -> list[dict[str, Any]]:
 
 
 UNSAID = runtime("a", server=None, image="docker.io/seldonio/mlserver:1.7.1", multiModel=None, formats=priced(9))
+OWN = model(storageUri="s3://b/m")
 PICKED: list[tuple[str, dict[str, Any], list[Runtime], str]] = [
     ("framework key", {"sklearn": {}}, [runtime("a")], "a"),
     ("model format", model(), [runtime("a")], "a"),
@@ -51,6 +52,10 @@ PICKED: list[tuple[str, dict[str, Any], list[Runtime], str]] = [
     ("else one that says its server", model(), [runtime("a", multiModel=None, formats=priced(9))], "a"),
     ("never one that does not", model(), [UNSAID, runtime("b")], "b"),
     ("named, without multiModel", model(runtime="a"), [runtime("a", multiModel=None), runtime("b")], "a"),
+    ("a model of its own: one that holds one", OWN, [runtime("a"), runtime("b", multiModel=None)], "b"),
+    ("or whose image says what it is", OWN, [UNSAID], "a"),
+    ("or one that holds many", OWN, [runtime("a")], "a"),
+    ("or the named one", model(runtime="a", storageUri="s3://b/m"), [UNSAID, runtime("b", multiModel=None)], "a"),
     (
         "only autoSelect",
         model(),

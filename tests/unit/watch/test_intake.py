@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from shoal_operator.intake import Intake
+from shoal_operator.owners import Owners
 from shoal_operator.state.world.events import Event, Kind, Listed, ModelGone, PodGone, ServiceSeen
 from shoal_operator.state.world.values import ModelKey, ServiceKey, ServiceSpec
 from shoal_operator.watch.informer import Gone
@@ -30,7 +31,10 @@ class Rooms:
         self.events: list[Event] = []
         self.failures: list[tuple[ServiceKey | None, str]] = []
         self.workloads, self.status = Room(), Room()
-        self.intake: Any = Intake(self.events.append, self.workloads, self.status, self._failed)  # type: ignore[arg-type]
+        workloads: Any = self.workloads
+        status: Any = self.status
+        owners = Owners(workloads, self.events.append, lambda key: None, lambda source, key: None)
+        self.intake: Any = Intake(self.events.append, workloads, owners, status, self._failed)
 
 
 @pytest.mark.parametrize("kind", [each.kind for each in WATCHED])

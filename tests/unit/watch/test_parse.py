@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from shoal_api.tuning import Tuning
 from shoal_operator.state.world.values import Content
-from shoal_operator.status.model_status import _content
+from shoal_operator.status.model_status import content
 from shoal_operator.watch.parse import failure, last_good, model_spec
 
 
@@ -205,10 +205,10 @@ def test_tuning_is_part_of_the_content_and_comes_back_from_the_status() -> None:
     assert plain.memory_bytes is not None
     assert tuned.memory_bytes == 3 * plain.memory_bytes
     served = Content(tuned.storage_uri, tuned.framework, tuned.content, tuned.memory_bytes, tuned.tuning)
-    assert last_good({"status": {"content": _content(served)}}) == served
+    assert last_good({"status": {"content": content(served)}}) == served
     bare = Content(plain.storage_uri, plain.framework, plain.content, plain.memory_bytes)
-    assert last_good({"status": {"content": _content(bare)}}) == bare
-    assert "serving" not in _content(bare)
+    assert last_good({"status": {"content": content(bare)}}) == bare
+    assert "serving" not in content(bare)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,14 @@ def _set(ctx: Context, service: Service, replicas: int, reason: str) -> None:
         scale.replicas, scale.reason = replicas, reason
         ctx.emit(ReplicasWanted(spec.key, replicas, reason))
         ctx.emit(ServiceStatusChanged(spec.key))
+        on_each_pod(ctx, service)
+
+
+def on_each_pod(ctx: Context, service: Service) -> None:
+    """There are to be more pods, or fewer: so are copies of a model that has pods of its own."""
+    model = ctx.world.models.get(ModelKey(*service.spec.key)) if not service.spec.multi_model else None
+    if model is not None and service.spec.takes(model.spec):
+        ctx.plan_model(model)
 
 
 def announce(ctx: Context, service: Service) -> None:
@@ -92,9 +100,14 @@ def announce(ctx: Context, service: Service) -> None:
 
 def _wanted(ctx: Context, service: Service, replicas: int) -> tuple[int, str]:
     by_load, why_load = _by_load(ctx, service)
-    by_memory, why_memory = _by_memory(ctx, service, replicas)
+    by_memory, why_memory = _by_memory(ctx, service, replicas) if service.spec.multi_model else _of_one_model(service)
     wanted, reason = (by_load, why_load) if by_load >= by_memory else (by_memory, why_memory)
     return min(max(wanted, service.spec.min_replicas), service.spec.max_replicas), reason
+
+
+def _of_one_model(service: Service) -> tuple[int, str]:
+    """Each pod holds it: more of them give it no more memory."""
+    return service.spec.min_replicas, "no load asks for more"
 
 
 def _by_load(ctx: Context, service: Service) -> tuple[int, str]:

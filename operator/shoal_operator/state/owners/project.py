@@ -9,7 +9,7 @@ from shoal_operator.state import wish
 from shoal_operator.state.copies import routes
 from shoal_operator.state.demand import candidates, scaling, use
 from shoal_operator.state.world.entities import NEVER, Copy, Pod, Service, Stage, World
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.values import ModelKey, ModelSpec, ServiceKey
 from shoal_operator.state.world.views import (
     ActivationView,
     CopyState,
@@ -68,6 +68,19 @@ def model_view(world: World, key: ModelKey, now: float, *, url: str) -> ModelVie
         last_good=model.last_good,
         kept_by=_kept(world, service) if service is not None and facts.kept_out else (),
         obtainable_bytes=service.obtainable if service is not None else None,
+    )
+
+
+def refused_view(world: World, spec: ModelSpec, *, url: str) -> ModelView:
+    """A model that is not in the world, since its name is another's; ``spec.problem`` says so."""
+    service = world.services.get(spec.service_key)
+    return ModelView(
+        spec=spec,
+        service=service.spec if service is not None else None,
+        service_ready=service is not None and service.usable,
+        url=url,
+        copies=(),
+        min_copies=spec.min_copies or 0,
     )
 
 

@@ -41,6 +41,7 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
         before.max_replicas,
     ):
         scaling.begin(ctx, service)
+        scaling.on_each_pod(ctx, service)
     if _DECIDES(spec) != _DECIDES(before) or spec.policy != before.policy:
         refresh_service(ctx, spec.key)
     if _DECIDES(spec) != _DECIDES(before):
@@ -51,7 +52,7 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
     ctx.emit(ServiceStatusChanged(spec.key))
 
 
-_DECIDES = attrgetter("problem", "formats", "strict", "capacity_bytes")
+_DECIDES = attrgetter("problem", "formats", "strict", "capacity_bytes", "multi_model", "uid")
 """What decides where models can be; a change has them all looked at again."""
 
 

@@ -38,7 +38,10 @@ def refused(service: Service, key: ModelKey) -> bool:
 
 
 def floor(service: Service, model: Model) -> int:
-    """Copies that are kept whatever the use: spec.serving.minCopies; 0 by default, 1 where nothing may be cold."""
+    """Copies that are kept whatever the use: spec.serving.minCopies; 0 by default, 1 where nothing may be cold. Of a
+    model that has pods of its own one on each of them."""
+    if not service.spec.multi_model:
+        return service.scale.replicas or service.spec.min_replicas
     least = model.spec.min_copies or 0
     return max(1, least) if service.spec.strict else least
 
@@ -73,6 +76,7 @@ def plannable(service: Service, model: Model) -> bool:
     return (
         service.spec.problem is None
         and model.spec.problem is None
+        and service.spec.takes(model.spec)
         and model.aim.framework.lower() in service.spec.formats
         and model.memory is not None
     )

@@ -117,13 +117,13 @@ class Facts:
 
 def cause(facts: Facts) -> Cause | None:
     """Why the model is not Ready, for one that is not; None: nothing stands in its way, so it is on its way."""
-    return _of_service(facts.service) or _of_model(facts)
+    return _of_service(facts.service, facts.spec) or _of_model(facts)
 
 
-def _of_service(service: ServiceSpec | None) -> Cause | None:
+def _of_service(service: ServiceSpec | None, model: ModelSpec) -> Cause | None:
     if service is None:
         return Cause.NO_SERVICE
-    if not service.multi_model:
+    if not service.takes(model):
         return Cause.SINGLE_MODEL
     return Cause.SERVICE_PROBLEM if service.problem is not None else None
 

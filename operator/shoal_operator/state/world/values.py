@@ -8,7 +8,7 @@ from shoal_api.tuning import UNTUNED, Tuning
 
 
 class ModelKey(NamedTuple):
-    """A TrainedModel by name."""
+    """A model by name, whoever it comes from."""
 
     namespace: str
     name: str
@@ -29,16 +29,23 @@ class Problem:
     message: str
 
 
+class Source(StrEnum):
+    """The kind of object that a model comes from."""
+
+    TRAINED_MODEL = "TrainedModel"
+    INFERENCE_SERVICE = "InferenceService"  # its predictor's own model
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A TrainedModel as the user wants it.
+    """A model as the user wants it.
 
     ``content`` is ``shoal_api.messages.content_digest(storage_uri, framework, tuning)``; memory in bytes for all of its
     workers, None: to be estimated from the artifact. ``tuning`` is for the model server alone. ``min_copies`` None: 1
     where the InferenceService is strict, else 0 (may be cold). ``idle_unload`` in seconds. ``problem`` is set when the
     spec cannot be used (a URI that does not parse, a scheme that is not supported): where the model had a usable one,
     that stays in force, and the problem is its complaint. ``ignored_fields``: paths of what was written and nothing
-    honours.
+    honours. ``source``: what it is written in; ``created``: when that was made, in seconds since the epoch.
     """
 
     namespace: str
@@ -56,6 +63,8 @@ class ModelSpec:
     tuning: Tuning = UNTUNED
     problem: Problem | None = None
     ignored_fields: tuple[str, ...] = ()
+    source: Source = Source.TRAINED_MODEL
+    created: int = 0
 
     @property
     def key(self) -> ModelKey:
@@ -121,6 +130,9 @@ class ServiceSpec:
     pods go on serving (an update, a further pod), or what is written and cannot be (its default holds instead); shown
     in its status, and blocks nothing.
 
+    ``multi_model`` False: it takes no TrainedModels. Without a problem it has a model of its own, by its name and UID,
+    which each of its pods holds.
+
     ``strict``: no cold models. ``activation_timeout`` in seconds. ``autoscaled``: state decides how many pods there
     are between ``min_replicas`` and ``max_replicas``, by ``scale_metric`` (with ``scale_target`` per pod) or, where
     that is None, by memory pressure; else there are ``min_replicas``. ``not_tuned``: a sentence for each of the model
@@ -156,6 +168,10 @@ class ServiceSpec:
     @property
     def key(self) -> ServiceKey:
         return ServiceKey(self.namespace, self.name)
+
+    def takes(self, model: ModelSpec) -> bool:
+        """Whether the model may be one of its: any, or its own alone."""
+        return self.multi_model or model.uid == self.uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelView(Facts):
-    """Everything that a TrainedModel's status and explain say, at one moment: the facts that the cause depends on, and
+    """Everything that a model's status and explain say, at one moment: the facts that the cause depends on, and
     the rest.
 
     ``update_blocked``: the new content found no room while the old one serves. ``artifact_seen``: an agent has seen or
@@ -96,7 +96,7 @@ class ModelView(Facts):
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """Everything that an InferenceService's status says, at one moment."""
+    """Everything that an InferenceService's status says, at one moment. ``model``: its own, where it has one."""
 
     spec: ServiceSpec
     url: str
@@ -114,6 +114,7 @@ class ServiceView:
     memory_ratios: tuple[tuple[str, float], ...] = ()
     scaling_reason: str = ""  # why the pods are as many as they are, when autoscaled
     trouble: Problem | None = None  # an error of the operator's own, while it worked on this one
+    model: ModelView | None = None
 
 
 @dataclass(frozen=True, slots=True)
