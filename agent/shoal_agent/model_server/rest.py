@@ -11,12 +11,15 @@ from . import MODEL_LOAD_TIMEOUT, ServerError, ServerGone
 
 STATE_SECONDS: Final = 15.0
 ALIVE_SECONDS: Final = 3.0
+IDLE_SECONDS: Final = 1.0
+"""A connection that was idle for longer is not used again: servers close those (the soonest, uvicorn's, after 5 s), and
+a load that is sent meanwhile may or may not have been read."""
 MAX_CAUSE: Final = 600
 MAX_ERROR_BYTES: Final = 64 * 1024
 
 
 class Rest:
-    """``server``: its name, for messages. A connection for each call: servers close idle ones when they like."""
+    """``server``: its name, for messages. Calls that follow one another share connections."""
 
     def __init__(self, server: str, url: str) -> None:
         self._server, self._url = server, url
@@ -76,7 +79,8 @@ class Rest:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             # How many calls run at once is the agent's to bound.
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+            self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
 
