@@ -1,6 +1,7 @@
 """A real gateway held at its limits by hostile clients, while good requests go on: none of those fails.
 
-30 s of it; SHOAL_SOAK_SECONDS=3600 for an hour.
+30 s of it, more where the machine is too busy for the hostile ones to get there in that time; SHOAL_SOAK_SECONDS=3600
+for an hour.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from .world import ENVOY_HOST, Envoy, World, eventually
 pytestmark = pytest.mark.component
 
 SECONDS = float(os.environ.get("SHOAL_SOAK_SECONDS", "30"))
+PATIENCE_SECONDS = 120.0
 MEMORY_BYTES = 224 * 1024 * 1024
 LIMITS = Limits(
     heap_bytes=int(MEMORY_BYTES * HEAP_SHARE),
@@ -49,9 +51,8 @@ async def test_good_requests_go_on_beside_hostile_ones(small: World) -> None:
     assert good.wrong == []
     assert min(good.right[kind] for kind in ("header", "message", "cold", "probe")) > SECONDS / 4, good.right
     # They were at the limits, not just there.
-    assert max(watched.pressure) >= 70
+    assert watched.at_the_limit, (max(watched.pressure), watched.resets)
     assert max(watched.memory) < MEMORY_BYTES, max(watched.memory)
-    assert await envoy.stat("envoy.overload_actions.reset_high_memory_stream.count") > 0
 
     # And when they are gone, so is what they held.
     async def given_back() -> bool:
@@ -178,6 +179,11 @@ class Watched:
     def __init__(self) -> None:
         self.pressure: list[int] = []  # of the heap, in percent of what it may have
         self.memory: list[int] = []
+        self.resets = 0  # of streams that held much of it
+
+    @property
+    def at_the_limit(self) -> bool:
+        return max(self.pressure, default=0) >= 70 and self.resets > 0
 
 
 class Good:
@@ -223,15 +229,22 @@ class Good:
             async def watch() -> None:
                 watched.pressure.append(await _pressure(self._envoy))
                 watched.memory.append(self._envoy.anonymous_bytes())
+                watched.resets = await self._envoy.stat("envoy.overload_actions.reset_high_memory_stream.count")
+
+            clock = asyncio.get_running_loop().time
+            start = clock()
+
+            def on() -> bool:
+                took = clock() - start
+                return took < seconds or (not watched.at_the_limit and took < seconds + PATIENCE_SECONDS)
 
             async with asyncio.TaskGroup() as group:
-                until = asyncio.get_running_loop().time() + seconds
                 for kind in (header, message, cold, probe, watch):
-                    group.create_task(self._repeat(kind, until))
+                    group.create_task(self._repeat(kind, on))
         return watched
 
-    async def _repeat(self, kind: Callable[[], Awaitable[None]], until: float) -> None:
-        while asyncio.get_running_loop().time() < until:
+    async def _repeat(self, kind: Callable[[], Awaitable[None]], on: Callable[[], bool]) -> None:
+        while on():
             try:
                 await kind()
                 self.right[kind.__name__] += 1
