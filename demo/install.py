@@ -41,6 +41,7 @@ def chart(*more: str) -> None:
     values = [
         "--set=gateway.service.type=NodePort",
         "--set=agent.artifacts.keepFreePercent=1",  # the local cluster's kubelet evicts nobody
+        "--set=modelMesh.podsPerRuntime=1",  # two cores run all of it
         f"--set=gateway.service.nodePort={settings.GATEWAY_NODE_PORT}",
         f"--set-string=operator.podAnnotations.{_IMAGE_ANNOTATION}={images.digest('/shoal-operator:')}",
         f"--set-string=gateway.podAnnotations.{_IMAGE_ANNOTATION}={images.digest('/envoy:')}",

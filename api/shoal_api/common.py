@@ -90,6 +90,7 @@ class ObjectMeta(ApiModel):
     labels: StringMap = {}
     annotations: StringMap = {}
     finalizers: list[str] = []
+    owner_references: list[dict[str, Any]] = []
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
 

@@ -49,6 +49,8 @@ class ServingRuntimeSpec(ApiModel):
     """Whether a server holds many models. Without it a runtime serves TrainedModels if it says its server type."""
     disabled: bool | None = None
     """Never pick this runtime."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Pods that hold the models of ModelMesh's InferenceServices, in each namespace that has some."""
     protocol_versions: Annotated[list[Protocol], Field(max_length=16)] | None = None
     """Protocols that the server answers: v1, v2, grpc-v1, grpc-v2; any when left out."""
     built_in_adapter: BuiltInAdapter | None = None

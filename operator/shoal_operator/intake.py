@@ -42,7 +42,7 @@ class Intake:
             kinds.MODELS.kind: self._model_seen,
             kinds.SERVICES.kind: self._service_seen,
             kinds.PODS.kind: lambda obj: handle(PodSeen(pod_spec(obj))),
-            **{each.kind: workloads.runtime_seen for each in kinds.RUNTIMES},
+            **{each.kind: owners.runtime_seen for each in kinds.RUNTIMES},
             **{each.kind: partial(self._owned_seen, each.kind) for each in kinds.OWNED},
         }
         self._gone: dict[str, Callable[[Gone], None]] = {
@@ -69,17 +69,21 @@ class Intake:
         if kind in self._runtimes_to_come:
             self._runtimes_to_come.discard(kind)
             if not self._runtimes_to_come:
-                self._workloads.runtimes_listed()
+                self._owners.runtimes_listed()
                 if self._services_listed:
-                    self._handle(Listed(Kind.SERVICE))
+                    self._all_services_told()
         elif kind == Kind.SERVICE:
             self._services_listed = True
             if not self._runtimes_to_come:  # until then no InferenceService has been passed on
-                self._handle(Listed(Kind.SERVICE))
+                self._all_services_told()
         elif kind == kinds.AUTOSCALERS.kind:
             self._workloads.autoscalers_listed()
         elif kind in (Kind.MODEL, Kind.POD):
             self._handle(Listed(Kind(kind)))
+
+    def _all_services_told(self) -> None:
+        self._owners.services_listed()
+        self._handle(Listed(Kind.SERVICE))
 
     def _model_seen(self, obj: Object) -> None:
         meta = obj["metadata"]
@@ -107,7 +111,7 @@ class Intake:
         self._status.service_gone(ServiceKey(gone.namespace, gone.name))
 
     def _runtime_gone(self, gone: Gone) -> None:
-        self._workloads.runtime_gone(gone.namespace, gone.name)
+        self._owners.runtime_gone(gone.namespace, gone.name)
 
     def _owned_seen(self, kind: str, obj: Object) -> None:
         meta = obj["metadata"]

@@ -30,6 +30,7 @@ from .http import Access, HttpServer, nodes
 from .intake import Intake
 from .kube import Kube
 from .leadership import claim_epoch
+from .manifests.groups import GroupSettings
 from .manifests.settings import WorkloadSettings
 from .metrics import FailureMetrics, PlanMetrics, WorldCollector
 from .owners import Owners
@@ -38,7 +39,7 @@ from .replicas.pod_counts import Scaled
 from .settings import Settings, SettingsError, from_environment
 from .shown import Shown
 from .state.owners.pages import page
-from .state.owners.project import holds
+from .state.owners.project import holds, home
 from .state.world.effects import (
     ClaimEpoch,
     CopyForgotten,
@@ -53,7 +54,7 @@ from .state.world.effects import (
 )
 from .state.world.entities import World
 from .state.world.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
-from .state.world.values import ModelKey, Problem, RoutePolicy, ServiceKey
+from .state.world.values import ModelKey, Problem, RoutePolicy, ServiceKey, is_group
 from .status.events import FailureEvents, Regarding
 from .status.explain import explain, not_known
 from .status.listing import listing
@@ -93,13 +94,15 @@ class Operator:
             requested=lambda service, model: self.core.handle(Requested(service, model)),
             names=self._names,
             metadata=self._metadata,
+            home=lambda service, model: home(world, service, model),
             memory_bytes=settings.gateway_memory_bytes,
             fatal=self._fail,
         )
         self._last_metadata = LastMetadata()
         self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE), described=self._described)
         self._events = FailureEvents(api, settings.pod)
-        self._shown = Shown(self.core, lambda: self._gateway.connected, self._url)
+        self._workload_settings = _workload_settings(settings)
+        self._shown = Shown(self.core, lambda: self._gateway.connected, self._workload_settings)
         self._status = StatusWriter(
             api,
             model_view=self._shown.trained_model,
@@ -110,7 +113,6 @@ class Operator:
             metrics=StatusMetrics(),
             failed=self._status_failed,
         )
-        self._workload_settings = _workload_settings(settings)
         self._workloads: WorkloadController | None = None
         REGISTRY.register(WorldCollector(self.core.world))
         self._http = HttpServer(
@@ -135,7 +137,9 @@ class Operator:
             on_startup=self._status.service_changed,
             failed=self.core.failed,
         )
-        owners = Owners(self._workloads, self.core.handle, self._shown.holder, self._shown.changed)
+        owners = Owners(
+            self._workloads, self.core.handle, self._shown.holder, self._shown.changed, self._workload_settings.groups
+        )
         self._shown.connect(self._status, owners.claims, self._workloads.startup_said)
         intake = Intake(self.core.handle, self._workloads, owners, self._status, self.core.failed)
         await self._http.start(settings.host, settings.http_port)
@@ -167,7 +171,7 @@ class Operator:
             rooms={
                 DesiredChanged: lambda effect: self._agents.wake(effect.pod_uid),
                 ModelStatusChanged: lambda effect: self._shown.model_changed(effect.key),
-                ServiceStatusChanged: lambda effect: self._status.service_changed(effect.key),
+                ServiceStatusChanged: lambda effect: self._shown.service_changed(effect.key),
                 CopyStored: self._store.put,
                 CopyForgotten: self._store.forget,
                 GateChanged: self._gate,
@@ -227,6 +231,8 @@ class Operator:
         self.core.failed(service, f"status of {KINDS[subject]}", error)
 
     def _scaled(self, scaled: Scaled) -> None:
+        if is_group(scaled.service.name):
+            return  # which is no object; the operator's log and its Deployment say it
         regarding = Regarding("serving.kserve.io/v1beta1", "InferenceService", *scaled.service, scaled.uid)
         self._events.scaled(regarding, f"{scaled.before} -> {scaled.after} pods: {scaled.reason}")
 
@@ -317,6 +323,8 @@ def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) 
         policy=RoutePolicy(path_style=settings.path_style),
         limits=settings.artifact_limits,
         private_addresses=settings.private_addresses,
+        groups=GroupSettings(settings.pods_per_runtime, settings.models_service_account),
+        modelmesh_service=settings.modelmesh_service,
         **given,
     )
 

@@ -8,10 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from shoal_api.errors import SpecError
-from shoal_api.inference_service import InferenceService
+from shoal_api.inference_service import MODEL_MESH, InferenceService
 
+from .manifests.groups import DEFAULT_GROUPS, GroupSettings
+from .manifests.runtimes import Runtime, asked
+from .members import Members
 from .state.world.events import Event, ModelSeen
-from .state.world.values import Content, ModelKey, ModelSpec, Source
+from .state.world.values import Content, ModelKey, ModelSpec, ServiceKey, Source
 from .watch.claims import Claims
 from .watch.own_model import PINNED_BYTES, own_model
 from .watch.parse import failure, last_good, vouched
@@ -21,7 +24,8 @@ Object = Mapping[str, Any]
 
 
 class Owners:
-    """``handle`` gets what is told of models; ``lost``: told of objects whose status may have changed."""
+    """``handle`` gets what is told of models; ``lost``: told of objects whose status may have changed. ``settings``: of
+    the pods of ModelMesh's InferenceServices."""
 
     def __init__(
         self,
@@ -29,32 +33,83 @@ class Owners:
         handle: Callable[[Event], None],
         holder: Callable[[ModelKey], ModelSpec | None],
         lost: Callable[[Source, ModelKey], None],
+        settings: GroupSettings = DEFAULT_GROUPS,
     ) -> None:
         self._workloads = workloads
         self.claims = Claims(handle, holder, lost)
+        self._members = Members(workloads, self.claims, settings)
+        self._wishes: dict[ModelKey, int] = {}  # of members: thousands, whose statuses change more often
 
     def seen(self, obj: Object) -> None:
         """An InferenceService is there, as it is now."""
-        self._workloads.inference_service_seen(obj)
         meta = obj["metadata"]
         key, uid = ModelKey(str(meta["namespace"]), str(meta["name"])), str(meta["uid"])
+        if self._wishes.get(key) == (wish := _wish(meta)):
+            return  # only its status changed
         if meta.get("deletionTimestamp") is not None:
-            self.claims.gone(Source.INFERENCE_SERVICE, key, uid)
+            self._no_model(key, uid)
+            self._workloads.inference_service_seen(obj)
             return
         try:
             isvc = InferenceService.read(dict(obj))
-            model = own_model(isvc) if self._workloads.takes(isvc) else None
+            shared = isvc.deployment_mode() == MODEL_MESH and isvc.spec.predictor.own_model()
+            model = own_model(isvc, shared=shared) if self._workloads.takes(isvc) else None
         except SpecError:
-            return  # which its pods' condition says; what it was before goes on
+            if key not in self._members:  # else what it was before goes on
+                self._workloads.inference_service_seen(obj)
+            return
+        if model is None or not shared:
+            self._no_member(key, uid)
+            self._workloads.inference_service_seen(obj)
         if model is None:
             self.claims.gone(Source.INFERENCE_SERVICE, key, uid)
+            return
+        said = last_good(obj)
+        if shared:
+            self._workloads.released(ServiceKey(*key))
+            self._wishes[key] = wish
+            self._members.seen(ModelSeen(model, vouched(obj), said, failure(obj)), asked(isvc))
         else:
-            self.claims.seen(ModelSeen(model, vouched(obj), _counted(last_good(obj)), failure(obj)))
+            self.claims.seen(ModelSeen(model, vouched(obj), _counted(said), failure(obj)))
 
     def gone(self, namespace: str, name: str, uid: str) -> None:
         """An InferenceService is no more."""
-        self.claims.gone(Source.INFERENCE_SERVICE, ModelKey(namespace, name), uid)
+        self._no_model(ModelKey(namespace, name), uid)
         self._workloads.inference_service_gone(namespace, name, uid)
+
+    def runtime_seen(self, obj: Object) -> None:
+        """A ServingRuntime or ClusterServingRuntime is there, as it is now."""
+        self._workloads.runtime_seen(obj)
+        runtime = Runtime.read(dict(obj))
+        self._members.runtime_changed(runtime.namespace, runtime.name, runtime)
+
+    def runtime_gone(self, namespace: str, name: str) -> None:
+        """It is no more; a ClusterServingRuntime has no namespace."""
+        self._workloads.runtime_gone(namespace, name)
+        self._members.runtime_changed(namespace, name, None)
+
+    def runtimes_listed(self) -> None:
+        """All runtimes that there are have been seen."""
+        self._workloads.runtimes_listed()
+        self._members.runtimes_listed()
+
+    def services_listed(self) -> None:
+        """So have all InferenceServices, and before them all runtimes."""
+        self._workloads.groups_known()
+
+    def _no_model(self, key: ModelKey, uid: str) -> None:
+        self._no_member(key, uid)
+        self.claims.gone(Source.INFERENCE_SERVICE, key, uid)
+
+    def _no_member(self, key: ModelKey, uid: str) -> None:
+        self._wishes.pop(key, None)
+        self._members.gone(key, uid)
+
+
+def _wish(meta: Object) -> int:
+    """Differs when anything does that users write."""
+    annotations = tuple(sorted((meta.get("annotations") or {}).items()))
+    return hash((meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"), annotations))
 
 
 def _counted(content: Content | None) -> Content | None:

@@ -36,6 +36,9 @@ class Settings:
     private_addresses: bool = False  # agents may fetch https:// from them
     network_policy: bool = True
     path_style: bool = True  # requests by /<namespace>/<name>/..., where the InferenceService does not say
+    pods_per_runtime: int = 2  # of ModelMesh's InferenceServices in a namespace, where their runtime does not say
+    models_service_account: str = ""  # of these pods
+    modelmesh_service: bool = False  # namespaces with such have a Service modelmesh-serving
     log_level: str = "INFO"
     status_writes_per_second: float = 250.0
     scale_down_seconds: float = 300.0  # how long fewer pods must suffice before one is taken away
@@ -72,6 +75,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         "cluster_domain",
         "domain_template",
         "agent_image_pull_policy",
+        "models_service_account",
         "log_level",
     ):
         value = environment.get(f"SHOAL_{key.upper()}", "")
@@ -90,12 +94,13 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         ("min_residency_seconds", 0.0, 86_400.0),
         ("gateway_memory_bytes", 2.0**24, 2.0**50),
         ("gateway_message_bytes", 1024.0, 2.0**30),
+        ("pods_per_runtime", 1.0, 1000.0),
     ):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:
             number = _number(f"SHOAL_{key.upper()}", value, least, most)
-            given[key] = int(number) if key.endswith("_bytes") else number
-    for key in ("network_policy", "path_style", "private_addresses"):
+            given[key] = int(number) if key.endswith(("_bytes", "_runtime")) else number
+    for key in ("network_policy", "path_style", "private_addresses", "modelmesh_service"):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:
             given[key] = value.lower() in ("1", "true", "yes")

@@ -4,24 +4,31 @@ Between the world, which knows models and groups of pods, and the status room, w
 InferenceServices.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
 from .core import Core
+from .manifests.settings import WorkloadSettings
 from .state.owners.project import refused_view
-from .state.world.values import ModelKey, ModelSpec, ServiceKey, Source
+from .state.world.values import ModelKey, ModelSpec, Problem, ServiceKey, ServiceSpec, Source, is_group
 from .state.world.views import ModelView, ServiceView
 from .status.writer import StatusWriter
 from .watch.claims import Claims
 
+PAGE = 200
+_NO_PODS = ServiceSpec("", "", "", 0, capacity_bytes=0, formats=frozenset(), server_type="")
+
 
 class Shown:
-    """``gateways``: how many Envoys are connected; ``url(namespace, service)``: where an InferenceService answers."""
+    """``gateways``: how many Envoys are connected; ``settings``: where InferenceServices answer."""
 
-    def __init__(self, core: Core, gateways: Callable[[], int], url: Callable[[str, str], str]) -> None:
+    def __init__(self, core: Core, gateways: Callable[[], int], settings: WorkloadSettings) -> None:
+        self._troubles: dict[ServiceKey, Problem] = {}
         self._core = core
         self._gateways = gateways
-        self._url = url
+        self._url = settings.service_url
+        self._urls = settings.model_urls
         self._status: StatusWriter | None = None
         self._claims: Claims | None = None
         self._startup_said: Callable[[ServiceKey], str] = lambda service: ""
@@ -61,12 +68,85 @@ class Shown:
 
     def inference_service(self, key: ServiceKey) -> ServiceView | None:
         """What an InferenceService's status is made of."""
+        if is_group(key.name):
+            return None
+        member = self._claims.own(ModelKey(*key)) if self._claims is not None else None
+        if member is not None and member.service != key.name:
+            return self._member(key, member)
         view = self._core.service(key, self._url(*key), self._gateways())
         if view is None:
             return None
         waiting = f"{view.pod_waiting} {self._startup_said(key)}".strip()
         own = None if view.spec.multi_model else self._of(Source.INFERENCE_SERVICE, ModelKey(*key))
         return replace(view, pod_waiting=waiting, model=own)
+
+    def _member(self, key: ServiceKey, claimed: ModelSpec) -> ServiceView | None:
+        """Of an InferenceService whose model is on its runtime's pods. Of these it says whether there are any, and why
+        not: not how many, which would be thousands of statuses for each pod that comes or goes."""
+        model = self._of(Source.INFERENCE_SERVICE, ModelKey(*key))
+        if model is None:
+            return None
+        group = ServiceKey(key.namespace, model.spec.service)
+        pods = self._core.service(group, "", self._gateways())
+        rest, grpc = self._urls(*key)
+        usable = pods is not None and pods.pods_ready > 0
+        spec = pods.spec if pods is not None else _NO_PODS
+        return ServiceView(
+            spec=replace(
+                spec,
+                namespace=key.namespace,
+                name=key.name,
+                uid=claimed.uid,
+                generation=claimed.generation,
+                ignored_fields=claimed.ignored_fields,
+                problem=spec.problem or model.spec.problem,
+                degraded=None,
+                not_tuned=(),
+                missing_secrets=(),
+                autoscaled=False,
+                scaled_by="",
+            ),
+            url=self._url(*key),
+            address=rest,
+            grpc_url=grpc,
+            pods_wanted=1,
+            pods_ready=int(usable),
+            models_total=1,
+            models_ready=int(model.ready),
+            models_failed=0,
+            pod_problem=None if pods is None or usable else pods.pod_problem,
+            pod_waiting="" if pods is None or usable else f"{pods.pod_waiting} {self._startup_said(group)}".strip(),
+            gateways=self._gateways(),
+            model=model,
+        )
+
+    def service_changed(self, key: ServiceKey) -> None:
+        """Something about whoever has pods may differ now."""
+        if is_group(key.name):
+            self._group_changed(key)
+        elif self._status is not None:
+            self._status.service_changed(key)
+
+    def _group_changed(self, group: ServiceKey) -> None:
+        """A group's pods may have come to be in trouble, or out of it: its models' statuses say so."""
+        view = self._core.service(group, "", 0)
+        trouble = view.pod_problem if view is not None and not view.pods_ready else None
+        if self._troubles.get(group) == trouble:
+            return
+        if trouble is None:
+            del self._troubles[group]
+        else:
+            self._troubles[group] = trouble
+        if view is not None:
+            self._look_at(group, "")
+
+    def _look_at(self, group: ServiceKey, after: str) -> None:
+        """A page of the group's models, and the rest once others had their turn."""
+        keys = self._core.world.models.of(group).page(after, PAGE)
+        for key in keys:
+            self.model_changed(key)
+        if len(keys) == PAGE:
+            asyncio.get_running_loop().call_soon(self._look_at, group, keys[-1].name)
 
     def _of(self, source: Source, key: ModelKey) -> ModelView | None:
         """The model that such an object wants; it need not have its name."""

@@ -11,12 +11,12 @@ from typing import Any
 
 from shoal_api.errors import SpecError
 from shoal_api.inference_service import InferenceService
-from shoal_api.names import CA_CONFIGMAP, LABEL_MANAGED_BY, MANAGED_BY
 
 from .kube import KubeApi
 from .manifests.cluster.applier import Applier, Refused, unforeseen
 from .manifests.cluster.lost import OwnerGone
 from .manifests.cluster.owned import ObjectKey, object_key
+from .manifests.cluster.shared import SharedObjects
 from .manifests.cluster.storage_reader import Account, StorageReader
 from .manifests.former import as_it_runs, served
 from .manifests.render import predictor_name, render
@@ -29,7 +29,7 @@ from .replicas.live_replicas import AUTOSCALER, is_foreign
 from .replicas.pod_counts import PodCounts, Scaled
 from .replicas.startups import Startups
 from .state.world.events import Event, ServiceGone, ServiceSeen
-from .state.world.values import Problem, ServiceKey
+from .state.world.values import Problem, ServiceKey, is_group
 from .work_queue import Retry, WorkQueue
 from .workload import Workload, same_wish
 
@@ -56,10 +56,11 @@ class WorkloadController:
     ) -> None:
         """``failed``: told of an error of our own over an InferenceService, which is worked on again with backoff."""
         self._settings = settings
-        self._ca_pem = ca_pem
         self._on_event = on_event
         self._failed = failed
         self._applier = Applier(api)
+        host = settings.gateway_host if settings.modelmesh_service else ""
+        self._shared = SharedObjects(self._applier, ca_pem, host)
         self._storage = StorageReader(api, in_use=self._accounts, on_change=self._storage_changed)
         self._gates = GateSetter(api)
         self._costs = DeletionCosts(api)
@@ -68,7 +69,7 @@ class WorkloadController:
         self._services: dict[ServiceKey, Workload] = {}
         self._runtimes: dict[tuple[str, str], Runtime] = {}
         self._runtimes_known = False
-        self._ca_told = ""
+        self._released: set[ServiceKey] = set()
         self._queue: WorkQueue[ServiceKey] = WorkQueue(self._work, workers=_WORKERS)
 
     # What the watch saw.
@@ -88,6 +89,7 @@ class WorkloadController:
             service = None
         if service is None:
             service = self._services[key] = Workload(uid, {})
+            self._released.discard(key)
         if same_wish(service.obj, obj):
             return  # only its status changed
         service.obj = dict(obj)
@@ -107,6 +109,28 @@ class WorkloadController:
             self._on_event(ServiceGone(key, uid))
         if not self._any_in(namespace):
             self._queue.add(ServiceKey(namespace, ""))
+
+    def released(self, key: ServiceKey) -> None:
+        """A group, or an InferenceService that has its model on one now, needs its pods no more: nobody's end takes
+        them along. Does nothing where there are none."""
+        service = self._services.pop(key, None)
+        if service is None:
+            return
+        self._released.add(key)
+        self._pods.forget(key)
+        self._startups.seen(key, starting=False)
+        if service.told is not None:
+            self._on_event(ServiceGone(key, service.uid))
+        self._queue.add(key)
+        if not self._any_in(key.namespace):
+            self._queue.add(ServiceKey(key.namespace, ""))
+
+    def groups_known(self) -> None:
+        """All groups that are needed have been told of: what is left of others is removed."""
+        for key in self._applier.services():
+            if is_group(key.name) and key not in self._services:
+                self._released.add(key)
+                self._queue.add(key)
 
     def takes(self, isvc: InferenceService) -> bool:
         """Whether the InferenceService is ours."""
@@ -153,8 +177,10 @@ class WorkloadController:
                 self._decider_changed(other)
             if obj is not None and is_foreign(obj):
                 return
-        if key.name == CA_CONFIGMAP and kind == "ConfigMap":
-            self._ca_seen(namespace, obj)
+        if self._shared.is_one(kind, name) and not self._applier.is_owned(key):
+            first = next((each for each in self._services if each.namespace == namespace), None)
+            if self._shared.touched(kind, namespace, name, obj) and first is not None:
+                self._queue.add(first)
             return
         service = self._applier.gone(key) if obj is None else self._applier.seen({**obj, "kind": kind})
         if service is not None:
@@ -291,10 +317,14 @@ class WorkloadController:
 
     async def _bring_about(self, key: ServiceKey) -> None:
         if not key.name:
-            await self._clean(key.namespace)
+            if not self._any_in(key.namespace):
+                await self._shared.remove(key.namespace)
             return
         service = self._services.get(key)
         if service is None:
+            if key in self._released:
+                await self._applier.remove_all(key)
+                self._released.discard(key)
             return
         if service.broken:
             self._resolve_now(key, service)
@@ -332,7 +362,7 @@ class WorkloadController:
         storage = await self._storage.get(account)
         pods = await self._pods.next(key, resolution.scaling, service.count)
         try:
-            await self._ensure_ca(key.namespace)
+            await self._shared.ensure(key.namespace, modelmesh=is_group(key.name))
             manifests = render(isvc, resolution, storage, self._settings, pods)
             for manifest in manifests:
                 self._applier.raise_if_refused(manifest)  # rather than half of what cannot be
@@ -357,32 +387,6 @@ class WorkloadController:
         service.applied = isvc, resolution
         return None
 
-    async def _ensure_ca(self, namespace: str) -> None:
-        """The ConfigMap by which agents trust the operator, before the pods that mount it."""
-        pem = self._ca_pem()
-        if not pem:
-            raise Retry("the certificate authority is not there yet")
-        self._ca_told = pem
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": CA_CONFIGMAP, "namespace": namespace, "labels": {LABEL_MANAGED_BY: MANAGED_BY}},
-            "data": {"ca.crt": pem},
-        }
-        await self._applier.apply(manifest, "")
-
-    async def _clean(self, namespace: str) -> None:
-        """The namespace's last InferenceService went: take the ConfigMap along."""
-        if not self._any_in(namespace):
-            await self._applier.remove(ObjectKey("ConfigMap", namespace, CA_CONFIGMAP))
-
-    def _ca_seen(self, namespace: str, obj: Mapping[str, Any] | None) -> None:
-        key = ObjectKey("ConfigMap", namespace, CA_CONFIGMAP)
-        touched = self._applier.touched(key, obj)
-        first = next((k for k in self._services if k.namespace == namespace), None)
-        if touched and first is not None:
-            self._queue.add(first)
-
     def _accounts(self) -> set[Account]:
         return {account for s in self._services.values() if s.taken and (account := s.account) is not None}
 
@@ -394,7 +398,7 @@ class WorkloadController:
     async def _refresh_for_ever(self) -> None:  # what changes without an event that we may watch
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            renewed = self._ca_pem() != self._ca_told
+            renewed = self._shared.renewed
             namespaces = set()
             for config in self._applier.unwatched():
                 if await self._applier.check(config):

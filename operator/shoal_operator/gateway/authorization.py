@@ -74,14 +74,17 @@ class Question(NamedTuple):
 
 
 class AuthorizationService:
-    """``endpoints(target)``: the pods of a cluster. ``admitted(context)``: whether the caller is a gateway of ours."""
+    """``endpoints(target)``: the pods of a cluster. ``admitted(context)``: whether the caller is a gateway of ours.
+    ``home(service, model)``: whose model it is, as a host may be called otherwise."""
 
     def __init__(
         self,
         activator: Activator,
         endpoints: Callable[[str], frozenset[Endpoint]],
         admitted: Callable[[Context], bool],
+        home: Callable[[ServiceKey, str], ServiceKey] = lambda service, model: service,
     ) -> None:
+        self._home = home
         self._activator = activator
         self._endpoints = endpoints
         self._admitted = admitted
@@ -99,8 +102,9 @@ class AuthorizationService:
         if not question.can_be_known:
             answer = None
         elif question.model:
+            service = self._home(question.service, question.model)
             answer = await self._activator.check(
-                question.service,
+                service,
                 question.model,
                 lambda: self._endpoints(question.came_from) if question.came_from else frozenset(),
                 again=not question.came_from and question.attempt > 1,
@@ -108,7 +112,7 @@ class AuthorizationService:
                 asks=question.asks,
             )
             if isinstance(answer, Ready) and question.describes:
-                answer = self._activator.described(question.service, question.model)
+                answer = self._activator.described(service, question.model)
         elif question.lists:
             answer = self._activator.listed(question.service)
         else:

@@ -30,18 +30,19 @@ def router() -> Json:
     }
 
 
-_GRAMMAR = {
+_WORDS = {
     "IS_MODEL": MODEL_NAME.lua,
     "IS_SERVICE": SERVICE_NAME.lua,
     "IS_NAMESPACE": NAMESPACE.lua,
     "IN_WORDS": MODEL_NAME.in_words(),
+    "MODELMESH_HOST": words.MODELMESH_HOST.replace("-", "%-"),
 }
 
 
 def lua(name: str, file: str, replace: Mapping[str, str] | None = None) -> Json:
     """A filter that runs ``lua/<file>``; ``replace``: upper-case words in it, beside those of the grammar of names."""
     code = resources.files(__package__).joinpath("lua", file).read_text()
-    for word, value in (_GRAMMAR | dict(replace or {})).items():
+    for word, value in (_WORDS | dict(replace or {})).items():
         code = code.replace(word, value)
     return {
         "name": name,

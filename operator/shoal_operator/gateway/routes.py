@@ -166,6 +166,26 @@ def of_service(name: str, policy: RoutePolicy, target: str | None = None) -> rou
     )
 
 
+def model_host(name: str) -> route_pb2.RouteConfiguration:
+    """Of a host that is one model's of a group, or all models' of a namespace: health; other models are not there."""
+    paths = surface.of("")
+    unknown = ("ModelNotFound", replies.unknown_model(f"%REQ({words.UNKNOWN_HEADER})%", "%REQ(:authority):256%"))
+    return _configuration(
+        name,
+        [
+            *_health(),
+            _route({"path": words.GRPC_HEALTH, "grpc": {}}, _forward(words.ANSWERS)),
+            _route({"path": "/", "headers": [_ASKS]}, _json(200, {"status": "alive"})),
+            *_rest(paths.any_model, _reply(404, unknown)),
+            *(_grpc(method, _reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
+            _route({"prefix": "/", "grpc": {}}, _reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
+            _route({"prefix": "/"}, _reply(404, replies.NO_PATH)),
+        ],
+        DEFAULT_POLICY,
+        normalise_others=False,
+    )
+
+
 def from_message(name: str, policy: RoutePolicy, message_bytes: int) -> route_pb2.RouteConfiguration:
     """gRPC calls without the model header: read the name from the message, of at most this size, then the request is
     routed again."""

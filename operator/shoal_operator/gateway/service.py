@@ -45,7 +45,8 @@ class Gateway:
     all connected Envoys grows. An Envoy that has not answered for 10 s is not waited for; with none connected,
     everything counts as acknowledged. Envoy's workers may lag behind by some ms.
 
-    ``view``, ``requested``, ``names`` and ``metadata``: see ``activation.Activator``. Without the former two requests
+    ``view``, ``requested``, ``names`` and ``metadata``: see ``activation.Activator``; ``home``: see
+    ``authorization.AuthorizationService``. Without the former two requests
     for cold models are refused. ``memory_bytes``: of each Envoy's container; bounds what is held. ``fatal``: told of an
     error of our own that concerns all InferenceServices.
     """
@@ -59,6 +60,7 @@ class Gateway:
         requested: Requested | None = None,
         names: Names = lambda service, most: ([], False),
         metadata: Metadata = lambda service, model: None,
+        home: Callable[[ServiceKey, str], ServiceKey] = lambda service, model: service,
         memory_bytes: int = MEMORY_BYTES,
         registry: CollectorRegistry = REGISTRY,
         reconnect_seconds: float = RECONNECT_SECONDS,
@@ -66,6 +68,7 @@ class Gateway:
     ) -> None:
         self._tables = tables
         self._on_acknowledged = on_acknowledged
+        self._home = home
         self._reconnect_seconds = reconnect_seconds
         self._fatal = fatal
         self._metrics = GatewayMetrics(registry)
@@ -122,7 +125,8 @@ class Gateway:
         certificate and key do not belong together."""
         others = []
         if self._activator is not None:
-            others = [AuthorizationService(self._activator, self._tables.endpoints, self._ads.admitted).handlers()]
+            answers = AuthorizationService(self._activator, self._tables.endpoints, self._ads.admitted, self._home)
+            others = [answers.handlers()]
         bound = await self._ads.start(host, port, tls, others)
         self._watcher = asyncio.create_task(self._watch(), name="gateway-watch")
         return bound

@@ -1,9 +1,10 @@
 """Every Envoy resource that follows from state's routes, kept current one change at a time. Pure.
 
-One scope per model and two per InferenceService; the route configurations they point at are few: each InferenceService
-has one for its cold models, one for each reason why others are unavailable, and one for each set of its pods. What a
-change costs does not depend on how many models there are: a change of one model is one scope, and a change of an
-InferenceService's policy is its few route configurations, in place.
+One scope per model and two per InferenceService (a model of a group has a host of its own, hence three); the route
+configurations they point at are few: each InferenceService has one for its cold models, one for each reason why others
+are unavailable, and one for each set of its pods. What a change costs does not depend on how many models there are: a
+change of one model is one scope, and a change of an InferenceService's policy is its few route
+configurations, in place.
 """
 
 import hashlib
@@ -19,11 +20,12 @@ from shoal_operator.state.world.effects import (
     ServiceRouteChanged,
     Unavailable,
 )
-from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy, ServiceKey
+from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy, ServiceKey, is_group
 from shoal_operator.state.world.views import Endpoint
 
 from . import clusters, routes, scopes, surface
 from . import vocabulary as words
+from .hosts import Hosts
 from .limits import UNNAMED_MESSAGE_BYTES
 from .stencils import Form, serialised
 
@@ -97,6 +99,7 @@ class GatewayTables:
         self._targets_by_name: dict[str, _Target] = {}
         self._targets_of_pod: dict[str, set[frozenset[str]]] = {}
         self._routes: dict[str, _Routes] = {}
+        self._hosts = Hosts()
         self._routes_of: dict[ServiceKey, set[str]] = {}
         self._retired_targets: dict[frozenset[str], int] = {}
         self._retired_routes: dict[str, int] = {}
@@ -106,6 +109,7 @@ class GatewayTables:
         for name, made in (
             (words.GATE, routes.gate()),
             (words.MESSAGE_ROUTES, shared),
+            (words.MODEL_HOST, routes.model_host(words.MODEL_HOST)),
             (_NO_SERVICE, routes.no_service(_NO_SERVICE)),
         ):
             self._put_routes(name, serialised(made))
@@ -163,18 +167,41 @@ class GatewayTables:
 
     def _model(self, effect: RouteChanged) -> None:
         self.sequence = max(self.sequence, effect.sequence)
-        name = scopes.scope_name(effect.service.name, effect.service.namespace, effect.model)
+        service, model = effect.service, effect.model
+        leads_to: str | None = None
         if effect.pods:
-            pods = self._bounded(effect.pods, effect.model)
-            self._point(name, self._to_pods(effect.service, self._target(pods)), effect.service, effect.model)
+            leads_to = self._to_pods(service, self._target(self._bounded(effect.pods, model)))
         elif effect.unavailable is not None:
-            self._point(name, self._without_pods(effect.service, effect.unavailable), effect.service, effect.model)
+            leads_to = self._without_pods(service, effect.unavailable)
+        if is_group(service.name):
+            leads_to = self._hosts.put(service, model, leads_to, answers=bool(effect.pods))
+            service = ServiceKey(service.namespace, model)
+            self._host(service, there=leads_to is not None)
+        name = scopes.scope_name(service.name, service.namespace, model)
+        if leads_to is not None:
+            self._point(name, leads_to, service, model)
         else:
             self._drop_scope(name)
+
+    def _host(self, host: ServiceKey, *, there: bool) -> None:
+        """What is asked for at a host, beside the models that are."""
+        if host in self._policies:
+            return  # an InferenceService has that name
+        for fragment, leads_to in (
+            (words.SERVICE_FRAGMENT, words.MODEL_HOST),
+            (words.MESSAGE_FRAGMENT, words.MESSAGE_ROUTES),
+        ):
+            name = scopes.scope_name(host.name, host.namespace, fragment)
+            if not there:
+                self._drop_scope(name)
+            elif name not in self.resources[words.SCOPE]:
+                self._point(name, leads_to, host, fragment)
 
     def _service(self, effect: ServiceRouteChanged) -> None:
         self.sequence = max(self.sequence, effect.sequence)
         service = effect.service
+        if is_group(service.name):
+            self._host(ServiceKey(service.namespace, words.MODELMESH_HOST), there=self._hosts.group(effect))
         own = scopes.scope_name(service.name, service.namespace, words.SERVICE_FRAGMENT)
         message = scopes.scope_name(service.name, service.namespace, words.MESSAGE_FRAGMENT)
         self._set_policy(service, effect.policy if effect.known else None)

@@ -72,6 +72,10 @@ MESSAGE_FRAGMENT: Final = ""
 GATE: Final = "gate"
 """Route configuration that is answered last: Envoy's /ready waits for it, and so for the models."""
 MESSAGE_ROUTES: Final = "message"
+MODEL_HOST: Final = "model-host"
+"""Route configuration of what is asked for at the host of one model of a group, and is not that model."""
+MODELMESH_HOST: Final = "modelmesh-serving"
+"""Host of all models of a namespace's groups, as ModelMesh's Service is called."""
 
 GRPC_SERVICE: Final = "inference.GRPCInferenceService"
 GRPC_MODEL_METHODS: Final = {

@@ -18,6 +18,7 @@ from shoal_api.names import (
 from shoal_api.storage_secrets import STORAGE_FILE
 
 from shoal_operator.server_profile import ServerProfile
+from shoal_operator.state.world.values import is_group
 
 from .agent import storage_configmap
 from .former import ANNOTATION_SERVES, serves
@@ -46,7 +47,9 @@ def render(
     manifests = [_storage_config(isvc, storage), _deployment(isvc, resolution, storage, settings, pods)]
     if settings.network_policy:
         manifests.insert(0, _network_policy(isvc, resolution.profile, settings))
-    manifests += [_service(isvc, name, settings) for name in (isvc.metadata.name, predictor_name(isvc.metadata.name))]
+    if not is_group(isvc.metadata.name):  # whose models have hosts of their own
+        names = (isvc.metadata.name, predictor_name(isvc.metadata.name))
+        manifests += [_service(isvc, name, settings) for name in names]
     manifests.append(_disruption_budget(isvc))
     if pods.autoscaler:
         manifests.append(_autoscaler(isvc, resolution.scaling))
@@ -77,16 +80,22 @@ def _object(isvc: InferenceService, api_version: str, kind: str, name: str) -> O
                 LABEL_INFERENCE_SERVICE: meta.name,
                 LABEL_COMPONENT: "predictor",
             },
-            "ownerReferences": [
-                {
-                    "apiVersion": f"{GROUP}/{InferenceService.version}",
-                    "kind": InferenceService.kind_name,
-                    "name": meta.name,
-                    "uid": meta.uid,
-                    "controller": True,
-                }
-            ],
+            "ownerReferences": [_owner(isvc)],
         },
+    }
+
+
+def _owner(isvc: InferenceService) -> Object:
+    """Whose the objects are: the InferenceService's, or of a group its runtime's."""
+    meta = isvc.metadata
+    if is_group(meta.name):
+        return dict(meta.owner_references[0])
+    return {
+        "apiVersion": f"{GROUP}/{InferenceService.version}",
+        "kind": InferenceService.kind_name,
+        "name": meta.name,
+        "uid": meta.uid,
+        "controller": True,
     }
 
 

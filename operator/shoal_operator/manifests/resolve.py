@@ -16,10 +16,11 @@ from shoal_api.inference_service import (
     MODEL_MESH,
     InferenceService,
 )
+from shoal_api.names import ANNOTATION_DEPLOYMENT_MODE
 from shoal_api.quantity import format_bytes, quantity_bytes
 
 from shoal_operator.server_profile import Inputs, Parts, Protocol, ServerProfile
-from shoal_operator.state.world.values import DEFAULT_POLICY, Problem, RoutePolicy, ServiceSpec
+from shoal_operator.state.world.values import DEFAULT_POLICY, Problem, RoutePolicy, ServiceSpec, is_group
 
 from . import reasons
 from .annotations import cold_models
@@ -33,6 +34,9 @@ from .runtimes import Runtime
 from .scaling import Scaling, scaling
 from .server_config import cpus, server_settings
 
+_MODES = frozenset({"", "Standard", "RawDeployment", MODEL_MESH})
+"""Of KServe's deployment modes those that are done here: others are done as Standard is."""
+_MAX_MODE = 40
 _DEFAULT_BUFFER_BYTES = 256 << 20
 _MAX_CAPACITY = 1 << 60
 _MAX_LOADING_MILLIS = 24 * 3600 * 1000
@@ -62,8 +66,8 @@ class Resolution:
 
 
 def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
-    """Whether the InferenceService is ours: beside KServe, only those that its own controller skips."""
-    return not require_model_mesh or isvc.deployment_mode() == MODEL_MESH
+    """Whether the InferenceService is ours: beside KServe, only those that its own controller skips, and groups."""
+    return not require_model_mesh or is_group(isvc.metadata.name) or isvc.deployment_mode() == MODEL_MESH
 
 
 def resolve(
@@ -222,6 +226,14 @@ def _capacity(isvc: InferenceService, server: ChosenServer) -> int:
         )
     if counted:
         return counted
+    if is_group(isvc.metadata.name):
+        raise Refused(
+            Problem(
+                reasons.NO_MEMORY_LIMIT,
+                f"The room for models in a pod is not known: set resources.limits.memory of the model server's "
+                f"container in {where}, for example 2Gi.",
+            )
+        )
     key = isvc.spec.predictor.implementation().key
     raise Refused(
         Problem(
@@ -256,6 +268,8 @@ def _ignored(isvc: InferenceService) -> tuple[str, ...]:
     ignored = list(isvc.ignored_fields())
     if written.get("containerConcurrency") is not None:
         ignored.append("spec.predictor.containerConcurrency")
+    if isvc.deployment_mode() not in _MODES:
+        ignored.append(f"annotation {ANNOTATION_DEPLOYMENT_MODE}: {isvc.deployment_mode()[:_MAX_MODE]}")
     if predictor.min_replicas == 0:
         ignored.append("spec.predictor.minReplicas: 0")
     if any(c.name == TRANSFORMER_CONTAINER for c in predictor.containers or ()):

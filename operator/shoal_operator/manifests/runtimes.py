@@ -12,7 +12,7 @@ InferenceService with a model of its own it is the other way round, and the imag
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shoal_api.errors import SpecError
 from shoal_api.inference_service import DEFAULT_PROTOCOL, PROTOCOLS, TRITON_PROTOCOL, InferenceService, ModelFormat
@@ -43,6 +43,8 @@ class Runtime:
     annotations: dict[str, str]
     spec: ServingRuntimeSpec
     problem: str = ""
+    uid: str = ""
+    generation: int = 0
 
     @classmethod
     def read(cls, obj: dict[str, Any]) -> "Runtime":
@@ -56,7 +58,15 @@ class Runtime:
             name, namespace = str(meta.get("name", "")), str(meta.get("namespace") or "")
             return cls(namespace, name, str(meta.get("creationTimestamp") or ""), {}, nothing, error.message)
         read = runtime.metadata
-        return cls(read.namespace, read.name, read.creation_timestamp or "", dict(read.annotations), runtime.spec)
+        return cls(
+            read.namespace,
+            read.name,
+            read.creation_timestamp or "",
+            dict(read.annotations),
+            runtime.spec,
+            uid=read.uid,
+            generation=read.generation,
+        )
 
     @property
     def server_type(self) -> str:
@@ -116,20 +126,38 @@ class Runtime:
         return min(spoken, key=_protocol_rank)
 
 
-def select(isvc: InferenceService, runtimes: Iterable[Runtime]) -> tuple[Runtime, str] | Problem:
-    """The runtime and the protocol that the InferenceService gets, or why it gets none.
+class Asked(NamedTuple):
+    """What a runtime is chosen by. ``name`` None: picked by format; ``protocol`` None: any, v1 if there is a choice."""
 
-    Only for predictors that have a format; a custom container brings its own server.
-    """
+    namespace: str
+    format: str
+    version: str | None
+    name: str | None
+    protocol: str | None
+
+
+def asked(isvc: InferenceService) -> Asked:
+    """What an InferenceService's predictor asks for. Only for those that have a format: a custom container brings its
+    own server."""
     wanted = isvc.spec.predictor.model_format()
     if wanted is None:
         raise ValueError("a custom predictor has no format to select by")
-    namespace = isvc.metadata.namespace
-    reachable = [r for r in runtimes if r.namespace in ("", namespace)]
-    named, many = isvc.spec.predictor.runtime_name(), isvc.spec.predictor.multi_model()
-    if named is not None:
-        return _by_name(named, wanted, _asked_protocol(isvc), reachable, namespace, many=many)
-    return _by_format(wanted, _asked_protocol(isvc), reachable, namespace, many=many)
+    named = isvc.spec.predictor.runtime_name()
+    return Asked(isvc.metadata.namespace, wanted.name, wanted.version, named, _asked_protocol(isvc))
+
+
+def select(isvc: InferenceService, runtimes: Iterable[Runtime]) -> tuple[Runtime, str] | Problem:
+    """The runtime and the protocol that the InferenceService gets, or why it gets none."""
+    return choose(asked(isvc), runtimes, many=isvc.spec.predictor.multi_model())
+
+
+def choose(by: Asked, runtimes: Iterable[Runtime], *, many: bool) -> tuple[Runtime, str] | Problem:
+    """The same for a server that is to hold many models, or one."""
+    wanted = ModelFormat(name=by.format, version=by.version)
+    reachable = [r for r in runtimes if r.namespace in ("", by.namespace)]
+    if by.name is not None:
+        return _by_name(by.name, wanted, by.protocol, reachable, by.namespace, many=many)
+    return _by_format(wanted, by.protocol, reachable, by.namespace, many=many)
 
 
 def _asked_protocol(isvc: InferenceService) -> str | None:

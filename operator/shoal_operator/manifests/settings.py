@@ -10,6 +10,7 @@ from shoal_api.names import OPERATOR_AGENTS_PORT
 from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy
 
 from .artifact_limits import DEFAULT_LIMITS, ArtifactLimits
+from .groups import DEFAULT_GROUPS, GroupSettings
 
 _AGENT_RESOURCES: Mapping[str, Any] = MappingProxyType(
     {"requests": {"cpu": "25m", "memory": "96Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
@@ -26,7 +27,8 @@ class WorkloadSettings:
     begins with ``{name}.{namespace}``. ``drain_seconds``: longest time that the server's preStop hook waits for its
     models to be moved. ``require_model_mesh``: KServe's CRDs are in the cluster, so only InferenceServices with
     deploymentMode ModelMesh are ours. ``policy``: for the requests of InferenceServices that do not say otherwise.
-    ``limits``: of artifacts, likewise. ``private_addresses``: whether agents fetch https:// from such.
+    ``limits``: of artifacts, likewise. ``private_addresses``: whether agents fetch https:// from such. ``groups``: of
+    ModelMesh's InferenceServices. ``modelmesh_service``: their namespaces have a Service `modelmesh-serving`.
     """
 
     operator_namespace: str
@@ -46,6 +48,8 @@ class WorkloadSettings:
     policy: RoutePolicy = DEFAULT_POLICY
     limits: ArtifactLimits = DEFAULT_LIMITS
     private_addresses: bool = False
+    groups: GroupSettings = DEFAULT_GROUPS
+    modelmesh_service: bool = False
 
     @property
     def operator_url(self) -> str:
@@ -60,6 +64,14 @@ class WorkloadSettings:
     def service_url(self, namespace: str, name: str) -> str:
         """URL of an InferenceService for clients outside, without a trailing slash (status.url)."""
         return "http://" + self.domain_template.format(name=name, namespace=namespace)
+
+    def model_urls(self, namespace: str, name: str) -> tuple[str, str]:
+        """URLs of a group's model for REST and for gRPC, from inside the cluster; it has no Service of its own."""
+        if self.modelmesh_service:
+            host = f"modelmesh-serving.{namespace}"
+            return f"http://{host}:8008", f"grpc://{host}:8033"
+        host = self.domain_template.format(name=name, namespace=namespace)
+        return f"http://{self.gateway_host}/{namespace}/{name}", f"grpc://{host}"
 
     def service_address(self, namespace: str, name: str) -> str:
         """URL of an InferenceService for clients inside the cluster (status.address.url)."""

@@ -54,13 +54,13 @@ def service_status(
     view: ServiceView, previous: Mapping[str, Any] | None, now: datetime, cluster_domain: str = "cluster.local"
 ) -> Object:
     """The whole status of an InferenceService; ``previous`` is the last one."""
-    address = f"http://{view.spec.name}.{view.spec.namespace}.svc.{cluster_domain}"
+    address = view.address or f"http://{view.spec.name}.{view.spec.namespace}.svc.{cluster_domain}"
     found = diagnose(view, previous)
     status: Object = {
         "observedGeneration": view.spec.generation,
         "url": view.url,
         "address": {"url": address},
-        "components": {"predictor": {"url": view.url, "address": {"url": address}}},
+        "components": {"predictor": _component(view, address)},
         "conditions": conditions(list(found.items()), previous, now),
     }
     if view.model is not None:
@@ -71,6 +71,14 @@ def service_status(
         status["models"] = {"total": view.models_total, "ready": view.models_ready, "failed": view.models_failed}
         status["modelsReady"] = f"{view.models_ready}/{view.models_total}"
     return status
+
+
+def _component(view: ServiceView, address: str) -> Object:
+    """Where the predictor answers; of a model of its own by protocol as well, as ModelMesh's users read it."""
+    component: Object = {"url": view.url, "address": {"url": address}}
+    if view.model is not None:
+        component |= {"restUrl": address, "grpcUrl": view.grpc_url or address.replace("http://", "grpc://", 1)}
+    return component
 
 
 def diagnose(view: ServiceView, previous: Mapping[str, Any] | None) -> dict[str, Finding]:

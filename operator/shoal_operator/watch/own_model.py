@@ -18,9 +18,13 @@ PINNED_BYTES = 1
 """What a model on pods of its own is counted with: nobody shares them, and its update finds room beside it."""
 
 
-def own_model(isvc: InferenceService) -> ModelSpec | None:
-    """The predictor's own model, on pods of its own; None where it has none. What is wrong with it is its
-    ``problem``; raises SpecError where the predictor cannot be read."""
+_OF_A_MODEL = frozenset({"storageUri", "storage", "protocolVersion", "modelFormat", "runtime", "name"})
+
+
+def own_model(isvc: InferenceService, *, shared: bool = False) -> ModelSpec | None:
+    """The predictor's own model; None where it has none. ``shared``: on its runtime's pods, whose name as a service it
+    is still to be given, not on its own. What is wrong with it is its ``problem``; raises SpecError where the predictor
+    cannot be read."""
     predictor = isvc.spec.predictor
     model_format = predictor.model_format()
     if predictor.containers and predictor.multi_model():
@@ -36,8 +40,9 @@ def own_model(isvc: InferenceService) -> ModelSpec | None:
         service=meta.name,
         storage_uri="",
         framework=framework,
-        memory_bytes=PINNED_BYTES,
+        memory_bytes=None if shared else PINNED_BYTES,
         content=content_digest("", framework),
+        ignored_fields=_without_effect(isvc) if shared else (),
         source=Source.INFERENCE_SERVICE,
         created=seconds(meta.creation_timestamp),
     )
@@ -59,4 +64,22 @@ def _location(spec: ModelSpec, isvc: InferenceService) -> ModelSpec:
 
 
 def _serving(spec: ModelSpec, isvc: InferenceService) -> ModelSpec:
-    return replace(spec, tuning=isvc.own_serving().tuning("spec.serving"))
+    serving = isvc.own_serving()
+    spec = replace(spec, tuning=serving.tuning("spec.serving"))
+    if spec.memory_bytes is not None:
+        return spec
+    return replace(
+        spec,
+        min_copies=serving.min_copies,
+        max_copies=serving.max_copies,
+        idle_unload=serving.idle_unload_seconds(),
+    )
+
+
+def _without_effect(isvc: InferenceService) -> tuple[str, ...]:
+    """What is written about pods, which are the runtime's."""
+    written = isvc.spec.predictor.to_object()
+    key = isvc.spec.predictor.implementation().key
+    pods = [f"spec.predictor.{name}" for name in sorted(written.keys() - {key, "name"})]
+    inside = [f"spec.predictor.{key}.{name}" for name in sorted(written[key].keys() - _OF_A_MODEL)]
+    return tuple(dict.fromkeys((*isvc.ignored_fields(), *pods, *inside)))

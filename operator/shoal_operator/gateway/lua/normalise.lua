@@ -54,13 +54,17 @@ function envoy_on_request(handle)
     end
   end
   host = host:gsub("^([^.]+)%-predictor%.", "%1.")
-  if host ~= authority then headers:replace(":authority", host) end
   local calls_model = path:find("^/inference%.GRPCInferenceService/Model")
   local binary = headers:get("mm-model-id-bin") or headers:get("mm-vmodel-id-bin")
   if calls_model and binary and not headers:get("mm-model-id") then
     model = from_base64(binary)
     headers:replace("mm-model-id", is_model(model) and model or "?")
   end
+  local named = model or calls_model and headers:get("mm-model-id") or ""
+  if is_model(named) then
+    host = host:gsub("^MODELMESH_HOST%.", named .. ".")  -- any model of the namespace's groups: each has its own host
+  end
+  if host ~= authority then headers:replace(":authority", host) end
   if model then
     headers:replace("x-shoal-scope", "///" .. (is_model(model) and model or "?"))
   elseif not calls_model then

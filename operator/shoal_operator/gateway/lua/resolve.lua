@@ -17,6 +17,9 @@ function envoy_on_request(handle)
     if is_model(said) then
       headers:replace("x-shoal-scope", "///" .. said)
       headers:replace("mm-model-id", said)
+      local host = headers:get(":authority") or ""
+      local own = host:gsub("^MODELMESH_HOST%.", said .. ".")
+      if own ~= host then headers:replace(":authority", own) end
     end
   end
   -- Each of our routes carries this metadata: without it there is no route.

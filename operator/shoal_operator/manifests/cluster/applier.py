@@ -73,6 +73,11 @@ class Applier:
         applied = self._applied.get(key)
         return now.service if applied is None or applied[1] != now.content else None
 
+    def is_owned(self, key: ObjectKey) -> bool:
+        """Whether the object is one InferenceService's, or group's, alone."""
+        known = self._live.get(key)
+        return known is not None and known.service is not None
+
     def knows(self, key: ObjectKey) -> bool:
         """Whether the object is one that was applied or seen as ours."""
         return key in self._live
@@ -193,6 +198,17 @@ class Applier:
                 continue
             await self._delete(key, found)
             self._drop(key)
+
+    async def remove_all(self, service: ServiceKey) -> None:
+        """Delete all that is known of a group that is not needed any more. Raises Refused, Retry."""
+        for key in sorted(self._of_service.get(service, ())):
+            await self._delete(key, self._live[key])
+            self._drop(key)
+        self.forget(service)
+
+    def services(self) -> list[ServiceKey]:
+        """Whose objects there are."""
+        return list(self._of_service)
 
     async def remove(self, key: ObjectKey) -> None:
         """Delete an object that was applied. Raises Refused, Retry."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shoal_api.names import GROUP
 
 from shoal_operator.kube import METADATA_ONLY, KubeApi, KubeError, object_path
-from shoal_operator.state.world.values import ServiceKey
+from shoal_operator.state.world.values import ServiceKey, is_group
 from shoal_operator.work_queue import Retry
 
 from .owned import ObjectKey
@@ -66,6 +66,8 @@ class LostObjects:
         wait = entry.at + _pause(entry.times) - self._clock()
         if wait > 0:
             raise Retry(f"{key.kind} {key.name} was deleted {entry.times} times", wait)
+        if is_group(service.name):
+            return  # its runtime's end is told, and takes the object along
         path = object_path(f"{GROUP}/v1beta1", "inferenceservices", service.namespace, service.name)
         try:
             found = await self._api.request("GET", path, accept=METADATA_ONLY)

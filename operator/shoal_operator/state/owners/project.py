@@ -9,7 +9,7 @@ from shoal_operator.state import wish
 from shoal_operator.state.copies import routes
 from shoal_operator.state.demand import candidates, scaling, use
 from shoal_operator.state.world.entities import NEVER, Copy, Pod, Service, Stage, World
-from shoal_operator.state.world.values import ModelKey, ModelSpec, ServiceKey
+from shoal_operator.state.world.values import ModelKey, ModelSpec, ServiceKey, is_group
 from shoal_operator.state.world.views import (
     ActivationView,
     CopyState,
@@ -92,6 +92,12 @@ def _kept(world: World, service: Service) -> tuple[str, ...]:
         return ()
     kept = (slot for slot, account in best.ledger.accounts.items() if account.kept_bytes)
     return tuple(islice(kept, MAX_KEPT_SHOWN))
+
+
+def home(world: World, asked: ServiceKey, name: str) -> ServiceKey:
+    """Whose model it is that is asked for at a host: the group's, where the host is called as the model itself."""
+    model = world.models.get(ModelKey(asked.namespace, name)) if asked.name == name else None
+    return model.spec.service_key if model is not None and is_group(model.spec.service) else asked
 
 
 def activation_view(world: World, key: ServiceKey, name: str, now: float) -> ActivationView | None:

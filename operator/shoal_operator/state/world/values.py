@@ -15,10 +15,19 @@ class ModelKey(NamedTuple):
 
 
 class ServiceKey(NamedTuple):
-    """An InferenceService by name."""
+    """Who has pods, by name: an InferenceService, or a group (``is_group``) that a ServingRuntime's models share."""
 
     namespace: str
     name: str
+
+
+GROUP_PREFIX: Final = "runtime."
+"""What groups' names begin with; no InferenceService has a dot in its name."""
+
+
+def is_group(service: str) -> bool:
+    """Whether the name is a group's: each of its models is asked for at a host of the model's own name."""
+    return service.startswith(GROUP_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)

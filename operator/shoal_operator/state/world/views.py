@@ -96,7 +96,8 @@ class ModelView(Facts):
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """Everything that an InferenceService's status says, at one moment. ``model``: its own, where it has one."""
+    """Everything that an InferenceService's status says, at one moment. ``model``: its own, where it has one.
+    ``address`` and ``grpc_url``: inside the cluster, where that is not its Service's."""
 
     spec: ServiceSpec
     url: str
@@ -115,6 +116,8 @@ class ServiceView:
     scaling_reason: str = ""  # why the pods are as many as they are, when autoscaled
     trouble: Problem | None = None  # an error of the operator's own, while it worked on this one
     model: ModelView | None = None
+    address: str = ""
+    grpc_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
