@@ -34,6 +34,7 @@ from .storage import Limits
 from .storage.credentials import fingerprint
 from .storage.s3 import S3Source
 from .storage.web import WebSource
+from .storage.web_addresses import Allowed
 from .use import Use
 from .worker import Worker
 
@@ -55,7 +56,7 @@ class Agent:
             settings.credentials_dir / STORAGE_FILE,
             settings.storage_secrets_dir,
             connections=settings.connections,
-            private=settings.private_addresses,
+            allowed=Allowed(private=settings.private_addresses),
         )
         self._cache = Cache(
             settings.models_dir / "cache",

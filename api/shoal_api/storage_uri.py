@@ -20,6 +20,8 @@ SUPPORTED_SCHEMES: Final = ("s3", "https", "http")
 CONFIGURED_TYPES: Final = ("s3",)
 """Types of entries of the Secret storage-config."""
 MAX_URI_LENGTH: Final = 2048
+MAX_KEY_LENGTH: Final = 1024
+"""In bytes of UTF-8: S3's bound, and Google's and Azure's."""
 
 MIN_BUCKET_LENGTH: Final = 3
 _MAX_SHOWN = 80
@@ -108,6 +110,9 @@ def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
         )
     if not _HOST.fullmatch(host):
         raise _invalid(f"storageUri {shown!r}: {host[:_MAX_SHOWN]!r} is no host; write it like {_WEB_EXAMPLE}.")
+    port = re.search(r":([0-9]+)$", host)
+    if port is not None and not 0 < int(port[1]) < 65536:
+        raise _invalid(f"storageUri {shown!r}: {port[1]} is no port; write one from 1 to 65535, or none.")
     path = re.split("[?#]", rest[len(host) :], maxsplit=1)[0]
     if "\\" in path or any(segment in {".", ".."} for segment in unquote(path).split("/")):
         raise _invalid(f"storageUri {shown!r} contains a backslash, or '.' or '..' as a path segment; write it out.")
@@ -152,6 +157,8 @@ def _key(path: str, what: str) -> str:
         raise _invalid(f"{what} contains '.' or '..' as a path segment; write the key out.")
     if any(not segment for segment in segments):
         raise _invalid(f"{what} contains an empty path segment ('//'); remove the extra slash.")
+    if (length := len(key.encode(errors="replace"))) > MAX_KEY_LENGTH:
+        raise _invalid(f"{what} has a key of {length} bytes; no store has one of more than {MAX_KEY_LENGTH}.")
     return key
 
 

@@ -1,12 +1,9 @@
 """``https://`` and ``http://``: an artifact that is one file, or one archive, on a web server.
 
-Whoever writes a storageUri makes the agent ask for it, from inside the cluster: unless the chart allows private
-addresses, what is not a public one is refused, also where a redirect or a name leads to it.
+Which addresses are asked, also where a redirect or a name leads to one: ``web_addresses.py``.
 """
 
 import asyncio
-import ipaddress
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 from shoal_api.storage_uri import StorageUri
 from yarl import URL
@@ -35,6 +32,7 @@ from .fetching import changed
 from .paths import safe_path
 from .unpack.formats import is_archive
 from .web_access import WebAccess, accesses
+from .web_addresses import PUBLIC, Allowed, Checked
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 30.0
@@ -55,7 +53,7 @@ class _Place:
 
 
 class WebSource:
-    """``private``: whether addresses that are not public may be asked. ``resolver``: how names become addresses."""
+    """``allowed``: which addresses may be asked. ``resolver``: how names become addresses."""
 
     def __init__(
         self,
@@ -63,11 +61,11 @@ class WebSource:
         secrets: Path,
         connections: int,
         *,
-        private: bool = False,
+        allowed: Allowed = PUBLIC,
         resolver: Callable[[], AbstractResolver] = ThreadedResolver,
     ) -> None:
         self._annotations_file, self._secrets, self._connections = annotations_file, secrets, connections
-        self._private, self._resolver = private, resolver
+        self._allowed, self._resolver = allowed, resolver
         self._sessions: dict[Path | None, aiohttp.ClientSession] = {}  # by authority
 
     async def close(self) -> None:
@@ -145,7 +143,7 @@ class WebSource:
     ) -> tuple[aiohttp.ClientResponse, URL, WebAccess]:
         """The answer after redirects, where it came from, and with what that was asked."""
         for _ in range(REDIRECTS + 1):
-            self._refuse_address(url)
+            self._allowed.refuse_written(url.host or "")
             try:
                 answer = await self._session(access.authority).request(
                     method, url, headers={**access.headers, **headers}, allow_redirects=False
@@ -155,7 +153,7 @@ class WebSource:
             if answer.status not in _MOVED or "Location" not in answer.headers:
                 return answer, url, access
             answer.close()
-            target = url.join(URL(answer.headers["Location"]))
+            target = _target(url, answer.headers["Location"])
             if target.scheme not in ("http", "https") or (url.scheme == "https" and target.scheme == "http"):
                 raise StorageError(
                     STORAGE_UNREACHABLE,
@@ -168,22 +166,12 @@ class WebSource:
             STORAGE_UNREACHABLE, f"{_shown(url)}: more than {REDIRECTS} redirects. Name the file itself."
         )
 
-    def _refuse_address(self, url: URL) -> None:
-        """An address that is written out is asked no resolver."""
-        try:
-            address = ipaddress.ip_address(url.host or "")
-        except ValueError:
-            return
-        if not self._private and not address.is_global:
-            raise _private(url.host or "")
-
     def _session(self, authority: Path | None) -> aiohttp.ClientSession:
         session = self._sessions.get(authority)
         if session is None:
-            resolver = self._resolver()
             connector = aiohttp.TCPConnector(
                 limit=self._connections,
-                resolver=resolver if self._private else PublicOnly(resolver),
+                resolver=Checked(self._resolver(), self._allowed),
                 ssl=_context(authority) if authority is not None else True,
             )
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
@@ -206,38 +194,21 @@ class _Found:
     modified: str
 
 
-class PublicOnly(AbstractResolver):
-    """Names whose every address is public: one that is both would be a way round."""
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        if not all(ipaddress.ip_address(each["host"]).is_global for each in found):
-            raise _private(host)
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def _private(host: str) -> StorageError:
-    return StorageError(
-        STORAGE_ACCESS_DENIED,
-        f"{host} is no public address, and only those are asked (Helm value agent.artifacts.privateAddresses allows "
-        "others). Copy the artifact to a store, or to a public server.",
-    )
-
-
 def _context(authority: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(authority))
     except (OSError, ssl.SSLError) as error:
         raise StorageError(
             STORAGE_CREDENTIALS_INVALID, f"The CA bundle {authority.name} of the Secret cannot be used: {error}."
+        ) from error
+
+
+def _target(url: URL, location: str) -> URL:
+    try:
+        return url.join(URL(location))
+    except ValueError as error:
+        raise StorageError(
+            STORAGE_UNREACHABLE, f"{_shown(url)} redirects to what is no URL: {error}. Name the file itself."
         ) from error
 
 

@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from shoal_agent.cache import Cache
 from shoal_agent.storage import StorageError
 from shoal_agent.storage.web import WebSource
+from shoal_agent.storage.web_addresses import Allowed
 
 from tests.component.debian import program
 from tests.component.ports import free_port
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 class Names(AbstractResolver):
-    """Every name is our host; ``public`` makes believe that this is somewhere else."""
+    """Every name is our host."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -40,11 +41,14 @@ class Names(AbstractResolver):
         """Nothing."""
 
 
+HERE = Allowed(private=True, loopback=True)
+
+
 class WebPod:
-    def __init__(self, folder: Path, *, private: bool = True) -> None:
+    def __init__(self, folder: Path, allowed: Allowed) -> None:
         folder.mkdir()
         self._folder = folder
-        self.source = WebSource(folder / "storage.json", folder / "secrets", 8, private=private, resolver=Names)
+        self.source = WebSource(folder / "storage.json", folder / "secrets", 8, allowed=allowed, resolver=Names)
         self.cache = Cache(
             folder / "cache", {"http": self.source, "https": self.source}, LIMITS, connections=8, keep_free=0.01
         )
@@ -76,8 +80,8 @@ class WebPod:
 async def new_pod(tmp_path: Path) -> AsyncIterator[Callable[..., WebPod]]:
     made: list[WebPod] = []
 
-    def make(*, private: bool = True) -> WebPod:
-        made.append(WebPod(tmp_path / f"pod{len(made)}", private=private))
+    def make(allowed: Allowed = HERE) -> WebPod:
+        made.append(WebPod(tmp_path / f"pod{len(made)}", allowed))
         return made[-1]
 
     yield make
@@ -192,7 +196,8 @@ async def test_headers_that_cannot_be_are_said(new_pod: NewPod, headers: str) ->
 
 
 @pytest.mark.parametrize("uri", ["http://{host}/m", "http://inside.example:{port}/m", "http://[::ffff:127.0.51.2]/m"])
-async def test_private_addresses_are_refused_unless_they_are_allowed(new_pod: NewPod, uri: str) -> None:
+@pytest.mark.parametrize("allowed", [Allowed(), Allowed(private=True)])
+async def test_the_pod_itself_is_never_asked(new_pod: NewPod, uri: str, allowed: Allowed) -> None:
     asked: list[str] = []
 
     def handle(request: web.Request) -> web.Response:
@@ -201,11 +206,17 @@ async def test_private_addresses_are_refused_unless_they_are_allowed(new_pod: Ne
 
     async with server(handle) as host:
         uri = uri.format(host=host, port=host.partition(":")[2])
-        error = await new_pod(private=False).refused(uri)
-        assert (error.reason, "privateAddresses" in error.message) == ("StorageAccessDenied", True)
+        error = await new_pod(allowed).refused(uri)
+        assert error.reason == "StorageAccessDenied"
         assert not asked
         if "[" not in uri:
             assert await new_pod().pull(uri) == {"m": b"x"}
+
+
+async def test_a_redirect_that_leads_nowhere_is_said(new_pod: NewPod) -> None:
+    async with server(lambda _: web.Response(status=302, headers={"Location": "http://x:99999/m"})) as host:
+        error = await new_pod().refused(f"http://{host}/m")
+        assert (error.reason, "redirects to what is no URL" in error.message) == ("StorageUnreachable", True)
 
 
 async def test_redirects_are_bounded_and_take_no_headers_along(new_pod: NewPod) -> None:
