@@ -16,6 +16,7 @@ from shoal_api.model_storage import STORAGE_CONFIG_SECRET
 from shoal_api.storage_secrets import CA_FOLDER
 from shoal_api.storage_uri import (
     CONFIGURED_TYPES,
+    STORAGE_URI_INVALID,
     STORAGE_URI_NOT_SUPPORTED,
     StorageUri,
     StorageUriError,
@@ -37,6 +38,9 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "requesterpays": ("requester_pays",),
 }
 """The S3 settings, as annotations call them, by the fields of an entry."""
+_REACH: Final = frozenset({"endpoint_url", "endpoint", "verify_ssl", "ca_bundle", "cabundle_configmap", "certificate"})
+"""Where the keys of an entry go, and who is believed to be there: its own word only, since whoever writes a model's
+parameters may not be who may read the keys."""
 _MAX_NAMED: Final = 8
 
 
@@ -48,7 +52,9 @@ def configured(uri: StorageUri, secrets: Path) -> tuple[StorageUri, S3Access]:
     origin = f"entry {key!r} of Secret {STORAGE_CONFIG_SECRET!r}"
 
     def read(mounted: Mounted) -> tuple[StorageUri, S3Access]:
-        entry = {**_entry(key, mounted), **overridden}
+        entry = _entry(key, mounted)
+        _refuse_elsewhere(entry, overridden, origin)
+        entry |= overridden
         return _place(uri, entry, origin), _access(entry, origin, mounted, secrets / CA_FOLDER)
 
     return read_mount(secrets / STORAGE_CONFIG_SECRET, read)
@@ -76,6 +82,17 @@ def _entry(key: str, mounted: Mounted) -> dict[str, str]:
             '"bucket": "..."}.',
         )
     return {str(name): str(value) for name, value in entry.items() if isinstance(value, str | int | float | bool)}
+
+
+def _refuse_elsewhere(entry: Mapping[str, str], overridden: Mapping[str, str], origin: str) -> None:
+    """Raises StorageError for parameters that would have the entry's keys sent to another store."""
+    moved = sorted(name for name in overridden.keys() & _REACH if overridden[name] != entry.get(name))
+    if moved:
+        raise StorageError(
+            STORAGE_URI_INVALID,
+            f"storage.parameters.{moved[0]} is another than that of {origin}, whose keys would be sent there. Leave it "
+            f"out, or add an entry for that store to the Secret and name it in storage.key.",
+        )
 
 
 def _place(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri:

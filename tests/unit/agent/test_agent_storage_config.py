@@ -48,6 +48,19 @@ def test_kserves_default_entries_and_parameters(tmp_path: Path) -> None:
     assert (access.anonymous, access.access_key, access.region, access.verify) == (True, None, "eu", False)
 
 
+@pytest.mark.parametrize(
+    "parameters", [{"endpoint_url": "http://elsewhere"}, {"verify_ssl": "0"}, {"certificate": "x"}, {"endpoint": "x"}]
+)
+def test_parameters_send_an_entrys_keys_nowhere_else(tmp_path: Path, parameters: dict[str, str]) -> None:
+    with pytest.raises(StorageError) as caught:
+        place(tmp_path, {"key": "a", "path": "m", "parameters": parameters}, a=MINIO)
+    assert caught.value.reason == "StorageUriInvalid"
+    assert f"storage.parameters.{next(iter(parameters))} is another than that of entry 'a'" in caught.value.message
+    same = {"endpoint_url": MINIO["endpoint_url"], "bucket": "other"}
+    uri, access = place(tmp_path, {"key": "a", "path": "m", "parameters": same})
+    assert (uri.bucket, access.endpoint) == ("other", "http://minio:9000")
+
+
 def test_a_certificate_in_the_entry(tmp_path: Path) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"
     _, access = place(tmp_path, {"key": "a", "path": "m"}, a={**MINIO, "certificate": pem})
