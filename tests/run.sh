@@ -110,10 +110,10 @@ side_by_side() {
   return "$status"
 }
 
-# Tests on the cluster share two cores with some forty processes: when at most two fail, those are tried once more, and
+# Tests with real parts share two cores with some forty processes: when at most two fail, those are tried once more, and
 # it is said. A test that needs its second try is a defect of the test or of what it tests, and is to be looked into.
 with_a_second_try() {
-  local report status=0 count
+  local report status=0 count paths=()
   report=$(mktemp)
   together "$@" --junit-xml="$report" || status=$?
   ((status == 1)) || { rm -f "$report"; return "$status"; }
@@ -121,9 +121,9 @@ with_a_second_try() {
   rm -f "$report"
   ((count <= 2)) || return "$status"
   echo "== $count failed, said above; once more:"
-  while [[ $1 != -- ]]; do shift; done
+  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
   shift
-  run_pytest e2e "$@" --last-failed --last-failed-no-failures=none || return 1
+  run_pytest "${paths[@]}" "$@" --last-failed --last-failed-no-failures=none || return 1
   echo "== PASSED ONLY AT THE SECOND TRY: the $count above. Look into it: a promise that holds sometimes does not hold."
 }
 
@@ -131,7 +131,7 @@ if (($# == 0)) && [[ -z ${SHOAL_KUBECONFIG:-} ]]; then
   build_images_ahead
 fi
 stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
-stage "component tests" cluster together tests/component -- "$@"
+stage "component tests" cluster with_a_second_try tests/component -- "$@"
 stage "end-to-end tests" cluster with_a_second_try e2e -- --durations=15 "$@"
 
 if ((!ran)); then
