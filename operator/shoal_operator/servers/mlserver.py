@@ -110,8 +110,8 @@ PROFILE = ServerProfile(
     live=Live("/", "health"),
     formats={
         "sklearn": Shown.REAL,
-        "xgboost": Shown.NOT_SHOWN,
-        "lightgbm": Shown.NOT_SHOWN,
+        "xgboost": Shown.REAL,
+        "lightgbm": Shown.REAL,
         "custom": Shown.REAL,
         "mlflow": Shown.REAL,
         "catboost": Shown.NOT_SHOWN,
