@@ -6,6 +6,7 @@ objects (those below ``key/``) are the model's folder; ``https://host/path``, on
 of the Secret ``storage-config``.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -108,7 +109,7 @@ def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
             "storageUri has a user or a password in it, which everybody could read here: put them as headers into a "
             "Secret of the service account (keys https-host and headers)."
         )
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) or (host.startswith("[") and not _is_address(host.partition("]")[0][1:])):
         raise _invalid(f"storageUri {shown!r}: {host[:_MAX_SHOWN]!r} is no host; write it like {_WEB_EXAMPLE}.")
     port = re.search(r":([0-9]+)$", host)
     if port is not None and not 0 < int(port[1]) < 65536:
@@ -119,6 +120,14 @@ def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
     if not unquote(path).rpartition("/")[2]:
         raise _invalid(f"storageUri {shown!r} names no file; write it like {_WEB_EXAMPLE}.")
     return StorageUri(scheme, host.lower(), unquote(path).strip("/"), raw=raw)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_entry(rest: str, raw: str, shown: str) -> StorageUri:

@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
-from shoal_api.storage_uri import StorageUri
+from shoal_api.storage_uri import STORAGE_URI_INVALID, StorageUri
 from yarl import URL
 
 from . import (
@@ -76,8 +76,11 @@ class WebSource:
         """The file at that URL. Raises StorageError."""
         known = await asyncio.to_thread(accesses, self._annotations_file, self._secrets)
         access = known.get(uri.bucket) or known.get(uri.bucket.partition(":")[0]) or WebAccess("no Secret")
-        url = URL(uri.raw, encoded=True)
-        name = safe_path(URL(uri.raw).path.rpartition("/")[2], uri.raw)
+        try:
+            url, path = URL(uri.raw, encoded=True), URL(uri.raw).path
+        except ValueError as error:
+            raise StorageError(STORAGE_URI_INVALID, f"{uri} is no URL: {error}.") from error
+        name = safe_path(path.rpartition("/")[2], uri.raw)
         found = await self._head(url, access)
         if found.size is None:
             raise StorageError(
