@@ -136,6 +136,7 @@ class World:
         self.asked: list[str] = []
         self.listed = 0
         self.metadata: dict[tuple[ServiceKey, str], str] = {}
+        self.homes: dict[tuple[ServiceKey, str], ServiceKey] = {}  # of models that are asked for at another's host
         self.on_asked: Callable[[str], None] = _nothing
         self.bounds: dict[str, Any] = {}  # of the views made from now on: timeout, max_held
         self.metrics = CollectorRegistry()
@@ -152,6 +153,7 @@ class World:
             requested=lambda _, model: self._requested(model),
             names=self._names,
             metadata=lambda service, model: self.metadata.get((service, model)),
+            home=lambda service, model: self.homes.get((service, model), service),
             memory_bytes=self.memory_bytes,
             registry=self.metrics,
             reconnect_seconds=0.0,
