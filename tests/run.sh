@@ -72,8 +72,17 @@ build_images_ahead() {
   images=$!
 }
 
+# What the tests of storage need: compiled beside the first stage too. A failure is the test's to tell.
+emulators=
+build_emulators_ahead() {
+  nice -n 19 "$python" -m tests.component.storage.emulators >/dev/null 2>&1 &
+  emulators=$!
+}
+
 cluster() {
   make --no-print-directory cluster || return
+  [[ -z $emulators ]] || wait "$emulators" || true
+  emulators=
   [[ -n $images ]] || return 0
   wait "$images" || { echo "== not every image was built beside the tests:"; cat "$images_log"; }
   rm -f "$images_log"
@@ -129,6 +138,7 @@ with_a_second_try() {
 
 if (($# == 0)) && [[ -z ${SHOAL_KUBECONFIG:-} ]]; then
   build_images_ahead
+  build_emulators_ahead
 fi
 stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
 stage "component tests" cluster with_a_second_try tests/component -- "$@"

@@ -31,8 +31,12 @@ from .settings import Settings, SettingsError
 from .slots import Staged
 from .staging import Found, Staging
 from .storage import Limits
-from .storage.credentials import fingerprint
+from .storage.credentials import S3Access
+from .storage.gcs import GcsSource
+from .storage.gcs_access import GcsAccess
 from .storage.s3 import S3Source
+from .storage.secret_accesses import fingerprint
+from .storage.storage_config import ConfiguredSource
 from .storage.web import WebSource
 from .storage.web_addresses import Allowed
 from .use import Use
@@ -49,18 +53,22 @@ class Agent:
         self._settings = settings
         self._metrics = Metrics()
         self._server = _model_server(settings)
-        self._s3 = S3Source(
-            settings.credentials_dir / STORAGE_FILE, settings.storage_secrets_dir, connections=settings.connections
-        )
+        secrets = (settings.credentials_dir / STORAGE_FILE, settings.storage_secrets_dir)
+        self._s3 = S3Source(*secrets, connections=settings.connections)
+        self._gcs = GcsSource(*secrets, connections=settings.connections)
+        configured = ConfiguredSource(settings.storage_secrets_dir, {S3Access: self._s3, GcsAccess: self._gcs})
         self._web = WebSource(
-            settings.credentials_dir / STORAGE_FILE,
-            settings.storage_secrets_dir,
-            connections=settings.connections,
-            allowed=Allowed(private=settings.private_addresses),
+            *secrets, connections=settings.connections, allowed=Allowed(private=settings.private_addresses)
         )
         self._cache = Cache(
             settings.models_dir / "cache",
-            {"s3": self._s3, STORAGE_CONFIG_SCHEME: self._s3, "https": self._web, "http": self._web},
+            {
+                "s3": self._s3,
+                "gs": self._gcs,
+                STORAGE_CONFIG_SCHEME: configured,
+                "https": self._web,
+                "http": self._web,
+            },
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             connections=settings.connections,
             max_bytes=settings.max_disk_bytes,
@@ -210,17 +218,21 @@ class Agent:
         reading = await self._server.usage.read()
         return self._metrics.text(await asyncio.to_thread(reading.totals) if reading is not None else Totals())
 
+    async def _read_secrets(self) -> None:
+        for source in (self._s3, self._gcs):
+            await source.read_secrets()
+
     async def _watch_secrets(self) -> None:
         files = (self._settings.credentials_dir / STORAGE_FILE, self._settings.storage_secrets_dir)
         before = await asyncio.to_thread(fingerprint, *files)
-        await self._s3.read_secrets()
+        await self._read_secrets()
         while True:
             await asyncio.sleep(SECRETS_SECONDS)
             now = await asyncio.to_thread(fingerprint, *files)
             if now != before:
                 before = now
                 logs.info("storage secrets changed")
-                await self._s3.read_secrets()
+                await self._read_secrets()
                 self._worker.retry_storage()
 
 

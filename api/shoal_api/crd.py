@@ -14,7 +14,8 @@ from .names import GROUP, LABEL_MANAGED_BY, MANAGED_BY, SERVER_CONTAINER
 from .quantity import whole_number
 from .schema import PRESERVE, VALIDATIONS, Schema, structural
 from .serving_runtime import ClusterServingRuntime, ServingRuntime
-from .trained_model import STORAGE_SCHEMES, TrainedModel
+from .storage_uri import SUPPORTED_SCHEMES
+from .trained_model import TrainedModel
 
 MINIMUM_KUBERNETES: Final = "1.29"
 
@@ -121,8 +122,8 @@ def _trained_model_schema() -> Schema:
     model = spec["properties"]["model"]
     model["properties"]["storageUri"][VALIDATIONS] = [
         _rule(
-            f"self.matches('^({'|'.join(STORAGE_SCHEMES)})://.+$')",
-            f"start with one of {', '.join(f'{scheme}://' for scheme in STORAGE_SCHEMES)}, such as s3://bucket/folder",
+            f"self.matches('^({'|'.join(SUPPORTED_SCHEMES)})://.+$')",
+            f"start with one of {', '.join(f'{scheme}://' for scheme in SUPPORTED_SCHEMES)}, such as s3://bucket/folder",
         )
     ]
     model["properties"]["framework"]["minLength"] = 1

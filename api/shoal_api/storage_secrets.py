@@ -16,6 +16,9 @@ CA_FILE: Final = "cabundle.crt"
 """Its key, as in KServe."""
 S3_ANNOTATIONS: Final = "serving.kserve.io/s3-"
 """What the annotations begin with that say how S3 is to be reached."""
+GCS_ANNOTATIONS: Final = "serving.kserve.io/gcs-"
+AZURE_ANNOTATIONS: Final = "serving.kserve.io/azure-"
+"""The same of Google Cloud Storage and Azure Blob Storage; not in KServe."""
 
 
 class _Document(BaseModel):
@@ -23,7 +26,7 @@ class _Document(BaseModel):
 
 
 class AnnotatedSecret(_Document):
-    """A Secret by name, with those of its annotations that speak of storage (serving.kserve.io/s3-*).
+    """A Secret by name, with those of its annotations that speak of storage (serving.kserve.io/s3-* and so on).
 
     ``uid`` and ``version`` (Kubernetes' resourceVersion) say of which one they were read, and in which of its states;
     an older operator does not say it. ``missing``: there was none, or it may not be read.

@@ -1,13 +1,14 @@
 """Where a model's artifact lies. Parsed once, here, into a value that stays parsed; nothing else takes URIs apart.
 
-``spec.model.storageUri`` of a TrainedModel: ``s3://bucket/key``, where ``key`` is one object, or a prefix whose
-objects (those below ``key/``) are the model's folder; ``https://host/path``, one file or archive. Or
+``spec.model.storageUri`` of a TrainedModel: ``s3://bucket/key`` or ``gs://bucket/key``, where ``key`` is one object, or
+a prefix whose objects (those below ``key/``) are the model's folder; ``https://host/path``, one file or archive. Or
 ``storage://key/path?parameters``, which ``spec.model.storage`` stands for: the agent makes the above of it, by an entry
 of the Secret ``storage-config``.
 """
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -17,9 +18,9 @@ from .model_storage import STORAGE_CONFIG_SCHEME, STORAGE_CONFIG_SECRET
 STORAGE_URI_INVALID: Final = "StorageUriInvalid"
 STORAGE_URI_NOT_SUPPORTED: Final = "StorageUriNotSupported"
 
-SUPPORTED_SCHEMES: Final = ("s3", "https", "http")
-CONFIGURED_TYPES: Final = ("s3",)
-"""Types of entries of the Secret storage-config."""
+SUPPORTED_SCHEMES: Final = ("s3", "gs", "https", "http")
+CONFIGURED_TYPES: Final[Mapping[str, str]] = {"s3": "s3", "gs": "gs", "gcs": "gs"}
+"""Types of entries of the Secret storage-config, as KServe and ModelMesh call them, and the schemes that they are."""
 MAX_URI_LENGTH: Final = 2048
 MAX_KEY_LENGTH: Final = 1024
 """In bytes of UTF-8: S3's bound, and Google's and Azure's."""
@@ -31,7 +32,7 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 # S3's rules; underscores and long names are let through, since S3-compatible servers and old buckets have them.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{2,254}")
 _STORAGE_KEY = re.compile(r"[-._a-zA-Z0-9]{0,253}")
-_SECRET = re.compile(r"secret|access_?key|token|password|account_?key")
+_SECRET = re.compile(r"secret|access_?key|private_?key|token|password|account_?key")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _WEB_EXAMPLE = "https://host/path/model.tar.gz"
 _ADDRESS = re.compile(r"\d+(\.\d+){3}")
@@ -95,7 +96,7 @@ def parse_storage_uri(raw: str) -> StorageUri:
         return _of_web(scheme, rest, raw, shown)
     bucket, _, path = rest.partition("/")
     if not bucket:
-        raise _invalid(f"storageUri {shown!r} names no bucket; write it like {_EXAMPLE}.")
+        raise _invalid(f"storageUri {shown!r} names no bucket; write it like {scheme}://bucket/path/to/model.")
     if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
         raise _invalid(f"storageUri {shown!r}: {bucket[:_MAX_SHOWN]!r} is not a bucket name: {_bucket_trouble(bucket)}")
     key = _key(path, f"storageUri {shown!r}")

@@ -31,9 +31,6 @@ from .tuning import MAX_TUNING_SECONDS, Tuning
 KSERVE_FINALIZER = "trainedmodel.finalizer"
 """What KServe's controller puts on every TrainedModel and only it removes: without KServe, deletion hangs on it."""
 
-STORAGE_SCHEMES = ("s3", "gs", "https", "http")
-"""What KServe accepts in a TrainedModel; which of them this build can pull is the agent's word."""
-
 MAX_COPIES = 1000
 
 _MEMORY = "spec.model.memory"
@@ -122,7 +119,8 @@ class TrainedModelArtifact(ApiModel):
     """What is loaded."""
 
     storage_uri: Annotated[str, Field(max_length=2048)] | None = None
-    """Folder or archive of the model: s3://bucket/prefix, gs://, https:// or http://. This or storage."""
+    """Folder or archive of the model: s3://bucket/prefix, gs://bucket/prefix, https:// or http://. This or
+    storage."""
     storage: ModelStorage | None = None
     """Where the model lies, by an entry of the Secret storage-config; as in KServe's InferenceService."""
     framework: Annotated[str, Field(max_length=128)]

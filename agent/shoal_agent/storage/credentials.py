@@ -1,38 +1,25 @@
 """Which S3 to talk to, and as whom: from KServe's storage Secrets, else from the AWS environment or cloud identity.
 
-Secrets come as files (``<secrets>/<secret>/<KEY>``), their annotations as ``storage.json``
-(``shoal_api.storage_secrets.StorageDocument``), which lies also beside the keys of each, from the same moment. All are
-read again on each use, so a rotated key is noticed.
 Annotations and keys are KServe's: https://kserve.github.io/website/docs/model-serving/storage/providers/s3
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from shoal_api.storage_secrets import (
-    CA_FILE,
-    CA_FOLDER,
-    MOUNTED_STORAGE_FILE,
-    S3_ANNOTATIONS,
-    AnnotatedSecret,
-    ServiceAccountNote,
-    StorageDocument,
-)
+from shoal_api.storage_secrets import CA_FILE, CA_FOLDER, S3_ANNOTATIONS, AnnotatedSecret, ServiceAccountNote
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
 from .joined import Joined
-from .mounted import Mounted, read_mount
+from .mounted import Mounted
 from .s3_settings import annotated, maybe, named, true, url, with_inherited
+from .secret_accesses import Values, of_secrets, settings_of
 
 ACCESS_KEY_NAMES: Final = ("AWS_ACCESS_KEY_ID", "awsAccessKeyID", "aws_access_key_id", "access_key_id")
 SECRET_KEY_NAMES: Final = ("AWS_SECRET_ACCESS_KEY", "awsSecretAccessKey", "aws_secret_access_key", "secret_access_key")
 SESSION_TOKEN_NAMES: Final = ("AWS_SESSION_TOKEN", "awsSessionToken", "aws_session_token", "session_token")
 DEFAULT_REGION: Final = "us-east-1"
-_MAX_NAMED: Final = 3
-_FORMER: Final = "(its former keys: what is said of its new ones has not come yet)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +45,13 @@ class S3Access:
 def accesses(
     annotations_file: Path, secrets: Path, environment: Mapping[str, str], *, joined: Joined[S3Access] | None = None
 ) -> list[S3Access]:
-    """All that may be tried, in the order of the service account's Secrets; the environment when there is none.
-
-    ``joined`` remembers from call to call which keys what is said of a Secret belongs to. Raises StorageError
-    (StorageCredentialsInvalid) when no Secret can be used and one cannot be understood, or what is said of it has not
-    come yet.
-    """
-    document = _document(annotations_file)
-    if joined is not None:
-        joined.keep_only({secret.name for secret in document.secrets})
-    found: list[S3Access] = []
-    empty: list[str] = []
-    wrong: list[StorageError] = []
-    for listed in document.secrets:
-        try:
-            seen = read_mount(secrets / listed.name, partial(_seen, listed, document, secrets / CA_FOLDER))
-        except StorageError as error:
-            wrong.append(error)
-            continue
-        if seen is None:
-            empty.append(listed.name)
-            continue
-        former = None
-        if joined is not None and seen.said_of:
-            former = joined.held_back(listed.name, seen.said_of, seen.keys, seen.access)
-        if former is not None and not any(seen.keys):
-            empty.append(listed.name)  # deleted, which the operator has yet to tell
-            continue
-        found.append(seen.access if former is None else replace(former, origin=f"{seen.access.origin} {_FORMER}"))
-    if wrong and not found:
-        raise wrong[0]
-    account = document.service_account
-    return found or [_instead(_of_environment(environment, account, secrets), account.name, empty)]
+    """All that may be tried, in the order of the service account's Secrets; the environment when there is none. As
+    ``of_secrets``."""
+    found = of_secrets(annotations_file, secrets, _S3Reading(secrets / CA_FOLDER), joined)
+    if found.accesses:
+        return found.accesses
+    instead = _of_environment(environment, found.account, secrets)
+    return [replace(instead, origin=f"{instead.origin}{found.in_vain('S3')}")]
 
 
 def _of_environment(environment: Mapping[str, str], account: ServiceAccountNote, secrets: Path) -> S3Access:
@@ -101,84 +63,31 @@ def _of_environment(environment: Mapping[str, str], account: ServiceAccountNote,
     return access_by(f"the AWS environment or cloud identity{whose}", said, Mounted(secrets), secrets / CA_FOLDER)
 
 
-def _instead(access: S3Access, account: str, empty: list[str]) -> S3Access:
-    """The environment's access, whose name tells which Secrets were looked for in vain: one may be misspelt."""
-    if not empty:
-        return access
-    named = ", ".join(repr(name) for name in empty[:_MAX_NAMED]) + (", …" if len(empty) > _MAX_NAMED else "")
-    looked = f"service account {account!r} names Secret {named}, which is missing or holds nothing for S3"
-    return replace(access, origin=f"{access.origin} ({looked})")
-
-
-def listed_secrets(annotations_file: Path) -> list[str]:
-    """The Secrets of the service account, in its order. Raises StorageError (StorageCredentialsInvalid)."""
-    return [secret.name for secret in _document(annotations_file).secrets]
-
-
-def fingerprint(annotations_file: Path, secrets: Path) -> tuple[tuple[str, int, int], ...]:
-    """Changes when a Secret or its annotations did; reads no content. Cheap enough for every few seconds."""
-    marks = []
-    files = [annotations_file]
-    if secrets.is_dir():
-        files += sorted(file for folder in secrets.iterdir() if folder.is_dir() for file in folder.iterdir())
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            continue
-        marks.append((str(file), status.st_mtime_ns, status.st_ino))
-    return tuple(marks)
-
-
-def _document(file: Path) -> StorageDocument:
-    try:
-        return StorageDocument.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return StorageDocument()
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            STORAGE_CREDENTIALS_INVALID, f"The storage Secrets' annotations in {file} cannot be read: {error}."
-        ) from error
-
-
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A Secret at one moment. ``said_of``: the one, and its state, that the operator spoke of; empty: it is older."""
+class _S3Reading:
+    """``Reading``."""
 
-    said_of: tuple[str, ...]
-    keys: tuple[str | None, ...] = field(repr=False)
-    access: S3Access
+    authorities: Path
 
+    def keys(self, mounted: Mounted) -> Values:
+        return tuple(mounted.text(names) for names in (ACCESS_KEY_NAMES, SECRET_KEY_NAMES, SESSION_TOKEN_NAMES))
 
-def _seen(listed: AnnotatedSecret, document: StorageDocument, authorities: Path, mounted: Mounted) -> _Seen | None:
-    """None: it is not there, or for something else."""
-    beside = mounted.file(MOUNTED_STORAGE_FILE)  # from the same moment; not there beside an older operator
-    if beside is not None:
-        document = _document(beside)
-    said = next((secret for secret in document.secrets if secret.name == listed.name), None)
-    keys = tuple(mounted.text(names) for names in (ACCESS_KEY_NAMES, SECRET_KEY_NAMES, SESSION_TOKEN_NAMES))
-    if said is None or said.missing:
-        if any(keys):
-            raise StorageError(
-                STORAGE_CREDENTIALS_INVALID,
-                f"Secret {listed.name!r} was made just now: its keys are not used before the operator has told its "
-                "annotations. It is tried again.",
-            )
-        return None
-    beside_keys = named(mounted.text)
-    own = {**beside_keys, **annotated(said.annotations)}
-    if not own and not any(keys):
-        return None
-    access = _of_secret(said.name, own, document.service_account, keys, authorities=authorities, mounted=mounted)
-    of = (said.uid, said.version) if said.uid else ()
-    return _Seen(of, (*keys, *sorted(f"{name}={value}" for name, value in beside_keys.items())), access)
+    def settings(self, mounted: Mounted) -> Values:
+        return settings_of(named(mounted.text).items())
+
+    def access(self, said: AnnotatedSecret, account: ServiceAccountNote, mounted: Mounted) -> S3Access | None:
+        own = {**named(mounted.text), **annotated(said.annotations)}
+        keys = self.keys(mounted)
+        if not own and not any(keys):
+            return None
+        return _of_secret(said.name, own, account, keys, authorities=self.authorities, mounted=mounted)
 
 
 def _of_secret(
     name: str,
     own: Mapping[str, str],
     account: ServiceAccountNote,
-    keys: tuple[str | None, ...],
+    keys: Values,
     *,
     authorities: Path,
     mounted: Mounted,

@@ -17,6 +17,7 @@ from . import (
     StorageError,
     disk_full,
 )
+from .obstore_errors import Answer, BadCertificate, NoAnswer, short, understand
 
 _BAD_KEYS = frozenset(
     {
@@ -30,42 +31,24 @@ _BAD_KEYS = frozenset(
         "XAdminUserNotFound",  # versitygw, with 404
     }
 )
-# obstore's errors are words: the answer's status and body, or the innermost cause as Rust writes it.
-_STATUS = re.compile(r"status code: (\d{3})[^:\n]*(.*)", re.DOTALL)
-_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
-_SAID = re.compile(r"<Message>([^<]{1,300})")
 _CREDENTIALS = re.compile(r"External AWS credential provider: (.*)")
-_CERTIFICATE = re.compile(
-    r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)|(InvalidContentType|HandshakeFailure)"
-)
-_CAUSE = re.compile(r'(?:message|error): "([^"\n]{1,200})"')
-
-
-def of_certificate(error: Exception) -> bool:
-    """obstore did not take the server's certificate."""
-    return isinstance(error, BaseError) and _CERTIFICATE.search(str(error)) is not None
 
 
 def _as_boto(error: Exception, endpoint: str) -> Exception:
     """What boto3 would have raised."""
-    text = str(error)
-    if not isinstance(error, BaseError | FileNotFoundError | PermissionError):
-        return error
-    if found := _STATUS.search(text):
-        code, said = _CODE.search(text), _SAID.search(text)
-        answer = {"Code": code[1] if code else found[1], "Message": said[1] if said else ""}
+    if isinstance(error, BaseError) and (found := _CREDENTIALS.search(str(error))) and "status code" not in str(error):
+        return boto.CredentialRetrievalError(provider="the AWS environment", error_msg=found[1])
+    understood = understand(error)
+    if isinstance(understood, Answer):
+        answer = {"Code": understood.code or str(understood.status), "Message": understood.said}
         return boto.ClientError(
-            {"Error": answer, "ResponseMetadata": {"HTTPStatusCode": int(found[1])}},  # type: ignore[typeddict-item]
+            {"Error": answer, "ResponseMetadata": {"HTTPStatusCode": understood.status}},  # type: ignore[typeddict-item]
             "",
         )
-    if found := _CREDENTIALS.search(text):
-        return boto.CredentialRetrievalError(provider="the AWS environment", error_msg=found[1])
-    if found := _CERTIFICATE.search(text):
-        return boto.SSLError(endpoint_url=endpoint, error=ValueError(found[1] or found[2]))
-    if "error sending request" in text or "operation timed out" in text:
-        causes = _CAUSE.findall(text)
-        timed_out = "timed out" in text or "TimedOut" in text
-        return OSError(causes[-1] if causes else "it took too long" if timed_out else "the connection ended")
+    if isinstance(understood, BadCertificate):
+        return boto.SSLError(endpoint_url=endpoint, error=ValueError(understood.why))
+    if isinstance(understood, NoAnswer):
+        return OSError(understood.why)
     return error
 
 
@@ -78,14 +61,14 @@ def explain(error: Exception, key: str, bucket: str, endpoint: str, origin: str)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
         return StorageError(
             STORAGE_CREDENTIALS_INVALID,
-            f"No S3 credentials for {where} in {origin}: {_short(error)}. Add a Secret with AWS_ACCESS_KEY_ID and "
+            f"No S3 credentials for {where} in {origin}: {short(str(error))}. Add a Secret with AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY to the predictor's service account, or annotate it "
             'serving.kserve.io/s3-useanoncredential: "true" for a public bucket.',
         )
     if isinstance(error, boto.SSLError):
         return StorageError(
             STORAGE_UNREACHABLE,
-            f"TLS to {endpoint} failed for {where}: {_short(error)}. Set the Secret's annotation "
+            f"TLS to {endpoint} failed for {where}: {short(str(error))}. Set the Secret's annotation "
             'serving.kserve.io/s3-cabundle to the server\'s CA, or s3-usehttps: "0" if it speaks plain HTTP.',
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
@@ -93,15 +76,15 @@ def explain(error: Exception, key: str, bucket: str, endpoint: str, origin: str)
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.EndpointConnectionError | OSError):
         return StorageError(
             STORAGE_UNREACHABLE,
-            f"Cannot reach {where}: {_short(error)}. Check the endpoint in {origin} "
+            f"Cannot reach {where}: {short(str(error))}. Check the endpoint in {origin} "
             "(annotation serving.kserve.io/s3-endpoint) and that the pod's network policy lets it out.",
         )
     if isinstance(error, boto.ParamValidationError | boto.InvalidEndpointConfigurationError | ValueError):
         return StorageError(
             STORAGE_CREDENTIALS_INVALID,
-            f"The S3 settings in {origin} cannot be used for {where}: {_short(error)}. Check endpoint and region.",
+            f"The S3 settings in {origin} cannot be used for {where}: {short(str(error))}. Check endpoint and region.",
         )
-    return StorageError(STORAGE_UNAVAILABLE, f"S3 failed for {where}: {type(error).__name__}: {_short(error)}.")
+    return StorageError(STORAGE_UNAVAILABLE, f"S3 failed for {where}: {type(error).__name__}: {short(str(error))}.")
 
 
 def _answered(error: boto.ClientError, where: str, bucket: str, endpoint: str, origin: str) -> StorageError:
@@ -142,8 +125,3 @@ def _answered(error: boto.ClientError, where: str, bucket: str, endpoint: str, o
     return StorageError(
         STORAGE_UNAVAILABLE, f"{answer} for {where}{f': {message}' if message else ''}. It is tried again."
     )
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).partition("\n\nDebug source")[0].split()).rstrip(".")
-    return text if len(text) <= 300 else f"{text[:299]}…"

@@ -28,13 +28,9 @@ _ADDRESS: Final = frozenset({"endpoint", "usehttps"})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 
 
-def annotated(annotations: Mapping[str, str]) -> dict[str, str]:
+def annotated(annotations: Mapping[str, str], prefix: str = S3_ANNOTATIONS) -> dict[str, str]:
     """The settings among an object's annotations, by their names after the prefix."""
-    return {
-        key.removeprefix(S3_ANNOTATIONS): value.strip()
-        for key, value in annotations.items()
-        if key.startswith(S3_ANNOTATIONS)
-    }
+    return {key.removeprefix(prefix): value.strip() for key, value in annotations.items() if key.startswith(prefix)}
 
 
 def named(value: Callable[[tuple[str, ...]], str | None]) -> dict[str, str]:

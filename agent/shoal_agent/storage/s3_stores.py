@@ -1,100 +1,24 @@
-"""One bucket as obstore reads it, and as boto3 lists it: what ``s3.py`` needs of either, and nothing else."""
+"""One bucket in S3: as obstore reads it, and as boto3 does, which knows every key and finds credentials."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, cast
 
 import boto3
-import obstore
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import NoCredentialsError
-from obstore.exceptions import InvalidPathError
 from obstore.store import S3Store
 
 from .credentials import DEFAULT_REGION, S3Access
+from .stores import CHUNK, CONNECT_SECONDS, READ_SECONDS, Content, Entry, ObstoreBucket, Store, client_options
 
-CONNECT_SECONDS: Final = 5
-READ_SECONDS: Final = 30
-"""Without a byte."""
-_CHUNK: Final = 1024 * 1024
-_PAGE: Final = 1000
 _ACCELERATE: Final = "https://s3-accelerate.amazonaws.com"
 _CREDENTIALS: Final = timedelta(minutes=5)
 """How long credentials of the chain are used before it is asked again, which renews them in time."""
-
-
-class Unsayable(Exception):
-    """obstore's paths cannot say these keys exactly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An object, as a listing or its head tells of it."""
-
-    key: str
-    size: int
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A part of an object. ``size`` is the whole object's."""
-
-    size: int
-    etag: str
-    chunks: AsyncIterator[bytes | memoryview]
-
-
-class Store(Protocol):
-    """A bucket, for one way to reach it. Raises what obstore and botocore raise."""
-
-    def list(self, prefix: str) -> AsyncIterator[Entry]:
-        """All objects whose keys begin with ``prefix``, which is empty or ends with ``/``. Raises Unsayable."""
-
-    async def head(self, key: str) -> Entry: ...
-
-    async def get(self, key: str, etag: str, start: int, end: int, *, whole: bool) -> Content: ...
-
-
-class ObstoreBucket:
-    """``Store`` with obstore."""
-
-    def __init__(self, store: S3Store) -> None:
-        self._store = store
-
-    async def list(self, prefix: str) -> AsyncIterator[Entry]:
-        try:
-            async for page in obstore.list(self._store, prefix=prefix.removesuffix("/") or None, chunk_size=_PAGE):
-                for found in page:
-                    if found["size"] == 0:
-                        raise Unsayable  # an empty file, or the marker of a folder
-                    yield _entry(found)
-        except InvalidPathError as error:
-            raise Unsayable from error
-
-    async def head(self, key: str) -> Entry:
-        return _entry(await obstore.head_async(self._store, key))
-
-    async def get(self, key: str, etag: str, start: int, end: int, *, whole: bool) -> Content:
-        options: obstore.GetOptions = {"if_match": etag}
-        if not whole:  # not every server knows ranges
-            options["range"] = (start, end)
-        result = await obstore.get_async(self._store, key, options=options)
-        entry = _entry(result.meta)
-        return Content(entry.size, entry.etag, _chunks(result, end - start))
-
-
-async def _chunks(result: "obstore.GetResult", expected: int) -> AsyncIterator[memoryview]:
-    if expected <= _CHUNK:
-        yield memoryview(await result.bytes_async())
-        return
-    async for chunk in result.stream(min_chunk_size=_CHUNK):
-        yield memoryview(chunk)
 
 
 class BotoBucket:
@@ -128,7 +52,7 @@ class BotoBucket:
 
 async def _read(body: Any) -> AsyncIterator[bytes]:
     with contextlib.closing(body):
-        while chunk := await asyncio.to_thread(body.read, _CHUNK):
+        while chunk := await asyncio.to_thread(body.read, CHUNK):
             yield chunk
 
 
@@ -152,23 +76,13 @@ def new_store(access: S3Access, bucket: str, connections: int) -> Store:
             config["session_token"] = access.session_token
     elif not access.anonymous:
         provider = _Chain()
-    client: dict[str, Any] = {
-        "allow_http": True,
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=READ_SECONDS),
-        "timeout": timedelta(hours=6),  # of a whole part
-        "pool_max_idle_per_host": str(connections),
-    }
-    if access.verify is False:
-        client["allow_invalid_certificates"] = True
-    elif isinstance(access.verify, str):
-        with open(access.verify, "rb") as bundle:
-            client["root_certificate"] = bundle.read()
+    authority = access.verify if isinstance(access.verify, str) else None
+    options = client_options(connections, authority=authority, verify=access.verify is not False)
     return ObstoreBucket(
         S3Store(
             bucket,
             config=cast(Any, config),
-            client_options=cast(Any, client),
+            client_options=cast(Any, options),
             retry_config={"max_retries": 0},
             credential_provider=cast(Any, provider),
         )
@@ -236,7 +150,3 @@ def _for_bucket(endpoint: str, bucket: str) -> str:
     """obstore takes the endpoint of the bucket itself where the bucket is a host."""
     scheme, _, host = endpoint.partition("://")
     return f"{scheme}://{bucket}.{host}"
-
-
-def _entry(found: Any) -> Entry:
-    return Entry(found["path"], found["size"], found["e_tag"] or "")

@@ -3,11 +3,12 @@
 The entry is JSON and says all of it: which store, whose keys, which bucket. So nothing has to be joined.
 """
 
+import asyncio
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +24,12 @@ from shoal_api.storage_uri import (
     parse_storage_uri,
 )
 
-from . import STORAGE_CREDENTIALS_INVALID, StorageError
+from . import STORAGE_CREDENTIALS_INVALID, ArtifactFile, Limits, Listing, StorageError
 from .credentials import S3Access, access_by
+from .gcs_access import GcsAccess, of_key_file
 from .mounted import Mounted, read_mount
+from .object_source import ObjectSource, Place
+from .s3_settings import true, url
 
 _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint": ("endpoint_url", "endpoint"),
@@ -41,21 +45,45 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
 _REACH: Final = frozenset({"endpoint_url", "endpoint", "verify_ssl", "ca_bundle", "cabundle_configmap", "certificate"})
 """Where the keys of an entry go, and who is believed to be there: its own word only, since whoever writes a model's
 parameters may not be who may read the keys."""
+_KEY_FIELDS: Final = ("client_email", "private_key", "private_key_id")
 _MAX_NAMED: Final = 8
 
 
-def configured(uri: StorageUri, secrets: Path) -> tuple[StorageUri, S3Access]:
-    """Where a model lies in S3, and how that is reached. Raises StorageError, with reasons of credentials or, for what
+Configured = S3Access | GcsAccess
+
+
+class ConfiguredSource:
+    """``Source`` of ``storage://``. ``sources``: those of the types of store, by what reaches them."""
+
+    def __init__(self, secrets: Path, sources: Mapping[type[Configured], ObjectSource[Any]]) -> None:
+        self._secrets, self._sources = secrets, sources
+
+    async def find(self, uri: StorageUri, limits: Limits) -> Listing:
+        """As an entry says. Raises StorageError."""
+        place, access = await asyncio.to_thread(configured, uri, self._secrets)
+        return await self._sources[type(access)].find_with(place, access, limits)
+
+    def read(self, listing: Listing, file: ArtifactFile, start: int, end: int) -> AsyncIterator[bytes | memoryview]:
+        """As the source that found it."""
+        place: Any = listing.access
+        if not isinstance(place, Place):
+            raise TypeError("a listing of another source")
+        return self._sources[type(place.access)].read(listing, file, start, end)
+
+
+def configured(uri: StorageUri, secrets: Path) -> tuple[StorageUri, Configured]:
+    """Where a model lies, and how that is reached. Raises StorageError, with reasons of credentials or, for what
     cannot be at all, StorageUriInvalid and StorageUriNotSupported."""
     overridden = dict(uri.parameters)
     key = uri.bucket or (f"default_{overridden['type']}" if overridden.get("type") else "default")
     origin = f"entry {key!r} of Secret {STORAGE_CONFIG_SECRET!r}"
 
-    def read(mounted: Mounted) -> tuple[StorageUri, S3Access]:
+    def read(mounted: Mounted) -> tuple[StorageUri, Configured]:
         entry = _entry(key, mounted)
         _refuse_elsewhere(entry, overridden, origin)
         entry |= overridden
-        return _place(uri, entry, origin), _access(entry, origin, mounted, secrets / CA_FOLDER)
+        scheme = _scheme(entry, origin)
+        return _place(uri, scheme, entry, origin), _ACCESS[scheme](entry, origin, mounted, secrets / CA_FOLDER)
 
     return read_mount(secrets / STORAGE_CONFIG_SECRET, read)
 
@@ -95,7 +123,7 @@ def _refuse_elsewhere(entry: Mapping[str, str], overridden: Mapping[str, str], o
         )
 
 
-def _place(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri:
+def _scheme(entry: Mapping[str, str], origin: str) -> str:
     of_type = entry.get("type") or "s3"
     if of_type not in CONFIGURED_TYPES:
         raise StorageError(
@@ -103,6 +131,10 @@ def _place(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri
             f"{origin} is of type {of_type!r}, which is not supported; supported: {', '.join(CONFIGURED_TYPES)}. Copy "
             "the artifact to an S3-compatible store and name an entry for that.",
         )
+    return CONFIGURED_TYPES[of_type]
+
+
+def _place(uri: StorageUri, scheme: str, entry: Mapping[str, str], origin: str) -> StorageUri:
     bucket = entry.get("bucket") or entry.get("default_bucket")
     if not bucket:
         raise StorageError(
@@ -111,12 +143,12 @@ def _place(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri
             "storage.parameters.bucket to the model.",
         )
     try:
-        return parse_storage_uri(f"s3://{bucket}/{uri.key}{'/' if uri.folder and uri.key else ''}")
+        return parse_storage_uri(f"{scheme}://{bucket}/{uri.key}{'/' if uri.folder and uri.key else ''}")
     except StorageUriError as error:
         raise StorageError(error.reason, f"By {origin}: {error.message}") from error
 
 
-def _access(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities: Path) -> S3Access:
+def _s3(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities: Path) -> S3Access:
     said = {name: value for name, fields in _SETTINGS.items() if (value := _first(entry, fields))}
     access = access_by(origin, said, mounted, authorities)
     if access.verify is True and (certificate := entry.get("certificate")):
@@ -131,6 +163,22 @@ def _access(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities
             f"{'secret_access_key' if key else 'access_key_id'}. Add it.",
         )
     return replace(access, access_key=key, secret_key=secret, session_token=entry.get("session_token") or None)
+
+
+def _gcs(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities: Path) -> GcsAccess:
+    """ModelMesh's fields: client_email, private_key; without them nobody's."""
+    endpoint, certificate = _first(entry, ("endpoint_url", "endpoint")), entry.get("certificate")
+    key = {name: entry[name] for name in _KEY_FIELDS if entry.get(name)}
+    access = GcsAccess(
+        origin,
+        endpoint=url(endpoint, "1") if endpoint else None,
+        anonymous=not key or true(entry.get("anonymous", "")),
+        authority=_file(certificate) if certificate else None,
+    )
+    return access if access.anonymous else of_key_file(access, json.dumps(key))
+
+
+_ACCESS: Final[Mapping[str, Callable[[Mapping[str, str], str, Mounted, Path], Configured]]] = {"s3": _s3, "gs": _gcs}
 
 
 def _first(entry: Mapping[str, str], fields: tuple[str, ...]) -> str | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
-from .credentials import listed_secrets
 from .mounted import Mounted, read_mount
+from .secret_accesses import listed_secrets
 
 HOST_NAMES: Final = ("https-host", "http-host")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")

@@ -35,7 +35,7 @@ SECRET_VOLUME_PREFIX = "shoal-storage-"  # noqa: S105  # of a name
 AUTHORITY_VOLUME_PREFIX = f"{SECRET_VOLUME_PREFIX}ca-"
 SCRATCH_VOLUME_PREFIX = "shoal-scratch-"
 _MEDIUM: Mapping[bool, Mapping[str, str]] = {False: {}, True: {"medium": "Memory"}}
-_STORAGE_ENV = ("AWS_", "S3_")
+_STORAGE_ENV = ("AWS_", "S3_", "STORAGE_EMULATOR_HOST")
 
 
 def agent_container(
@@ -52,8 +52,8 @@ def agent_container(
 ) -> Object:
     """A native sidecar: started and healthy before the model server starts, ended after it has ended.
 
-    The storage settings that the user gave the model server (AWS_*, S3_*) are the agent's, since it is the one that
-    pulls.
+    The storage settings that the user gave the model server (AWS_*, S3_*, STORAGE_EMULATOR_HOST) are the agent's, since
+    it is the one that pulls.
     """
     mounts = [
         {"name": MODELS_VOLUME, "mountPath": MODELS_DIR},

@@ -18,7 +18,7 @@ import aiohttp
 import boto3
 from aiohttp import web
 from botocore.config import Config
-from shoal_agent.storage.s3 import ACCESSES_SECONDS
+from shoal_agent.storage.object_source import ACCESSES_SECONDS
 from shoal_api.messages import (
     Action,
     CopyIntent,

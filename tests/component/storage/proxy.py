@@ -1,4 +1,4 @@
-"""A proxy before a real S3 server that is slow, throttles, cuts bodies off, and speaks TLS with a CA of its own."""
+"""A proxy before a real store that is slow, throttles, cuts bodies off, and speaks TLS with a CA of its own."""
 
 import asyncio
 import datetime
@@ -66,8 +66,9 @@ async def proxy(upstream: str, faults: Faults, tls: ssl.SSLContext | None = None
 async def _answer(
     session: aiohttp.ClientSession, upstream: str, request: web.Request, faults: Faults
 ) -> web.StreamResponse:
-    of_object = request.method == "GET" and "list-type" not in request.query
-    faults.seen["object" if of_object else "list" if "list-type" in request.query else request.method] += 1
+    listed = "list-type" in request.query or request.query.get("comp") == "list"
+    of_object = request.method == "GET" and not listed
+    faults.seen["object" if of_object else "list" if listed else request.method] += 1
     await asyncio.sleep(faults.delay)
     if of_object and faults.throttle:
         faults.throttle -= 1

@@ -1,4 +1,4 @@
-"""What a scheme promises, held by a real S3 server: versitygw, behind a proxy where it is to misbehave."""
+"""What each scheme of object stores promises, held by a real one, behind a proxy where it is to misbehave."""
 
 import asyncio
 import io
@@ -12,177 +12,151 @@ from shoal_agent.storage import Limits, Listing, StorageError
 from shoal_agent.storage.fetching import AT_ONCE
 from shoal_api.storage_uri import StorageUri
 
-from tests.component.agent.parts import ACCESS_KEY, BUCKET, Storage, eventually
+from tests.component.agent.parts import eventually
 
-from .conftest import Pod
+from .backends import Backend
+from .pods import Pod
 from .proxy import Faults, authority, proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 NewPod = Callable[[], Pod]
 
 
-async def refused(pod: Pod, uri: str) -> StorageError:
-    with pytest.raises(StorageError) as caught:
-        await pod.cache.pull(uri)
-    return caught.value
+async def test_one_object_and_a_folder_and_no_neighbour(store: Backend, pod: Pod) -> None:
+    store.put("one/m.joblib", b"one")
+    store.put("one/deep/er/file", b"two")
+    store.put("one0/m.joblib", b"neighbour")
+    assert await pod.pull(store.uri("one")) == {"m.joblib": b"one", "deep/er/file": b"two"}
+    assert await pod.pull(store.uri("one/m.joblib")) == {"m.joblib": b"one"}
 
 
-async def test_one_object_and_a_folder_and_no_neighbour(s3: Storage, pod: Pod) -> None:
-    s3.put("one/m.joblib", b"one")
-    s3.put("one/deep/er/file", b"two")
-    s3.put("one0/m.joblib", b"neighbour")
-    assert await pod.pull(f"s3://{BUCKET}/one") == {"m.joblib": b"one", "deep/er/file": b"two"}
-    assert await pod.pull(f"s3://{BUCKET}/one/m.joblib") == {"m.joblib": b"one"}
-
-
-async def test_2500_objects(s3: Storage, pod: Pod) -> None:
+async def test_2500_objects(store: Backend, pod: Pod) -> None:
     files = {f"{number:04}": str(number).encode() for number in range(2500)}
-    with_clients = [asyncio.to_thread(s3.put, f"many/{name}", content) for name, content in files.items()]
+    with_clients = [asyncio.to_thread(store.put, f"many/{name}", content) for name, content in files.items()]
     await asyncio.gather(*with_clients)
-    assert await pod.pull(f"s3://{BUCKET}/many") == files
+    assert await pod.pull(store.uri("many")) == files
 
 
-async def test_markers_and_odd_keys_and_empty_files(s3: Storage, pod: Pod) -> None:
+async def test_markers_and_odd_keys_and_empty_files(store: Backend, pod: Pod) -> None:
     odd = ["1/Model Card +1=ü%20.png", "a#b?c&d", "~x", "percent%2F", "quote'\"", "empty"]
     for name in odd:
-        s3.put(f"Churn Model + 2024/run=1/{name}", b"" if name == "empty" else name.encode())
+        store.put(f"Churn Model + 2024/run=1/{name}", b"" if name == "empty" else name.encode())
     for marker in ("Churn Model + 2024/run=1/", "Churn Model + 2024/run=1/1/"):
-        s3.client.put_object(Bucket=BUCKET, Key=marker, Body=b"")
-    found = await pod.pull(f"s3://{BUCKET}/Churn Model + 2024/run=1")
+        store.mark(marker)
+    found = await pod.pull(store.uri("Churn Model + 2024/run=1"))
     assert found == {name: b"" if name == "empty" else name.encode() for name in odd}
 
 
-async def test_what_is_missing_is_named(pod: Pod) -> None:
-    error = await refused(pod, f"s3://{BUCKET}/nothing/here")
+async def test_what_is_missing_is_named(store: Backend, pod: Pod) -> None:
+    error = await pod.refused(store.uri("nothing/here"))
     assert (error.reason, "404" in error.message, "nothing/here" in error.message) == ("ArtifactNotFound", True, True)
-    error = await refused(pod, "s3://no-such-bucket/m")
+    error = await pod.refused(store.missing_bucket)
     assert (error.reason, "'no-such-bucket'" in error.message) == ("BucketNotFound", True)
 
 
-@pytest.mark.parametrize(("key", "secret"), [("nobody", "x"), (ACCESS_KEY, "wrong")])
-async def test_wrong_keys_are_said_and_mended(s3: Storage, new_pod: NewPod, key: str, secret: str) -> None:
-    s3.put("keys/m", b"x")
-    pod = new_pod()
-    pod.secret("storage", s3.endpoint, key, secret)
-    error = await refused(pod, f"s3://{BUCKET}/keys")
+@pytest.mark.parametrize("number", [0, 1])
+async def test_wrong_credentials_are_said_and_mended(store: Backend, new_pod: NewPod, number: int) -> None:
+    store.put("keys/m", b"x")
+    pod = store.admit(new_pod(), wrong=store.wrong[number])
+    error = await pod.refused(store.uri("keys"))
     assert (error.reason, "Secret 'storage'" in error.message) == ("StorageCredentialsInvalid", True)
-    pod.secret("storage", s3.endpoint)
-    assert await pod.pull(f"s3://{BUCKET}/keys") == {"m": b"x"}
+    assert store.admit(pod) is pod
+    assert await pod.pull(store.uri("keys")) == {"m": b"x"}
 
 
-async def test_no_keys_is_no_state(
-    s3: Storage, new_pod: NewPod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The chain of credentials found none once; a minute later it does."""
-    s3.put("chain/m", b"x")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    pod = new_pod()
-    pod.secret("storage", s3.endpoint, "", "")
-    error = await refused(pod, f"s3://{BUCKET}/chain")
-    assert (error.reason, "No S3 credentials" in error.message) == ("StorageCredentialsInvalid", True)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "shoal-test-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "shoal-test-secret")
-    assert await pod.pull(f"s3://{BUCKET}/chain") == {"m": b"x"}
+async def test_rotated_credentials_are_used_at_once(store: Backend, new_pod: NewPod) -> None:
+    store.put("rotated/a/m", b"a")
+    store.put("rotated/b/m", b"b")
+    pod = store.admit(new_pod())
+    assert await pod.pull(store.uri("rotated/a")) == {"m": b"a"}
+    store.admit(pod, wrong=store.wrong[0])
+    await pod.read_secrets()
+    assert (await pod.refused(store.uri("rotated/b"))).reason == "StorageCredentialsInvalid"
+    store.admit(pod)
+    await pod.read_secrets()
+    assert await pod.pull(store.uri("rotated/b")) == {"m": b"b"}
 
 
-async def test_a_server_that_is_not_there(new_pod: NewPod) -> None:
-    error = await refused(new_pod().secret("storage", "http://127.0.51.3:9"), f"s3://{BUCKET}/m")
+async def test_a_server_that_is_not_there(store: Backend, new_pod: NewPod) -> None:
+    error = await store.admit(new_pod(), "http://127.0.51.3:9").refused(store.uri("m"))
     assert (error.reason, "refused" in error.message.lower()) == ("StorageUnreachable", True)
-    error = await refused(new_pod().secret("storage", "http://no-such-host.invalid"), f"s3://{BUCKET}/m")
+    error = await store.admit(new_pod(), "http://no-such-host.invalid").refused(store.uri("m"))
     assert (error.reason, "no-such-host.invalid" in error.message) == ("StorageUnreachable", True)
 
 
 async def test_a_server_that_throttles_and_cuts_bodies_off_costs_a_few_requests_more(
-    s3: Storage, new_pod: NewPod
+    store: Backend, new_pod: NewPod
 ) -> None:
     files = {f"{number:02}": bytes([number]) * 10_000 for number in range(50)}
     for name, content in files.items():
-        s3.put(f"faulty/{name}", content)
+        store.put(f"faulty/{name}", content)
     faults = Faults(throttle=5, cut=5)
-    async with proxy(s3.endpoint, faults) as endpoint:
-        assert await new_pod().secret("storage", endpoint).pull(f"s3://{BUCKET}/faulty") == files
+    async with proxy(store.endpoint, faults) as endpoint:
+        assert await store.admit(new_pod(), endpoint).pull(store.uri("faulty")) == files
     assert faults.seen["object"] == 60
 
 
 async def test_a_large_object_comes_in_parts_side_by_side_and_goes_on_where_it_broke_off(
-    s3: Storage, new_pod: NewPod
+    store: Backend, new_pod: NewPod
 ) -> None:
     content = bytes(range(256)) * (100 * 1024 * 4)  # 100 MiB
-    s3.put("large/m", content)
+    store.put("large/m", content)
     faults = Faults(cut=2)
-    async with proxy(s3.endpoint, faults) as endpoint:
-        assert await new_pod().secret("storage", endpoint).pull(f"s3://{BUCKET}/large") == {"m": content}
+    async with proxy(store.endpoint, faults) as endpoint:
+        assert await store.admit(new_pod(), endpoint).pull(store.uri("large")) == {"m": content}
     assert faults.most > 1
     assert faults.seen["object"] == 6
 
 
-async def overwritten(pod: Pod, s3: Storage, key: str) -> StorageError:
+async def overwritten(pod: Pod, store: Backend, key: str) -> StorageError:
     """The error of a pull whose object changes between its listing and its fetch."""
-    find = pod.source.find
+    source = pod.sources[store.scheme]
+    find = source.find
 
     async def find_and_overwrite(uri: StorageUri, limits: Limits) -> Listing:
         listing = await find(uri, limits)
-        s3.put(key, b"after!")
+        store.put(key, b"after!")
         return listing
 
-    pod.source.find = find_and_overwrite  # type: ignore[method-assign]
+    source.find = find_and_overwrite  # type: ignore[method-assign]
     try:
-        return await refused(pod, f"s3://{BUCKET}/{key}")
+        return await pod.refused(store.uri(key))
     finally:
-        pod.source.find = find  # type: ignore[method-assign]
+        source.find = find  # type: ignore[method-assign]
 
 
-async def test_an_object_that_is_overwritten_meanwhile_is_refused(s3: Storage, pod: Pod) -> None:
-    s3.put("changing/m", b"before")
-    assert (await overwritten(pod, s3, "changing/m")).reason == "ArtifactChanged"
-    assert await pod.pull(f"s3://{BUCKET}/changing") == {"m": b"after!"}
+async def test_an_object_that_is_overwritten_meanwhile_is_refused(store: Backend, pod: Pod) -> None:
+    store.put("changing/m", b"before")
+    assert (await overwritten(pod, store, "changing/m")).reason == "ArtifactChanged"
+    assert await pod.pull(store.uri("changing")) == {"m": b"after!"}
 
 
 @pytest.mark.parametrize("content", [b"before", b"longer", b"short"])
 async def test_a_server_that_does_not_know_if_match_is_not_believed(
-    s3: Storage, new_pod: NewPod, content: bytes
+    store: Backend, new_pod: NewPod, content: bytes
 ) -> None:
-    s3.put("believed/m", b"before")
-    async with proxy(s3.endpoint, Faults(instead=(content, '"another"'))) as endpoint:
-        pod = new_pod().secret("storage", endpoint)
-        assert (await refused(pod, f"s3://{BUCKET}/believed")).reason == "ArtifactChanged"
+    store.put("believed/m", b"before")
+    async with proxy(store.endpoint, Faults(instead=(content, '"another"'))) as endpoint:
+        pod = store.admit(new_pod(), endpoint)
+        assert (await pod.refused(store.uri("believed"))).reason == "ArtifactChanged"
 
 
-@pytest.mark.parametrize("own", [False, True])
-async def test_a_ca_of_its_own(s3: Storage, new_pod: NewPod, tmp_path: Path, own: bool) -> None:
-    """Also where the certificate is its own authority, which one of the two libraries does not take."""
-    s3.put("tls/m", b"x")
-    context, bundle = authority(tmp_path / "tls", own=own)
-    async with proxy(s3.endpoint, Faults(), context) as endpoint:
-        error = await refused(new_pod().secret("storage", endpoint), f"s3://{BUCKET}/tls")
-        assert (error.reason, "s3-cabundle" in error.message) == ("StorageUnreachable", True)
-        trusting = new_pod().secret("storage", endpoint, cabundle="ca.pem")
-        (trusting.folder / "secrets" / "storage" / "ca.pem").write_bytes(bundle.read_bytes())
-        assert await trusting.pull(f"s3://{BUCKET}/tls") == {"m": b"x"}
-        careless = new_pod().secret("storage", endpoint, verifyssl="0")
-        assert await careless.pull(f"s3://{BUCKET}/tls") == {"m": b"x"}
-
-
-async def test_two_secrets_on_one_bucket_and_one_name_on_two_stores(s3: Storage, new_pod: NewPod) -> None:
+async def test_two_secrets_on_one_bucket_and_one_name_on_two_stores(store: Backend, new_pod: NewPod) -> None:
     """Access belongs to a listing, whatever is listed meanwhile."""
     for number in range(40):
-        s3.put(f"shared/{number}/m", str(number).encode())
-    pod = new_pod().secret("a-other", s3.endpoint, "nobody", "x").secret("storage", s3.endpoint)
-    found = await asyncio.gather(*(pod.pull(f"s3://{BUCKET}/shared/{number}") for number in range(40)))
+        store.put(f"shared/{number}/m", str(number).encode())
+    pod = store.admit(store.admit(new_pod(), name="a-other", wrong=store.wrong[0]))
+    found = await asyncio.gather(*(pod.pull(store.uri(f"shared/{number}")) for number in range(40)))
     assert found == [{"m": str(number).encode()} for number in range(40)]
 
 
-async def test_a_cancelled_pull_ends_at_once_and_is_gone_on_with(s3: Storage, new_pod: NewPod) -> None:
+async def test_a_cancelled_pull_ends_at_once_and_is_gone_on_with(store: Backend, new_pod: NewPod) -> None:
     content = b"z" * (80 << 20)
-    s3.put("cancelled/m", content)
+    store.put("cancelled/m", content)
     faults = Faults(hold=asyncio.Event())
-    async with proxy(s3.endpoint, faults) as endpoint:
-        pod = new_pod().secret("storage", endpoint)
-        task = asyncio.create_task(pod.pull(f"s3://{BUCKET}/cancelled"))
+    async with proxy(store.endpoint, faults) as endpoint:
+        pod = store.admit(new_pod(), endpoint)
+        task = asyncio.create_task(pod.pull(store.uri("cancelled")))
         await eventually(lambda: faults.running == 3, 10, "three parts")
         await asyncio.sleep(0.5)
         started = time.monotonic()
@@ -190,35 +164,38 @@ async def test_a_cancelled_pull_ends_at_once_and_is_gone_on_with(s3: Storage, ne
         await asyncio.wait({task})
         assert time.monotonic() - started < 1
         faults.hold = None
-        assert await pod.pull(f"s3://{BUCKET}/cancelled") == {"m": content}
+        assert await pod.pull(store.uri("cancelled")) == {"m": content}
 
 
-async def test_a_slow_server_is_asked_for_much_at_once(s3: Storage, new_pod: NewPod) -> None:
+async def test_a_slow_server_is_asked_for_much_at_once(store: Backend, new_pod: NewPod) -> None:
     for number in range(200):
-        s3.put(f"slow/{number}", str(number).encode())
+        store.put(f"slow/{number}", str(number).encode())
     faults = Faults(delay=0.05)
-    async with proxy(s3.endpoint, faults) as endpoint:
-        assert len(await new_pod().secret("storage", endpoint).pull(f"s3://{BUCKET}/slow")) == 200
+    async with proxy(store.endpoint, faults) as endpoint:
+        assert len(await store.admit(new_pod(), endpoint).pull(store.uri("slow"))) == 200
     assert 16 < faults.most <= AT_ONCE, "the connections of one artifact"
 
 
-async def test_archives_are_unpacked(s3: Storage, pod: Pod) -> None:
+async def test_archives_are_unpacked(store: Backend, pod: Pod) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name in ("churn/model.joblib", "churn/._model.joblib"):
             member = tarfile.TarInfo(name)
             member.size = 3
             archive.addfile(member, io.BytesIO(b"abc"))
-    s3.put("packed/churn.tar.gz", packed.getvalue())
-    assert await pod.pull(f"s3://{BUCKET}/packed/churn.tar.gz") == {"model.joblib": b"abc"}
-    assert await pod.pull(f"s3://{BUCKET}/packed/") == {"model.joblib": b"abc"}
-    s3.put("packed/broken.zip", b"no zip")
-    error = await refused(pod, f"s3://{BUCKET}/packed/broken.zip")
+    store.put("packed/churn.tar.gz", packed.getvalue())
+    assert await pod.pull(store.uri("packed/churn.tar.gz")) == {"model.joblib": b"abc"}
+    assert await pod.pull(store.uri("packed/")) == {"model.joblib": b"abc"}
+    store.put("packed/broken.zip", b"no zip")
+    error = await pod.refused(store.uri("packed/broken.zip"))
     assert (error.reason, "'broken.zip'" in error.message) == ("ArtifactInvalid", True)
 
 
-async def test_equal_content_is_on_disk_once(s3: Storage, pod: Pod) -> None:
-    s3.put("copies/a/m", b"same")
-    s3.put("copies/b/m", b"same")
-    first, second = [await pod.cache.pull(f"s3://{BUCKET}/copies/{name}") for name in "ab"]
-    assert (first.artifact, second.fetched_bytes) == (second.artifact, 0)
+async def test_a_ca_of_its_own(store: Backend, new_pod: NewPod, tmp_path: Path) -> None:
+    store.put("tls/m", b"x")
+    context, bundle = authority(tmp_path / "tls", own=False)
+    async with proxy(store.endpoint, Faults(), context) as endpoint:
+        error = await store.admit(new_pod(), endpoint).refused(store.uri("tls"))
+        assert (error.reason, "CA" in error.message) == ("StorageUnreachable", True)
+        trusting = store.admit(new_pod(), endpoint, authority=bundle.read_text())
+        assert await trusting.pull(store.uri("tls")) == {"m": b"x"}

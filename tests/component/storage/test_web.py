@@ -23,7 +23,7 @@ from shoal_agent.storage.web_addresses import Allowed
 from tests.component.debian import program
 from tests.component.ports import free_port
 
-from .conftest import LIMITS
+from .pods import LIMITS
 from .proxy import HOST, authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

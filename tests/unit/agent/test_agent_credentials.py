@@ -11,10 +11,11 @@ from botocore import exceptions as boto
 from hypothesis import given
 from hypothesis import strategies as st
 from shoal_agent.storage import StorageError
-from shoal_agent.storage.credentials import S3Access, accesses, fingerprint
+from shoal_agent.storage.credentials import S3Access, accesses
 from shoal_agent.storage.joined import Joined
 from shoal_agent.storage.mounted import Mounted, read_mount
 from shoal_agent.storage.s3_errors import explain
+from shoal_agent.storage.secret_accesses import fingerprint
 
 
 def secret(folder: Path, name: str, keys: dict[str, str]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from shoal_agent.storage import StorageError
-from shoal_agent.storage.credentials import S3Access
 from shoal_agent.storage.storage_config import configured
 from shoal_api.model_storage import ModelStorage
 from shoal_api.storage_uri import StorageUri, parse_storage_uri
@@ -21,7 +20,7 @@ MINIO: dict[str, Any] = {
 }
 
 
-def place(folder: Path, storage: dict[str, Any], **entries: Any) -> tuple[StorageUri, S3Access]:
+def place(folder: Path, storage: dict[str, Any], **entries: Any) -> tuple[StorageUri, Any]:
     mount = folder / "secrets" / "storage-config"
     if entries:
         mount.mkdir(parents=True, exist_ok=True)
@@ -76,7 +75,8 @@ def test_a_certificate_in_the_entry(tmp_path: Path) -> None:
         ({"other": MINIO}, "StorageCredentialsInvalid", "its keys are other"),
         ({"a": "no json"}, "StorageCredentialsInvalid", "no JSON object"),
         ({"a": "[]"}, "StorageCredentialsInvalid", "no JSON object"),
-        ({"a": {**MINIO, "type": "gcs"}}, "StorageUriNotSupported", "type 'gcs', which is not supported"),
+        ({"a": {**MINIO, "type": "http"}}, "StorageUriNotSupported", "type 'http', which is not supported"),
+        ({"a": {"type": "gs", "bucket": "models", "client_email": "a@b"}}, "StorageCredentialsInvalid", "private_key"),
         ({"a": {**MINIO, "type": "pvc"}}, "StorageUriNotSupported", "type 'pvc'"),
         ({"a": {**MINIO, "default_bucket": ""}}, "StorageCredentialsInvalid", "storage.parameters.bucket"),
         ({"a": {**MINIO, "default_bucket": "UP"}}, "StorageUriInvalid", "By entry 'a'"),

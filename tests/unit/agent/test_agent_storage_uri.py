@@ -49,7 +49,10 @@ def test_web(raw: str, host: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason", "hint"),
     [
-        ("gs://b/m", "StorageUriNotSupported", "s3://"),
+        ("gs:///m", "StorageUriInvalid", "gs://bucket/path"),
+        ("gs://My_Models/m", "StorageUriInvalid", "no capitals"),
+        ("hdfs://namenode/m", "StorageUriNotSupported", "gs://"),
+        ("file:///m", "StorageUriNotSupported", "file://"),
         ("https://host/", "StorageUriInvalid", "names no file"),
         ("https://host", "StorageUriInvalid", "names no file"),
         ("https://user:pass@host/m", "StorageUriInvalid", "into a Secret"),
@@ -110,8 +113,9 @@ def test_a_storage_key_and_path_survive_being_a_uri(key: str, path: str, paramet
     [
         ({"key": "a b", "path": "m"}, "StorageUriInvalid", "no key of a Secret"),
         ({"path": "a/../m"}, "StorageUriInvalid", "storage.path"),
-        ({"path": "m", "parameters": {"type": "gcs"}}, "StorageUriNotSupported", "'gcs' is not supported"),
+        ({"path": "m", "parameters": {"type": "pvc"}}, "StorageUriNotSupported", "'pvc' is not supported"),
         ({"path": "m", "parameters": {"secret_access_key": "x"}}, "StorageUriInvalid", "is a secret"),
+        ({"path": "m", "parameters": {"private_key": "x"}}, "StorageUriInvalid", "is a secret"),
     ],
 )
 def test_a_storage_that_cannot_be(storage: dict[str, Any], reason: str, hint: str) -> None:

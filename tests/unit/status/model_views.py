@@ -17,7 +17,7 @@ SPEC = ModelSpec("demo", "m", "u", 4, "iris", "s3://bucket/m", "sklearn", 256 * 
 SERVICE = ServiceSpec("demo", "iris", "s", 1, 512 * MEBIBYTE, frozenset({"sklearn", "xgboost"}), "mlserver", "v1")
 PULL = CopyFailure(stage=FailureStage.STORAGE, reason="AccessDenied", message="403 for s3://bucket/m.", attempts=7)
 LOAD = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="ValueError: no joblib.")
-UNSUPPORTED = Problem("StorageUriNotSupported", "gs:// cannot be pulled.")
+UNSUPPORTED = Problem("StorageUriNotSupported", "hdfs:// cannot be pulled.")
 
 
 def copy(state: CopyState, failure: CopyFailure | None = None, pod: str = "p1") -> CopyView:

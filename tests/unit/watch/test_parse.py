@@ -120,7 +120,7 @@ def test_content_changes_with_what_is_loaded_only() -> None:
 @pytest.mark.parametrize(
     ("given", "reason", "names"),
     [
-        ({"storageUri": "gs://models/iris"}, "StorageUriNotSupported", "s3://"),
+        ({"storageUri": "hdfs://models/iris"}, "StorageUriNotSupported", "s3://"),
         ({"storageUri": "s3://models/../secret"}, "StorageUriInvalid", ".."),
         ({"storageUri": "s3:///iris"}, "StorageUriInvalid", "bucket"),
         ({"memory": "lots"}, "InvalidQuantity", "lots"),

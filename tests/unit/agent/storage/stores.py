@@ -7,7 +7,7 @@ from pathlib import Path
 from botocore import exceptions as boto
 from shoal_agent.storage import ArtifactFile, Limits, Listing
 from shoal_agent.storage.s3 import S3Source
-from shoal_agent.storage.s3_stores import Content, Entry
+from shoal_agent.storage.stores import Content, Entry
 from shoal_api.storage_uri import StorageUri
 
 LIMITS = Limits(max_bytes=1000, max_files=5)

@@ -10,7 +10,9 @@ from shoal_agent.storage import StorageError
 from shoal_agent.storage.credentials import S3Access
 from shoal_agent.storage.paths import check_tree, safe_path
 from shoal_agent.storage.s3 import S3Source
-from shoal_agent.storage.s3_stores import Unsayable, new_exact
+from shoal_agent.storage.s3_stores import new_exact
+from shoal_agent.storage.storage_config import ConfiguredSource
+from shoal_agent.storage.stores import Unsayable
 from shoal_api.storage_uri import parse_storage_uri
 
 from .stores import LIMITS, FakeBucket, client_error, source
@@ -31,9 +33,8 @@ def test_storage_by_key_and_path_is_what_its_entry_says(tmp_path: Path) -> None:
     entries.mkdir(parents=True)
     entry = {"type": "s3", "access_key_id": "k", "secret_access_key": "s", "bucket": "own", "region": "eu"}
     (entries / "minio").write_text(json.dumps(entry))
-    listing = asyncio.run(
-        source(FakeBucket({"m/a": b"1"}), tmp_path).find(parse_storage_uri("storage://minio/m"), LIMITS)
-    )
+    made = ConfiguredSource(tmp_path / "secrets", {S3Access: source(FakeBucket({"m/a": b"1"}), tmp_path)})
+    listing = asyncio.run(made.find(parse_storage_uri("storage://minio/m"), LIMITS))
     assert (listing.place, [file.key for file in listing.files]) == ("AWS S3 (eu)/own", ["m/a"])
 
 
@@ -196,7 +197,7 @@ async def test_buckets_of_one_name_on_two_stores(tmp_path: Path) -> None:
         await content("nobodys")
     assert caught.value.reason == "StorageUnreachable", "it might be there"
     first.fails = None
-    with pytest.raises(StorageError, match="2 Secrets were tried") as caught:
+    with pytest.raises(StorageError, match="2 ways to reach it were tried") as caught:
         await content("nobodys")
     assert caught.value.reason == "ArtifactNotFound"
 

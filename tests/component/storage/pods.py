@@ -1,0 +1,74 @@
+"""An agent's storage, as a pod has it: Secrets as files, all sources, and a cache that pulls from them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shoal_agent.cache import Cache
+from shoal_agent.storage import Limits, StorageError
+from shoal_agent.storage.credentials import S3Access
+from shoal_agent.storage.gcs import GcsSource
+from shoal_agent.storage.gcs_access import GcsAccess
+from shoal_agent.storage.object_source import ObjectSource
+from shoal_agent.storage.s3 import S3Source
+from shoal_agent.storage.storage_config import ConfiguredSource
+
+LIMITS = Limits(max_bytes=1 << 30, max_files=5000)
+
+
+class Pod:
+    """``environment``: what the agent's container would have."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._said: dict[str, dict[str, str]] = {}
+        files = (folder / "storage.json", folder / "secrets")
+        given = environment or {}
+        s3 = S3Source(*files, 64, environment=given)
+        gcs = GcsSource(*files, 64, environment=given)
+        self.sources: dict[str, ObjectSource[Any]] = {"s3": s3, "gs": gcs}
+        configured = ConfiguredSource(files[1], {S3Access: s3, GcsAccess: gcs})
+        self.cache = Cache(
+            folder / "cache", {**self.sources, "storage": configured}, LIMITS, connections=64, keep_free=0.01
+        )
+        self.cache.open()
+
+    def secret(self, name: str, keys: Mapping[str, str], annotations: Mapping[str, str] | None = None) -> "Pod":
+        """A Secret of the service account, made or changed; ``annotations`` without their common prefix."""
+        folder = self.folder / "secrets" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for key in folder.iterdir():
+            key.unlink()
+        for key_name, value in keys.items():
+            (folder / key_name).write_text(value)
+        self._said[name] = {f"serving.kserve.io/{key}": value for key, value in (annotations or {}).items()}
+        secrets = [{"name": each, "annotations": said} for each, said in self._said.items()]
+        (self.folder / "storage.json").write_text(json.dumps({"version": 1, "secrets": secrets}))
+        return self
+
+    def entry(self, name: str, content: Mapping[str, object]) -> "Pod":
+        """An entry of the Secret storage-config."""
+        folder = self.folder / "secrets" / "storage-config"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+        return self
+
+    async def read_secrets(self) -> None:
+        """As an agent does once it has seen that they changed."""
+        for source in self.sources.values():
+            await source.read_secrets()
+
+    async def pull(self, uri: str) -> dict[str, bytes]:
+        """The artifact's files, as they are on disk."""
+        pulled = await self.cache.pull(uri)
+        folder = pulled.artifact.folder
+        self.cache.release(pulled.artifact.key)
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    async def refused(self, uri: str) -> StorageError:
+        with pytest.raises(StorageError) as caught:
+            await self.cache.pull(uri)
+        return caught.value
