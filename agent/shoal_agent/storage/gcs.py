@@ -14,6 +14,7 @@ from .cloud_errors import Asked, Words, explain, unusable
 from .gcs_access import ENDPOINT, KEY_FILE, GcsAccess, accesses
 from .joined import Joined
 from .object_source import ObjectSource
+from .sayable import refuse_endpoint
 from .stores import CloudBucket, Store, client_options
 
 GOOGLE: Final = "Google Cloud Storage"
@@ -67,6 +68,7 @@ class GcsType:
         """A part that breaks off is tried again by whoever fetches it: the library does not."""
         config: dict[str, Any] = {"skip_signature": access.anonymous}
         if access.endpoint is not None:
+            refuse_endpoint(access.endpoint, access.origin)
             config["base_url"] = access.endpoint
         if access.key is not None:
             config["service_account_key"] = access.key

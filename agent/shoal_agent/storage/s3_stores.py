@@ -14,6 +14,7 @@ from botocore.exceptions import NoCredentialsError
 from obstore.store import S3Store
 
 from .credentials import DEFAULT_REGION, S3Access
+from .sayable import refuse_endpoint, refuse_text
 from .stores import CHUNK, CONNECT_SECONDS, READ_SECONDS, Content, Entry, ObstoreBucket, Store, client_options
 
 _ACCELERATE: Final = "https://s3-accelerate.amazonaws.com"
@@ -58,7 +59,8 @@ async def _read(body: Any) -> AsyncIterator[bytes]:
 
 def new_store(access: S3Access, bucket: str, connections: int) -> Store:
     """Blocks. A part that breaks off is tried again by whoever fetches it, within the pod's budget of connections: the
-    library does not."""
+    library does not. Raises StorageError (StorageCredentialsInvalid) for what no request can have."""
+    _refuse_unsayable(access)
     config: dict[str, Any] = {
         "region": access.region or DEFAULT_REGION,
         "virtual_hosted_style_request": _virtual(access),
@@ -139,6 +141,13 @@ def new_exact(access: S3Access, bucket: str, connections: int) -> Store:
         config=config,
     )
     return BotoBucket(client, bucket, requester_pays=access.requester_pays)
+
+
+def _refuse_unsayable(access: S3Access) -> None:
+    if access.endpoint:
+        refuse_endpoint(access.endpoint, access.origin)
+    for what in ("access_key", "secret_key", "session_token", "region"):
+        refuse_text(getattr(access, what), what.replace("_", " "), access.origin)
 
 
 def _virtual(access: S3Access) -> bool:
