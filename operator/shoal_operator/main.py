@@ -128,9 +128,10 @@ class Operator:
         settings = self._settings
         asyncio.get_running_loop().set_exception_handler(uncaught.handler(self._fail))
         foreign = await startup.definitions_are_foreign(self.api)
+        kserves = startup.kserves(foreign, settings.inference_services)
         self._workloads = WorkloadController(
             self.api,
-            _workload_settings(settings, require_model_mesh=foreign),
+            _workload_settings(settings, require_model_mesh=kserves),
             ca_pem=self._ca_pem,
             on_event=self.core.handle,
             on_scaled=self._scaled,
@@ -140,7 +141,7 @@ class Operator:
         owners = Owners(
             self._workloads, self.core.handle, self._shown.holder, self._shown.changed, self._workload_settings.groups
         )
-        self._shown.connect(self._status, owners.claims, self._workloads.startup_said)
+        self._shown.connect(self._status, owners, self._workloads.startup_said)
         intake = Intake(self.core.handle, self._workloads, owners, self._status, self.core.failed)
         await self._http.start(settings.host, settings.http_port)
         await self._claim(await self._store.epoch())
@@ -157,6 +158,7 @@ class Operator:
             self._events.run(),
             self._certificates.run(),
             garbage.run(),
+            startup.until_definitions_change(self.api, foreign),
             self._until_fatal(),
         ]
         await _until(stop, rooms)

@@ -9,18 +9,28 @@ from typing import Any
 
 from shoal_api.errors import SpecError
 from shoal_api.inference_service import MODEL_MESH, InferenceService
+from shoal_api.names import ANNOTATION_DEPLOYMENT_MODE
 
 from .manifests.groups import DEFAULT_GROUPS, GroupSettings
 from .manifests.runtimes import Runtime, asked
 from .members import Members
 from .state.world.events import Event, ModelSeen
-from .state.world.values import Content, ModelKey, ModelSpec, ServiceKey, Source
+from .state.world.values import Content, ModelKey, ModelSpec, Problem, ServiceKey, ServiceSpec, Source
 from .watch.claims import Claims
 from .watch.own_model import PINNED_BYTES, own_model
 from .watch.parse import failure, last_good, vouched
 from .workloads import WorkloadController
 
 Object = Mapping[str, Any]
+
+
+LEFT_TO_KSERVE = "ServedByKServe"
+_KSERVES = Problem(
+    LEFT_TO_KSERVE,
+    "KServe's CRDs are in this cluster, so that an InferenceService without annotation "
+    f"{ANNOTATION_DEPLOYMENT_MODE}: {MODEL_MESH} is KServe's, and Shoal has taken its pods away. Set that annotation "
+    "to have Shoal serve it; where KServe's controller does not run, set operator.inferenceServices of the chart.",
+)
 
 
 class Owners:
@@ -38,6 +48,8 @@ class Owners:
         self._workloads = workloads
         self.claims = Claims(handle, holder, lost)
         self._members = Members(workloads, self.claims, settings)
+        self._lost = lost
+        self._left: dict[ModelKey, ServiceSpec] = {}
         self._wishes: dict[ModelKey, int] = {}  # of members: thousands, whose statuses change more often
 
     def seen(self, obj: Object) -> None:
@@ -53,11 +65,13 @@ class Owners:
         try:
             isvc = InferenceService.read(dict(obj))
             shared = isvc.deployment_mode() == MODEL_MESH and isvc.spec.predictor.own_model()
-            model = own_model(isvc, shared=shared) if self._workloads.takes(isvc) else None
+            taken = self._workloads.takes(isvc)
+            model = own_model(isvc, shared=shared) if taken else None
         except SpecError:
             if key not in self._members:  # else what it was before goes on
                 self._workloads.inference_service_seen(obj)
             return
+        self._leave(key, obj, taken=taken)
         if model is None or not shared:
             self._no_member(key, uid)
             self._workloads.inference_service_seen(obj)
@@ -76,6 +90,22 @@ class Owners:
         """An InferenceService is no more."""
         self._no_model(ModelKey(namespace, name), uid)
         self._workloads.inference_service_gone(namespace, name, uid)
+
+    def left_to_kserve(self, key: ServiceKey) -> ServiceSpec | None:
+        """What is to be said once more of an InferenceService that was ours and is KServe's now."""
+        return self._left.get(ModelKey(*key))
+
+    def _leave(self, key: ModelKey, obj: Object, *, taken: bool) -> None:
+        """Its last status of ours says Ready still: KServe writes its own over it, where its controller runs."""
+        if taken or not _said_by_us(obj):
+            self._left.pop(key, None)
+            return
+        meta = obj["metadata"]
+        bare = ServiceSpec(
+            *key, str(meta["uid"]), int(meta.get("generation") or 0), 0, frozenset(), "", problem=_KSERVES
+        )
+        self._left[key] = bare
+        self._lost(Source.INFERENCE_SERVICE, key)
 
     def runtime_seen(self, obj: Object) -> None:
         """A ServingRuntime or ClusterServingRuntime is there, as it is now."""
@@ -98,12 +128,21 @@ class Owners:
         self._workloads.groups_known()
 
     def _no_model(self, key: ModelKey, uid: str) -> None:
+        self._left.pop(key, None)
         self._no_member(key, uid)
         self.claims.gone(Source.INFERENCE_SERVICE, key, uid)
 
     def _no_member(self, key: ModelKey, uid: str) -> None:
         self._wishes.pop(key, None)
         self._members.gone(key, uid)
+
+
+def _said_by_us(obj: Object) -> bool:
+    """Its status is one of ours, and not the last one: KServe gives IngressReady no reason while all is well."""
+    status = obj.get("status") or {}
+    found = {each.get("type"): each for each in status.get("conditions") or () if isinstance(each, Mapping)}
+    ours = found.get("IngressReady", {}).get("reason") in ("Ready", "NoGateway")
+    return ours and found.get("Ready", {}).get("reason") != LEFT_TO_KSERVE
 
 
 def _wish(meta: Object) -> int:

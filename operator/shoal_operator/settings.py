@@ -39,6 +39,7 @@ class Settings:
     pods_per_runtime: int = 2  # of ModelMesh's InferenceServices in a namespace, where their runtime does not say
     models_service_account: str = ""  # of these pods
     modelmesh_service: bool = False  # namespaces with such have a Service modelmesh-serving
+    inference_services: str = "auto"  # auto: beside KServe's CRDs those of mode ModelMesh; all; modelmesh: these alone
     log_level: str = "INFO"
     status_writes_per_second: float = 250.0
     scale_down_seconds: float = 300.0  # how long fewer pods must suffice before one is taken away
@@ -76,6 +77,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         "domain_template",
         "agent_image_pull_policy",
         "models_service_account",
+        "inference_services",
         "log_level",
     ):
         value = environment.get(f"SHOAL_{key.upper()}", "")

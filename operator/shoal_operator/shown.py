@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from .core import Core
 from .manifests.settings import WorkloadSettings
+from .owners import Owners
 from .state.owners.project import refused_view
 from .state.world.values import ModelKey, ModelSpec, Problem, ServiceKey, ServiceSpec, Source, is_group
 from .state.world.views import ModelView, ServiceView
 from .status.writer import StatusWriter
-from .watch.claims import Claims
 
 PAGE = 200
 _NO_PODS = ServiceSpec("", "", "", 0, capacity_bytes=0, formats=frozenset(), server_type="")
@@ -30,12 +30,12 @@ class Shown:
         self._url = settings.service_url
         self._urls = settings.model_urls
         self._status: StatusWriter | None = None
-        self._claims: Claims | None = None
+        self._owners: Owners | None = None
         self._startup_said: Callable[[ServiceKey], str] = lambda service: ""
 
-    def connect(self, status: StatusWriter, claims: Claims, startup_said: Callable[[ServiceKey], str]) -> None:
+    def connect(self, status: StatusWriter, owners: Owners, startup_said: Callable[[ServiceKey], str]) -> None:
         """What is there only once the operator runs. ``startup_said``: what a probe last said of slow pods."""
-        self._status, self._claims, self._startup_said = status, claims, startup_said
+        self._status, self._owners, self._startup_said = status, owners, startup_said
 
     def holder(self, key: ModelKey) -> ModelSpec | None:
         """The model that has the name."""
@@ -70,7 +70,9 @@ class Shown:
         """What an InferenceService's status is made of."""
         if is_group(key.name):
             return None
-        member = self._claims.own(ModelKey(*key)) if self._claims is not None else None
+        if self._owners is not None and (left := self._owners.left_to_kserve(key)) is not None:
+            return ServiceView(left, self._url(*key), 1, 0, 0, 0, 0, gateways=self._gateways())
+        member = self._owners.claims.own(ModelKey(*key)) if self._owners is not None else None
         if member is not None and member.service != key.name:
             return self._member(key, member)
         view = self._core.service(key, self._url(*key), self._gateways())
@@ -150,7 +152,7 @@ class Shown:
 
     def _of(self, source: Source, key: ModelKey) -> ModelView | None:
         """The model that such an object wants; it need not have its name."""
-        refused = self._claims.refused(source, key) if self._claims is not None else None
+        refused = self._owners.claims.refused(source, key) if self._owners is not None else None
         if refused is not None:
             return refused_view(self._core.world, refused, url=self._url(key.namespace, refused.service))
         view = self.model(key)

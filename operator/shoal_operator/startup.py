@@ -4,6 +4,7 @@ Right after a first install the API server may still set up the CRDs' storage an
 tried again for a minute.
 """
 
+import asyncio
 import logging
 import resource
 from collections.abc import Mapping
@@ -18,8 +19,13 @@ from .kube import KubeApi, KubeError, object_path
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60.0
+LOOK_SECONDS = 60.0
 FILES = 65_536
 _DEFINITION = "inferenceservices.serving.kserve.io"
+
+
+class DefinitionsChanged(Exception):
+    """Ends the process; Kubernetes starts a new one."""
 
 
 def allow_files() -> None:
@@ -40,6 +46,25 @@ async def definitions_are_foreign(api: KubeApi) -> bool:
             extra={"event": "KServePresent"},
         )
     return foreign
+
+
+def kserves(foreign: bool, inference_services: str) -> bool:
+    """Whether InferenceServices that KServe's controller does not skip are KServe's; ``inference_services``: as the
+    chart has it, ``auto`` is as the CRDs say."""
+    return foreign if inference_services == "auto" else inference_services == "modelmesh"
+
+
+async def until_definitions_change(api: KubeApi, foreign: bool) -> None:
+    """KServe was installed, or went: whose InferenceServices are changes, so that all begins anew."""
+    path = object_path("apiextensions.k8s.io/v1", "customresourcedefinitions", None, _DEFINITION)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            now = not is_ours(await api.request("GET", path))
+        except KubeError:
+            continue  # the watches say what is wrong
+        if now != foreign:
+            raise DefinitionsChanged("KServe's CRDs have come" if now else "KServe's CRDs have gone")
 
 
 async def own_deployment(api: KubeApi, namespace: str, name: str) -> V1OwnerReference | None:

@@ -69,6 +69,7 @@ class WorkloadController:
         self._services: dict[ServiceKey, Workload] = {}
         self._runtimes: dict[tuple[str, str], Runtime] = {}
         self._runtimes_known = False
+        self._groups_known = False
         self._released: set[ServiceKey] = set()
         self._queue: WorkQueue[ServiceKey] = WorkQueue(self._work, workers=_WORKERS)
 
@@ -127,10 +128,15 @@ class WorkloadController:
 
     def groups_known(self) -> None:
         """All groups that are needed have been told of: what is left of others is removed."""
+        self._groups_known = True
         for key in self._applier.services():
-            if is_group(key.name) and key not in self._services:
-                self._released.add(key)
-                self._queue.add(key)
+            self._remove_if_left_over(key)
+
+    def _remove_if_left_over(self, key: ServiceKey) -> None:
+        """Of a group that was there before this operator, and that nobody needs."""
+        if self._groups_known and is_group(key.name) and key not in self._services:
+            self._released.add(key)
+            self._queue.add(key)
 
     def takes(self, isvc: InferenceService) -> bool:
         """Whether the InferenceService is ours."""
@@ -185,6 +191,7 @@ class WorkloadController:
         service = self._applier.gone(key) if obj is None else self._applier.seen({**obj, "kind": kind})
         if service is not None:
             self._queue.add(service)
+            self._remove_if_left_over(service)
 
     def resync(self) -> None:
         """Resolve everything again; objects are applied only where something differs."""

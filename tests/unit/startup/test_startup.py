@@ -40,6 +40,27 @@ async def test_kserves_definitions_are_known_as_such() -> None:
     assert await startup.definitions_are_foreign(Api({CRD: {"metadata": {"labels": {}}}}))
 
 
+@pytest.mark.parametrize(
+    ("foreign", "said", "kserves"),
+    [
+        (True, "auto", True),
+        (False, "auto", False),
+        (True, "all", False),
+        (False, "modelmesh", True),
+    ],
+)
+def test_whose_inference_services_are_served(foreign: bool, said: str, kserves: bool) -> None:
+    assert startup.kserves(foreign, said) is kserves
+
+
+async def test_definitions_that_change_hands_begin_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "LOOK_SECONDS", 0.0)
+    api = Api({CRD: {"metadata": {"labels": {}}}}, refusals=3)
+    with pytest.raises(startup.DefinitionsChanged, match="have come"):
+        await startup.until_definitions_change(api, foreign=False)
+    assert len(api.asked) == 4, "an API server that refuses says nothing about them"
+
+
 async def test_without_definitions_it_does_not_start() -> None:
     with pytest.raises(KubeError):
         await startup.definitions_are_foreign(Api({}))

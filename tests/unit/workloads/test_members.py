@@ -17,9 +17,10 @@ class Workloads:
     def __init__(self) -> None:
         self.seen: dict[str, dict[str, Any]] = {}
         self.without_pods: list[ServiceKey] = []
+        self.beside_kserve = False
 
     def takes(self, isvc: Any) -> bool:
-        return True
+        return not self.beside_kserve or isvc.deployment_mode() == "ModelMesh"
 
     def inference_service_seen(self, obj: dict[str, Any]) -> None:
         self.seen[obj["metadata"]["name"]] = obj
@@ -44,7 +45,8 @@ class Story:
         self.told = 0
         self.later: list[Callable[[], None]] = []
         workloads: Any = self.workloads
-        self.owners = Owners(workloads, self._handle, self.models.get, lambda source, key: None)
+        self.lost: list[ModelKey] = []
+        self.owners = Owners(workloads, self._handle, self.models.get, lambda source, key: self.lost.append(key))
         self.owners._members._call_later = lambda seconds, call: self.later.append(call)
 
     def _handle(self, event: Event) -> None:
@@ -67,7 +69,14 @@ class Story:
         self.owners.runtime_seen({"metadata": meta | ({"namespace": namespace} if namespace else {}), "spec": given})
 
     def isvc(
-        self, name: str, model_format: str = SKLEARN, *, generation: int = 1, mode: str = "ModelMesh", **model: Any
+        self,
+        name: str,
+        model_format: str = SKLEARN,
+        *,
+        generation: int = 1,
+        mode: str = "ModelMesh",
+        status: dict[str, Any] | None = None,
+        **model: Any,
     ) -> None:
         given = {"modelFormat": {"name": model_format}, "storageUri": f"s3://bucket/{name}", **model}
         self.owners.seen(
@@ -80,6 +89,7 @@ class Story:
                     "annotations": {"serving.kserve.io/deploymentMode": mode},
                 },
                 "spec": {"predictor": {"model": given, "minReplicas": 3}},
+                "status": status or {},
             }
         )
 
@@ -204,3 +214,34 @@ def test_an_object_that_cannot_be_read_changes_nothing(story: Story) -> None:
     story.isvc("one")
     story.isvc("one", generation=2, storageUri=7)
     assert story.model("one").storage_uri == "s3://bucket/one"
+
+
+def conditions(**reasons: str | None) -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": "True", "reason": reason} for kind, reason in reasons.items()]}
+
+
+OURS = conditions(Ready="Loaded", IngressReady="Ready")
+KSERVES = conditions(Ready=None, IngressReady=None)
+LAST = conditions(Ready="ServedByKServe", IngressReady="Ready")
+
+
+@pytest.mark.parametrize(("status", "said"), [(OURS, True), (KSERVES, False), (LAST, False), ({}, False)])
+def test_who_is_kserves_now_is_told_so_once(story: Story, status: dict[str, Any], said: bool) -> None:
+    """KServe was installed: our last word on it must not go on saying that it is Ready, nor fight with KServe's."""
+    story.workloads.beside_kserve = True
+    story.isvc("one", mode="Standard", status=status)
+    assert not story.models
+    left = story.owners.left_to_kserve(ServiceKey("ns", "one"))
+    assert (left is not None) is said
+    assert story.lost == ([ModelKey("ns", "one")] if said else [])
+    if left is not None:
+        assert left.problem is not None
+        assert "serving.kserve.io/deploymentMode: ModelMesh" in left.problem.message
+    story.isvc("one", mode="Standard", status=KSERVES)
+    assert story.owners.left_to_kserve(ServiceKey("ns", "one")) is None
+
+
+def test_beside_kserve_modelmeshs_are_ours(story: Story) -> None:
+    story.workloads.beside_kserve = True
+    story.isvc("one")
+    assert story.model("one").service == "runtime.mlserver-1.x"
