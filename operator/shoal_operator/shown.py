@@ -91,7 +91,7 @@ class Shown:
         group = ServiceKey(key.namespace, model.spec.service)
         pods = self._core.service(group, "", self._gateways())
         rest, grpc = self._urls(*key)
-        usable = pods is not None and pods.pods_ready > 0
+        usable = model.service_ready  # each of its models is told of a change of that, but not of each pod's readiness
         spec = pods.spec if pods is not None else _NO_PODS
         return ServiceView(
             spec=replace(
