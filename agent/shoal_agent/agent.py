@@ -31,6 +31,8 @@ from .settings import Settings, SettingsError
 from .slots import Staged
 from .staging import Found, Staging
 from .storage import Limits
+from .storage.azure import AzureSource
+from .storage.azure_access import AzureAccess
 from .storage.credentials import S3Access
 from .storage.gcs import GcsSource
 from .storage.gcs_access import GcsAccess
@@ -56,7 +58,10 @@ class Agent:
         secrets = (settings.credentials_dir / STORAGE_FILE, settings.storage_secrets_dir)
         self._s3 = S3Source(*secrets, connections=settings.connections)
         self._gcs = GcsSource(*secrets, connections=settings.connections)
-        configured = ConfiguredSource(settings.storage_secrets_dir, {S3Access: self._s3, GcsAccess: self._gcs})
+        self._azure = AzureSource(*secrets, connections=settings.connections)
+        configured = ConfiguredSource(
+            settings.storage_secrets_dir, {S3Access: self._s3, GcsAccess: self._gcs, AzureAccess: self._azure}
+        )
         self._web = WebSource(
             *secrets, connections=settings.connections, allowed=Allowed(private=settings.private_addresses)
         )
@@ -65,6 +70,7 @@ class Agent:
             {
                 "s3": self._s3,
                 "gs": self._gcs,
+                "az": self._azure,
                 STORAGE_CONFIG_SCHEME: configured,
                 "https": self._web,
                 "http": self._web,
@@ -219,7 +225,7 @@ class Agent:
         return self._metrics.text(await asyncio.to_thread(reading.totals) if reading is not None else Totals())
 
     async def _read_secrets(self) -> None:
-        for source in (self._s3, self._gcs):
+        for source in (self._s3, self._gcs, self._azure):
             await source.read_secrets()
 
     async def _watch_secrets(self) -> None:

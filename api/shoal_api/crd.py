@@ -7,6 +7,7 @@ Strings and lists that rules look at are bounded, or the API server's estimate o
 
 from typing import Any, Final
 
+from .azure_uri import AZURE_EXAMPLE, FILE_SHARE
 from .common import Resource
 from .grammar import MODEL_NAME, SERVICE_NAME, Grammar
 from .inference_service import CONTAINERS_KEY, FRAMEWORKS, MODEL_KEY, InferenceService
@@ -124,7 +125,11 @@ def _trained_model_schema() -> Schema:
         _rule(
             f"self.matches('^({'|'.join(SUPPORTED_SCHEMES)})://.+$')",
             f"start with one of {', '.join(f'{scheme}://' for scheme in SUPPORTED_SCHEMES)}, such as s3://bucket/folder",
-        )
+        ),
+        _rule(
+            f"!self.matches('^{FILE_SHARE}$')",
+            f"Azure's file shares cannot be fetched: copy the artifact to Blob Storage ({AZURE_EXAMPLE})",
+        ),
     ]
     model["properties"]["framework"]["minLength"] = 1
     model[VALIDATIONS] = [

@@ -1,9 +1,9 @@
 """Where a model's artifact lies. Parsed once, here, into a value that stays parsed; nothing else takes URIs apart.
 
 ``spec.model.storageUri`` of a TrainedModel: ``s3://bucket/key`` or ``gs://bucket/key``, where ``key`` is one object, or
-a prefix whose objects (those below ``key/``) are the model's folder; ``https://host/path``, one file or archive. Or
-``storage://key/path?parameters``, which ``spec.model.storage`` stands for: the agent makes the above of it, by an entry
-of the Secret ``storage-config``.
+a prefix whose objects (those below ``key/``) are the model's folder; the same in Azure (``azure_uri.py``);
+``https://host/path``, one file or archive. Or ``storage://key/path?parameters``, which ``spec.model.storage`` stands
+for: the agent makes the above of it, by an entry of the Secret ``storage-config``.
 """
 
 import ipaddress
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from .azure_uri import AZURE_EXAMPLE, AZURE_SCHEMES, FILE_SHARE, AzurePlace, azure_place
 from .model_storage import STORAGE_CONFIG_SCHEME, STORAGE_CONFIG_SECRET
 
 STORAGE_URI_INVALID: Final = "StorageUriInvalid"
 STORAGE_URI_NOT_SUPPORTED: Final = "StorageUriNotSupported"
 
-SUPPORTED_SCHEMES: Final = ("s3", "gs", "https", "http")
-CONFIGURED_TYPES: Final[Mapping[str, str]] = {"s3": "s3", "gs": "gs", "gcs": "gs"}
+SUPPORTED_SCHEMES: Final = ("s3", "gs", "https", "http", *AZURE_SCHEMES)
+CONFIGURED_TYPES: Final[Mapping[str, str]] = {"s3": "s3", "gs": "gs", "gcs": "gs", "azure": "az"}
 """Types of entries of the Secret storage-config, as KServe and ModelMesh call them, and the schemes that they are."""
 MAX_URI_LENGTH: Final = 2048
 MAX_KEY_LENGTH: Final = 1024
@@ -32,7 +33,7 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 # S3's rules; underscores and long names are let through, since S3-compatible servers and old buckets have them.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{2,254}")
 _STORAGE_KEY = re.compile(r"[-._a-zA-Z0-9]{0,253}")
-_SECRET = re.compile(r"secret|access_?key|private_?key|token|password|account_?key")
+_SECRET = re.compile(r"secret|access_?key|private_?key|token|password|account_?key|connection_?string")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _WEB_EXAMPLE = "https://host/path/model.tar.gz"
 _ADDRESS = re.compile(r"\d+(\.\d+){3}")
@@ -53,7 +54,9 @@ class StorageUri:
 
     ``folder`` is True when the URI ended with a slash, so that ``key`` can only be a prefix. For ``storage://`` the
     ``bucket`` is the entry's key (empty: the default one), and ``parameters`` override the entry. For ``https://`` and
-    ``http://`` it is the host, with its port, and ``key`` the path; ``raw`` has the query.
+    ``http://`` it is the host, with its port, and ``key`` the path; ``raw`` has the query. For Azure, however it was
+    written, the scheme is ``az``, the bucket a container, ``account`` its account (empty: the Secret's) and parameter
+    ``sas`` the signature behind it.
     """
 
     scheme: str
@@ -62,6 +65,7 @@ class StorageUri:
     raw: str
     folder: bool = False
     parameters: tuple[tuple[str, str], ...] = ()
+    account: str = ""
 
     @property
     def prefix(self) -> str:
@@ -92,6 +96,14 @@ def parse_storage_uri(raw: str) -> StorageUri:
             f"{', '.join(f'{name}://' for name in SUPPORTED_SCHEMES)}. Copy the artifact to an S3-compatible store "
             f"and write {_EXAMPLE}.",
         )
+    if (azure := azure_place(scheme, rest)) is not None:
+        return _of_azure(azure, raw, shown)
+    if re.fullmatch(FILE_SHARE, f"{scheme}://{rest}"):
+        raise StorageUriError(
+            STORAGE_URI_NOT_SUPPORTED,
+            f"storageUri {shown!r}: Azure's file shares are not supported. Copy the artifact to Blob Storage and write "
+            f"{AZURE_EXAMPLE}.",
+        )
     if scheme in ("https", "http"):
         return _of_web(scheme, rest, raw, shown)
     bucket, _, path = rest.partition("/")
@@ -101,6 +113,15 @@ def parse_storage_uri(raw: str) -> StorageUri:
         raise _invalid(f"storageUri {shown!r}: {bucket[:_MAX_SHOWN]!r} is not a bucket name: {_bucket_trouble(bucket)}")
     key = _key(path, f"storageUri {shown!r}")
     return StorageUri(scheme=scheme, bucket=bucket, key=key, raw=raw, folder=not key or path.endswith("/"))
+
+
+def _of_azure(place: AzurePlace, raw: str, shown: str) -> StorageUri:
+    if place.trouble:
+        raise _invalid(f"storageUri {shown!r}: {place.trouble}; write it like {AZURE_EXAMPLE}.")
+    key = _key(place.path, f"storageUri {shown!r}")
+    sas = (("sas", place.signature),) if place.signature else ()
+    folder = not key or place.path.endswith("/")
+    return StorageUri("az", place.container, key, raw=raw, folder=folder, parameters=sas, account=place.account)
 
 
 def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:

@@ -119,8 +119,8 @@ class TrainedModelArtifact(ApiModel):
     """What is loaded."""
 
     storage_uri: Annotated[str, Field(max_length=2048)] | None = None
-    """Folder or archive of the model: s3://bucket/prefix, gs://bucket/prefix, https:// or http://. This or
-    storage."""
+    """Folder or archive of the model: s3://bucket/prefix, gs://bucket/prefix, https:// or http://,
+    or in Azure (https://account.blob.core.windows.net/container/prefix, az://, abfs://). This or storage."""
     storage: ModelStorage | None = None
     """Where the model lies, by an entry of the Secret storage-config; as in KServe's InferenceService."""
     framework: Annotated[str, Field(max_length=128)]

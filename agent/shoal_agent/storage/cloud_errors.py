@@ -19,6 +19,9 @@ from . import (
 )
 from .obstore_errors import Answer, BadCertificate, NoAnswer, NoToken, short, understand
 
+_NOT_BELIEVED = "failed to authenticate"
+"""As Azure puts it, under several codes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -104,7 +107,7 @@ def _answered(answer: Answer, asked: Asked, words: Words) -> StorageError:
             STORAGE_ACCESS_DENIED,
             f"{said} for {asked.where}, asked with {asked.origin}: it is not there, or not public. {words.give}",
         )
-    if answer.code in words.bad_keys or answer.status == 401:
+    if answer.code in words.bad_keys or answer.status == 401 or _NOT_BELIEVED in answer.said.lower():
         return StorageError(
             STORAGE_CREDENTIALS_INVALID,
             f"{said} for {asked.where}: the credentials in {asked.origin} are not accepted. {words.correct}",

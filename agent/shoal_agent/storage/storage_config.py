@@ -25,6 +25,7 @@ from shoal_api.storage_uri import (
 )
 
 from . import STORAGE_CREDENTIALS_INVALID, ArtifactFile, Limits, Listing, StorageError
+from .azure_access import AzureAccess, with_keys
 from .credentials import S3Access, access_by
 from .gcs_access import GcsAccess, of_key_file
 from .mounted import Mounted, read_mount
@@ -42,14 +43,25 @@ _SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "requesterpays": ("requester_pays",),
 }
 """The S3 settings, as annotations call them, by the fields of an entry."""
-_REACH: Final = frozenset({"endpoint_url", "endpoint", "verify_ssl", "ca_bundle", "cabundle_configmap", "certificate"})
+_REACH: Final = frozenset(
+    {"endpoint_url", "endpoint", "verify_ssl", "ca_bundle", "cabundle_configmap", "certificate"}
+    | {"account_name", "authority_host", "tenant_id"}
+)
 """Where the keys of an entry go, and who is believed to be there: its own word only, since whoever writes a model's
 parameters may not be who may read the keys."""
 _KEY_FIELDS: Final = ("client_email", "private_key", "private_key_id")
+_AZURE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "key": ("account_key", "access_key"),
+    "sas": ("sas_token",),
+    "connection": ("connection_string",),
+    "tenant": ("tenant_id",),
+    "client": ("client_id",),
+    "secret": ("client_secret",),
+}
 _MAX_NAMED: Final = 8
 
 
-Configured = S3Access | GcsAccess
+Configured = S3Access | GcsAccess | AzureAccess
 
 
 class ConfiguredSource:
@@ -135,7 +147,7 @@ def _scheme(entry: Mapping[str, str], origin: str) -> str:
 
 
 def _place(uri: StorageUri, scheme: str, entry: Mapping[str, str], origin: str) -> StorageUri:
-    bucket = entry.get("bucket") or entry.get("default_bucket")
+    bucket = _first(entry, ("bucket", "default_bucket", *(("container",) if scheme == "az" else ())))
     if not bucket:
         raise StorageError(
             STORAGE_CREDENTIALS_INVALID,
@@ -178,7 +190,26 @@ def _gcs(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities: P
     return access if access.anonymous else of_key_file(access, json.dumps(key))
 
 
-_ACCESS: Final[Mapping[str, Callable[[Mapping[str, str], str, Mounted, Path], Configured]]] = {"s3": _s3, "gs": _gcs}
+def _azure(entry: Mapping[str, str], origin: str, mounted: Mounted, authorities: Path) -> AzureAccess:
+    """ModelMesh's fields, and Azure's other ways; without any nobody's."""
+    endpoint, certificate = _first(entry, ("endpoint_url", "endpoint")), entry.get("certificate")
+    keys = {name: value for name, fields in _AZURE_KEYS.items() if (value := _first(entry, fields))}
+    access = AzureAccess(
+        origin,
+        account=entry.get("account_name", ""),
+        endpoint=url(endpoint, "1") if endpoint else None,
+        anonymous=not keys or true(entry.get("anonymous", "")),
+        authority=_file(certificate) if certificate else None,
+        login=entry.get("authority_host") or None,
+    )
+    return access if access.anonymous else with_keys(access, keys)
+
+
+_ACCESS: Final[Mapping[str, Callable[[Mapping[str, str], str, Mounted, Path], Configured]]] = {
+    "s3": _s3,
+    "gs": _gcs,
+    "az": _azure,
+}
 
 
 def _first(entry: Mapping[str, str], fields: tuple[str, ...]) -> str | None:

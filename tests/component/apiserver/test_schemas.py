@@ -60,6 +60,9 @@ GOOD: dict[str, samples.Object] = {
     "memory 0": MODEL(memory="0"),
     "unknown framework": MODEL(framework="myawesomeinternalframework"),
     "gs": MODEL(storageUri="gs://kfserving-examples/models/sklearn/1.0/model"),
+    "Azure": MODEL(storageUri="https://account.blob.core.windows.net/models/m"),
+    "az": MODEL(storageUri="az://models/m"),
+    "abfss": MODEL(storageUri="abfss://models@account.dfs.core.windows.net/m"),
     "https": MODEL(storageUri="https://example.com/m.tgz?a=b"),
     "storage": MODEL(storageUri=None, storage={"key": "minio", "path": "m/x", "parameters": {"bucket": "b"}}),
     "unknown fields": MODEL(unknown={"a": [1, {"b": None}]}),
@@ -96,6 +99,7 @@ GOOD: dict[str, samples.Object] = {
     },
 }
 
+ADMITTED = "s3://, gs://, https://, http://, az://, abfs://, abfss://"
 _ANY_MODEL = {"framework": "sklearn", "storageUri": "s3://a/b"}
 BAD: dict[str, tuple[samples.Object, tuple[str, ...]]] = {
     "name with a dot": (named(MODEL(), "a.b"), ("part of the model's URL", "without dots")),
@@ -110,6 +114,14 @@ BAD: dict[str, tuple[samples.Object, tuple[str, ...]]] = {
     "no key of a Secret": (
         MODEL(storageUri=None, storage={"key": "a/b", "path": "m"}),
         ("spec.model.storage.key", "storage-config"),
+    ),
+    **{
+        scheme: (MODEL(storageUri=f"{scheme}://a/b"), ("spec.model.storageUri", f"start with one of {ADMITTED}"))
+        for scheme in ("pvc", "oci", "hf", "hdfs", "webhdfs", "file", "modelscope", "wasbs")
+    },
+    "Azure's file shares": (
+        MODEL(storageUri="https://account.file.core.windows.net/share/m"),
+        ("spec.model.storageUri", "file shares cannot be fetched"),
     ),
     "scheme": (MODEL(storageUri="ftp://a/b"), ("spec.model.storageUri", "s3://bucket/folder")),
     "scheme only": (MODEL(storageUri="s3://"), ("spec.model.storageUri", "s3://bucket/folder")),

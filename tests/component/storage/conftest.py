@@ -8,11 +8,12 @@ import pytest_asyncio
 
 from tests.component.agent.parts import Storage
 
+from .azure import Azure
 from .backends import S3, Backend
 from .gcs import Gcs
 from .pods import Pod
 
-TYPES: dict[str, Callable[[Path], Backend]] = {"s3": S3, "gs": Gcs}
+TYPES: dict[str, Callable[[Path], Backend]] = {"s3": S3, "gs": Gcs, "az": Azure}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(TYPES))
@@ -38,6 +39,16 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Storage]
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def gcs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gcs]:
     made = Gcs(tmp_path_factory.mktemp("gcs-alone"))
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def azure(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Azure]:
+    made = Azure(tmp_path_factory.mktemp("azure-alone"))
     await made.start()
     try:
         yield made

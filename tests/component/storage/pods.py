@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from shoal_agent.cache import Cache
 from shoal_agent.storage import Limits, StorageError
+from shoal_agent.storage.azure import AzureSource
+from shoal_agent.storage.azure_access import AzureAccess
 from shoal_agent.storage.credentials import S3Access
 from shoal_agent.storage.gcs import GcsSource
 from shoal_agent.storage.gcs_access import GcsAccess
@@ -29,8 +31,9 @@ class Pod:
         given = environment or {}
         s3 = S3Source(*files, 64, environment=given)
         gcs = GcsSource(*files, 64, environment=given)
-        self.sources: dict[str, ObjectSource[Any]] = {"s3": s3, "gs": gcs}
-        configured = ConfiguredSource(files[1], {S3Access: s3, GcsAccess: gcs})
+        azure = AzureSource(*files, 64)
+        self.sources: dict[str, ObjectSource[Any]] = {"s3": s3, "gs": gcs, "az": azure}
+        configured = ConfiguredSource(files[1], {S3Access: s3, GcsAccess: gcs, AzureAccess: azure})
         self.cache = Cache(
             folder / "cache", {**self.sources, "storage": configured}, LIMITS, connections=64, keep_free=0.01
         )

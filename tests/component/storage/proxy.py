@@ -80,7 +80,9 @@ async def _answer(
         return web.Response(body=content, headers=modified)
     # The Host header stays the client's, since it is signed.
     url = URL(upstream + request.raw_path, encoded=True)
-    async with session.request(request.method, url, headers=request.headers, data=await request.read()) as found:
+    sent = await request.read() or None
+    own = ("Content-Type", "Accept-Encoding")  # which would be signed, or change what comes
+    async with session.request(request.method, url, headers=request.headers, data=sent, skip_auto_headers=own) as found:
         answer = web.StreamResponse(status=found.status, headers=found.headers)
         await answer.prepare(request)
         content = await found.read()

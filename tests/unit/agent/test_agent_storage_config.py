@@ -76,6 +76,12 @@ def test_a_certificate_in_the_entry(tmp_path: Path) -> None:
         ({"a": "no json"}, "StorageCredentialsInvalid", "no JSON object"),
         ({"a": "[]"}, "StorageCredentialsInvalid", "no JSON object"),
         ({"a": {**MINIO, "type": "http"}}, "StorageUriNotSupported", "type 'http', which is not supported"),
+        ({"a": {"type": "azure", "client_secret": "hidden"}}, "StorageCredentialsInvalid", "No bucket"),
+        (
+            {"a": {"type": "azure", "container": "models", "client_secret": "hidden"}},
+            "StorageCredentialsInvalid",
+            "no AZ_CLIENT_ID",
+        ),
         ({"a": {"type": "gs", "bucket": "models", "client_email": "a@b"}}, "StorageCredentialsInvalid", "private_key"),
         ({"a": {**MINIO, "type": "pvc"}}, "StorageUriNotSupported", "type 'pvc'"),
         ({"a": {**MINIO, "default_bucket": ""}}, "StorageCredentialsInvalid", "storage.parameters.bucket"),

@@ -133,3 +133,59 @@ def test_whatever_is_accepted_stays_below_its_bucket(text: str) -> None:
         return
     assert not uri.key.startswith("/")
     assert not {"", ".", ".."} & set(uri.key.split("/")) or uri.key == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "account", "container", "key", "folder"),
+    [
+        ("https://acc01.blob.core.windows.net/models/a/m%201", "acc01", "models", "a/m 1", False),
+        ("https://acc01.blob.core.windows.net:443/models/a/", "acc01", "models", "a", True),
+        ("https://ACC01.Blob.Core.Windows.Net/models", "acc01", "models", "", True),
+        ("https://acc01.dfs.core.windows.net/models/a", "acc01", "models", "a", False),
+        ("https://acc01.z12.blob.storage.azure.net/models/a", "acc01.z12.blob.storage.azure.net", "models", "a", False),
+        ("az://models/a%20b", "", "models", "a%20b", False),
+        ("abfss://models@acc01.dfs.core.windows.net/a", "acc01", "models", "a", False),
+        ("abfs://$web/a", "", "$web", "a", False),
+    ],
+)
+def test_azure(raw: str, account: str, container: str, key: str, folder: bool) -> None:
+    uri = parse_storage_uri(raw)
+    assert (uri.scheme, uri.account, uri.bucket, uri.key, uri.folder) == ("az", account, container, key, folder)
+    assert (uri.parameters, str(uri)) == ((), raw)
+
+
+def test_a_signature_behind_azures_uri_is_kept_and_another_query_is_not() -> None:
+    place = "https://acc01.blob.core.windows.net/models/m"
+    assert parse_storage_uri(f"{place}?sv=1&sig=a%2Fb").parameters == (("sas", "sv=1&sig=a%2Fb"),)
+    assert parse_storage_uri(f"{place}?snapshot=1").parameters == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "scheme"),
+    [
+        ("http://acc01.blob.core.windows.net/models/m", "http"),
+        ("https://blob.core.windows.net/models/m", "https"),
+        ("https://acc01.blob.core.windows.net.evil.example/models/m", "https"),
+        ("https://evil.example/acc01.blob.core.windows.net/m", "https"),
+    ],
+)
+def test_what_only_looks_like_azure_is_a_web_server(raw: str, scheme: str) -> None:
+    assert parse_storage_uri(raw).scheme == scheme
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason", "hint"),
+    [
+        ("https://acc01.blob.core.windows.net/", "StorageUriInvalid", "no container"),
+        ("https://acc01.blob.core.windows.net/M/m", "StorageUriInvalid", "'M' is no container"),
+        ("https://acc01.blob.core.windows.net/models/a/../b", "StorageUriInvalid", "'..'"),
+        ("https://acc01.file.core.windows.net/share/m", "StorageUriNotSupported", "file shares"),
+        ("abfss://models@elsewhere.example/m", "StorageUriInvalid", "no container"),
+        ("az://double--dash/m", "StorageUriInvalid", "no container"),
+    ],
+)
+def test_azure_that_cannot_be(raw: str, reason: str, hint: str) -> None:
+    with pytest.raises(StorageUriError) as caught:
+        parse_storage_uri(raw)
+    assert caught.value.reason == reason
+    assert hint in caught.value.message
