@@ -14,6 +14,7 @@ from demo import (
     install,
     kubernetes,
     manifests,
+    owners,
     predictions,
     readiness,
     s3_server,
@@ -76,6 +77,8 @@ def _run(console: Console, stages: Stages, others: list[Server]) -> None:
             held = holders.by_pod(api, settings.NAMESPACE, sorted(names))
             holders.show(console, held)
             holders.check(held, names)
+        with stages.stage("A model on pods of its own, and one of ModelMesh's"):
+            owners.show(console, api, server, gateway, models[0])
         if others:
             servers.show(others, server, gateway, console=console, stages=stages, api=api)
     guide.write_environment(target, server)
