@@ -1,11 +1,13 @@
 """What only S3 promises, held by versitygw."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from tests.component.agent.parts import ACCESS_KEY, BUCKET, SECRET_KEY, Storage
+from tests.component.agent.parts import ACCESS_KEY, BUCKET, HOST, SECRET_KEY, Storage
 
 from .pods import Pod
 from .proxy import Faults, authority, proxy
@@ -13,6 +15,7 @@ from .proxy import Faults, authority, proxy
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 NewPod = Callable[[], Pod]
 KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+ROLE = "arn:aws:iam::123456789012:role/models"
 
 
 async def test_no_keys_is_no_state(
@@ -54,3 +57,85 @@ async def test_equal_content_is_on_disk_once(s3: Storage, new_pod: NewPod) -> No
     s3.put("copies/b/m", b"same")
     first, second = [await pod.cache.pull(f"s3://{BUCKET}/copies/{name}") for name in "ab"]
     assert (first.artifact, second.fetched_bytes) == (second.artifact, 0)
+
+
+@asynccontextmanager
+async def token_service(token: str) -> AsyncIterator[str]:
+    """AWS's STS as far as a pod asks it: keys for the token of its service account, and for no other. That of AWS is
+    not shown."""
+
+    async def handle(request: web.Request) -> web.Response:
+        form = await request.post()
+        asked = (form.get("Action"), form.get("RoleArn"))
+        if asked != ("AssumeRoleWithWebIdentity", ROLE) or form.get("WebIdentityToken") != token:
+            error = "<Code>InvalidIdentityToken</Code><Message>The token is not valid.</Message>"
+            return web.Response(status=400, text=f"<ErrorResponse><Error>{error}</Error></ErrorResponse>")
+        keys = f"<AccessKeyId>{ACCESS_KEY}</AccessKeyId><SecretAccessKey>{SECRET_KEY}</SecretAccessKey>"
+        until = "<SessionToken>session</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
+        name, found = "AssumeRoleWithWebIdentity", f"<Credentials>{keys}{until}</Credentials>"
+        body = f"<{name}Response><{name}Result>{found}</{name}Result></{name}Response>"
+        return web.Response(text=body, content_type="text/xml")
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    async with listening(app) as endpoint:
+        yield endpoint
+
+
+@asynccontextmanager
+async def store_for_sessions(s3: Storage) -> AsyncIterator[str]:
+    """Before versitygw, which knows no sessions: it is asked for those who bring the session's token."""
+
+    async def handle(request: web.Request) -> web.Response:
+        signed = f"Credential={ACCESS_KEY}/" in request.headers["Authorization"]
+        if not signed or request.headers.get("x-amz-security-token") != "session":
+            return web.Response(status=403, text="<Error><Code>InvalidToken</Code></Error>")
+        if "list-type" in request.query:
+            found = s3.client.list_objects_v2(Bucket=BUCKET, Prefix=request.query["prefix"])["Contents"][0]
+            entry = f"<Key>{found['Key']}</Key><Size>{found['Size']}</Size><ETag>{found['ETag']}</ETag>"
+            entry += f"<LastModified>{found['LastModified'].isoformat()}</LastModified>"
+            return web.Response(text=f"<ListBucketResult><Contents>{entry}</Contents></ListBucketResult>")
+        got = s3.client.get_object(Bucket=BUCKET, Key=request.path.removeprefix(f"/{BUCKET}/"))
+        told = {"ETag": got["ETag"], "Last-Modified": got["ResponseMetadata"]["HTTPHeaders"]["last-modified"]}
+        return web.Response(body=got["Body"].read(), headers=told)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    async with listening(app) as endpoint:
+        yield endpoint
+
+
+@asynccontextmanager
+async def listening(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    try:
+        yield f"http://{HOST}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("given", ["right", "wrong"])
+async def test_the_pods_own_identity(s3: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """As EKS' webhook says it to a pod whose service account has a role."""
+    s3.put("identity/m", b"x")
+    (tmp_path / "token").write_text(given)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    async with token_service("right") as endpoint, store_for_sessions(s3) as store:
+        for name, value in {
+            "AWS_ROLE_ARN": ROLE,
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "AWS_ENDPOINT_URL_STS": endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        pod = Pod(tmp_path / "pod", {"AWS_ENDPOINT_URL_S3": store})
+        if given == "right":
+            assert await pod.pull(f"s3://{BUCKET}/identity") == {"m": b"x"}
+        else:
+            error = await pod.refused(f"s3://{BUCKET}/identity")
+            assert (error.reason, "InvalidIdentityToken" in error.message) == ("StorageCredentialsInvalid", True)
