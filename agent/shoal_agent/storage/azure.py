@@ -1,5 +1,6 @@
 """``https://ACCOUNT.blob.core.windows.net/``, ``az://``, ``abfs://``: artifacts from Azure Blob Storage, by obstore."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
@@ -8,16 +9,18 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore
 from shoal_api.storage_uri import StorageUri
 
-from . import StorageError
+from . import STORAGE_CREDENTIALS_INVALID, StorageError
 from .azure_access import KEY, AzureAccess, accesses, for_account
 from .cloud_errors import Asked, Words, explain, unusable
 from .joined import Joined
 from .object_source import ObjectSource
+from .sayable import refuse_endpoint, refuse_text
 from .stores import CloudBucket, Entry, Store, client_options
 
 AZURE: Final = "Azure Blob Storage"
 _ONE_BLOB: Final = "sr=b"
 """In a signature that is for one blob, and lists nothing."""
+_TENANT: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _WORDS: Final = Words(
     store=AZURE,
     bucket="container",
@@ -66,6 +69,7 @@ class AzureType:
 
     def open(self, access: AzureAccess, bucket: str, connections: int, *, exact: bool) -> Store:
         """A part that breaks off is tried again by whoever fetches it: the library does not."""
+        _refuse_unsayable(access)
         client = client_options(connections, authority=access.authority)
         try:
             store = AzureStore(
@@ -101,6 +105,20 @@ class AzureSource(ObjectSource[AzureAccess]):
 
     def __init__(self, annotations_file: Path, secrets: Path, connections: int) -> None:
         super().__init__(AzureType(annotations_file, secrets), connections)
+
+
+def _refuse_unsayable(access: AzureAccess) -> None:
+    """Raises StorageError (StorageCredentialsInvalid) for what no request can have."""
+    refuse_endpoint(access.endpoint or _usual(access.account), access.origin)
+    if access.login is not None:
+        refuse_endpoint(access.login, access.origin, "authority host")
+    if access.tenant is not None and not _TENANT.fullmatch(access.tenant):
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"The tenant of {access.origin} is {access.tenant[:80]!r}, which is neither a tenant's ID nor its domain.",
+        )
+    for what in ("client", "secret", "key", "sas"):
+        refuse_text(getattr(access, what), what, access.origin)
 
 
 def _usual(account: str) -> str:

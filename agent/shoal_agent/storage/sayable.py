@@ -17,13 +17,13 @@ _URL: Final = re.compile(
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def refuse_endpoint(endpoint: str, origin: str) -> None:
-    """``endpoint``: a URL. Raises StorageError (StorageCredentialsInvalid) for what is none of a store."""
+def refuse_endpoint(endpoint: str, origin: str, what: str = "endpoint") -> None:
+    """``endpoint``: a URL; ``what`` it is. Raises StorageError (StorageCredentialsInvalid) for one of no store."""
     if _is_endpoint(endpoint):
         return
     raise StorageError(
         STORAGE_CREDENTIALS_INVALID,
-        f"The endpoint of {origin} is {endpoint[:80]!r}, which is no URL of a store: write host, host:port or "
+        f"The {what} of {origin} is {endpoint[:80]!r}, which is no such URL: write host, host:port or "
         "http(s)://host:port, without user and query. It is noticed.",
     )
 

@@ -1,14 +1,15 @@
 """One bucket, as a source reads it; and as obstore does, whatever type of store it is in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import obstore
-from obstore.exceptions import InvalidPathError
+from obstore.exceptions import GenericError, InvalidPathError
 
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 30
@@ -60,9 +61,10 @@ class ObstoreBucket:
 
     async def list(self, prefix: str) -> AsyncIterator[Entry]:
         try:
-            async for page in obstore.list(self._store, prefix=prefix.removesuffix("/") or None, chunk_size=_PAGE):
-                for found in await self._files(page):
-                    yield _entry(found)
+            with _panics():
+                async for page in obstore.list(self._store, prefix=prefix.removesuffix("/") or None, chunk_size=_PAGE):
+                    for found in await self._files(page):
+                        yield _entry(found)
         except InvalidPathError as error:
             raise Unsayable from error
 
@@ -72,13 +74,15 @@ class ObstoreBucket:
         return page
 
     async def head(self, key: str) -> Entry:
-        return _entry(await obstore.head_async(self._store, key))
+        with _panics():
+            return _entry(await obstore.head_async(self._store, key))
 
     async def get(self, key: str, etag: str, start: int, end: int, *, whole: bool) -> Content:
         options: obstore.GetOptions = {"if_match": etag}
         if not whole:  # not every server knows ranges
             options["range"] = (start, end)
-        result = await obstore.get_async(self._store, key, options=options)
+        with _panics():
+            result = await obstore.get_async(self._store, key, options=options)
         self._refuse(key, result.attributes)
         entry = _entry(result.meta)
         return Content(entry.size, entry.etag, _chunks(result, end - start))
@@ -119,6 +123,18 @@ async def _chunks(result: "obstore.GetResult", expected: int) -> AsyncIterator[m
         return
     async for chunk in result.stream(min_chunk_size=CHUNK):
         yield memoryview(chunk)
+
+
+@contextlib.contextmanager
+def _panics() -> Iterator[None]:
+    """A request that obstore cannot write ends in a panic, which is an exception of no class that it names. Most are
+    refused before (``sayable.py``)."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "RustPanic":
+            raise
+        raise GenericError("the request could not be written; check the endpoint and the credentials") from error
 
 
 def client_options(connections: int, *, authority: str | None = None, verify: bool = True) -> dict[str, Any]:
