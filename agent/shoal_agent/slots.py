@@ -359,8 +359,8 @@ def _target(slot: Slot) -> str | None:
 
 
 def _target_revision(slot: Slot, target: str | None) -> str | None:
-    """Of what is on disk to be loaded, and was compared with the storage."""
-    copy = slot.loading if slot.doing is Doing.LOADING else slot.upcoming if slot.checked else None
+    """Of what is on disk to be loaded."""
+    copy = slot.loading if slot.doing is Doing.LOADING else slot.upcoming
     return revision(copy.artifact) if copy is not None and copy.copy_id == target else None
 
 

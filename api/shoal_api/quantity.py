@@ -6,6 +6,7 @@ must stay small, reads quantities as well and installs no Kubernetes client.
 
 import re
 from decimal import ROUND_CEILING, Decimal
+from typing import Final
 
 from .errors import SpecError
 
@@ -63,6 +64,20 @@ def duration_seconds(value: object, where: str) -> float:
             f"{where} is {_shown(value)}: not a duration; write one such as 500ms, 30s, 5m or 1h30m.",
         )
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
+
+
+NEVER: Final = "never"
+LEAST_CHECK_SECONDS, MOST_CHECK_SECONDS = 10.0, 7 * 86_400.0
+
+
+def check_seconds(value: object, where: str) -> float:
+    """Seconds between two looks: of a duration, or 0 for ``never``. Raises SpecError (InvalidDuration)."""
+    if value == NEVER:
+        return 0.0
+    seconds = duration_seconds(value, where)
+    if LEAST_CHECK_SECONDS <= seconds <= MOST_CHECK_SECONDS:
+        return seconds
+    raise SpecError("InvalidDuration", f"{where} is {_shown(value)}: write {NEVER}, or a duration from 10s to 168h.")
 
 
 def format_bytes(count: int) -> str:

@@ -169,6 +169,11 @@ class ServedContent(ApiModel):
     """Memory that it is counted with: declared, or estimated; for all of its workers."""
     serving: ServerTuning | None = None
     """What of spec.serving tunes the model server, likewise."""
+    revision: Annotated[str, Field(max_length=64)] | None = None
+    """Which bytes storageUri named: a digest of its objects' names, sizes and ETags, another one once they were
+    overwritten."""
+    revision_seen: Annotated[str, Field(max_length=64)] | None = None
+    """When this revision was seen first (RFC 3339)."""
 
 
 class TrainedModelStatus(CommonStatus):

@@ -39,7 +39,7 @@ from .replicas.pod_counts import Scaled
 from .settings import Settings, SettingsError, from_environment
 from .shown import Shown
 from .state.owners.pages import page
-from .state.owners.project import holds, home
+from .state.owners.project import held_as, home
 from .state.world.effects import (
     ClaimEpoch,
     CopyForgotten,
@@ -265,8 +265,9 @@ class Operator:
 
     def _described(self, agent: AgentIdentity, metadata: Sequence[ModelMetadata]) -> None:
         for said in metadata:
-            if holds(self.core.world, agent.pod_uid, said.name, said.copy_id):
-                self._last_metadata.put(agent.namespace, said)
+            known = held_as(self.core.world, agent.pod_uid, said.name, said.copy_id)
+            if known is not None:
+                self._last_metadata.put(agent.namespace, said.model_copy(update={"copy_id": known}))
 
     def _url(self, namespace: str, service: str) -> str:
         return self._workload_settings.service_url(namespace, service)

@@ -1,5 +1,6 @@
 """The simulated API server: its objects, the controllers that make pods of them, and the watch that tells of them."""
 
+import hashlib
 import random
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from shoal_operator.state.world import events
 from shoal_operator.state.world.values import ModelKey, ModelSpec, PodSpec, ServiceKey, ServiceSpec
 
 from .options import ACTIVATION_TIMEOUT, NAMESPACE
-from .parts import SimPod
+from .parts import BROKEN, SimPod
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -36,6 +37,7 @@ class Cluster:
         self.replicas: dict[str, int] = {}  # as autoscaling asked for, by service name
         self.costs: dict[str, int] = {}  # of deletion, by pod UID
         self.real: dict[str, int] = {}  # copy id -> bytes that it really takes
+        self.revisions: dict[str, list[str]] = {}  # of each storage URI that was overwritten, the last one now
         self._uids = 0
 
     def uid(self, kind: str) -> str:
@@ -95,7 +97,7 @@ class Cluster:
         ip = f"10.0.{self._uids // 256}.{self._uids % 256}"
         spec = PodSpec(NAMESPACE, uid, uid, service, ip, capacity, http_port=8080, grpc_port=8081)
         unloading = self.simulation.agents.unloading
-        self.pods[uid] = SimPod(uid, uid, service, capacity, self.rng, self.broken, unloading, self.size)
+        self.pods[uid] = SimPod(uid, uid, service, capacity, self.rng, self.broken, unloading, self.size, self.storage)
         self.show_pod(spec)
         self.simulation.agents.poll(uid)
 
@@ -139,6 +141,8 @@ class Cluster:
             NAMESPACE, name, self.uid("model"), 1, service, uri, "sklearn", memory, content_digest(uri, "sklearn")
         )
         self.real[copy_id(spec.uid, spec.content)] = real
+        if self.options.overwritten:
+            spec = replace(spec, check=self.rng.choice((0.0, 2.0)), min_copies=self.rng.choice((None, 2)))
         return spec
 
     def show_model(self, spec: ModelSpec) -> None:
@@ -154,14 +158,36 @@ class Cluster:
         self.simulation.operator.notify(events.ModelGone(model.key, model.uid))
 
     def size(self, copy: str) -> int:
-        """Bytes that a copy id really takes in memory."""
+        """Bytes that a copy id really takes in memory: whatever revision it is of, as the first."""
+        copy = copy.removesuffix("+")
+        if copy not in self.real:
+            uid, _, digest = copy.partition(".")
+            self.real[copy] = next(
+                self.real[first]
+                for uri, revisions in self.revisions.items()
+                for revision in revisions
+                if digest == content_digest(uri, "sklearn", revision=revision)
+                and (first := copy_id(uid, content_digest(uri, "sklearn"))) in self.real
+            )
         return self.real[copy]
+
+    def storage(self, uri: str) -> str:
+        """The revision that the storage holds."""
+        return self.revisions.setdefault(uri, [self.new_revision(uri)])[-1]
+
+    def new_revision(self, uri: str, end: str = "") -> str:
+        digest = hashlib.blake2b(f"{uri} {len(self.revisions.get(uri, ()))}".encode(), digest_size=8).hexdigest()
+        end = end or "0"
+        return digest[: -len(end)] + end
+
+    def broken_now(self, model: ModelSpec) -> bool:
+        """Its artifact was overwritten with what no server loads."""
+        return self.storage(model.storage_uri).endswith(BROKEN)
 
     def broken(self, intent: CopyIntent) -> bool:
         """No server loads it."""
         return "broken" in intent.storage_uri
 
-    @staticmethod
-    def broken_spec(model: ModelSpec) -> bool:
+    def broken_spec(self, model: ModelSpec) -> bool:
         """No server loads what it names, or it is not there."""
-        return "broken" in model.storage_uri or "missing" in model.storage_uri
+        return "broken" in model.storage_uri or "missing" in model.storage_uri or self.broken_now(model)

@@ -5,7 +5,6 @@ A model whose object cannot be used goes on by its last usable one.
 
 from typing import TYPE_CHECKING
 
-from shoal_api.messages import copy_id
 from shoal_operator.state.wish import floor
 from shoal_operator.state.world.effects import RouteChanged, Unavailable
 from shoal_operator.state.world.entities import World
@@ -39,12 +38,19 @@ def _check_model(simulation: "Simulation", world: World, model: ModelSpec) -> No
     route = routes[0]
     assert routes[1] == route, "Envoys differ"
     assert route is not None, f"{model.name} is unknown to Envoy"
-    broken, want = cluster.broken_spec(model), copy_id(model.uid, model.content)
+    broken = cluster.broken_spec(model)
+    revisions = set()
     for pod_uid in route.pods:
         held = cluster.pods[pod_uid].loaded.get(model.name)
         assert held is not None, "routed to a pod without it"
         assert held.copy_id.startswith(model.uid + "."), "routed to another model of that name"
-        assert held.copy_id == want or broken or state.refusal is not None, "old content stays"
+        same = (held.storage_uri, held.framework) == (model.storage_uri, model.framework)
+        assert same or broken or state.refusal is not None, "old content stays"
+        revisions.add(cluster.pods[pod_uid].revisions[model.name])
+    if not broken and state.refusal is None:
+        assert len(revisions) < 2, f"two contents of {model.name} at once: {revisions}"
+        if model.check:
+            assert revisions <= {cluster.storage(model.storage_uri)}, f"{model.name} does not follow its artifact"
     strict = cluster.services[model.service_key].strict
     least = model.min_copies or (1 if strict else 0)
     if model.max_copies is not None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from shoal_api.messages import content_digest, copy_id
 from shoal_operator.state.world.values import ModelSpec, Problem, ServiceSpec
 
+from .parts import BROKEN
+
 if TYPE_CHECKING:
     from .simulation import Simulation
 
@@ -44,6 +46,8 @@ class Edits:
         )
         if simulation.options.varied:
             self.actions += (self.change_bounds, self.change_bounds, self.change_bounds, self.switch_strict)
+        if simulation.options.overwritten:
+            self.actions += (self.overwrite,) * 12
 
     # TrainedModels.
 
@@ -104,6 +108,28 @@ class Edits:
             if self.simulation.options.undeclared:
                 sizes.append(None)  # no longer declared
             self._change(model, memory_bytes=self.rng.choice(sizes))
+
+    def overwrite(self) -> None:
+        """Another artifact under the same URI: sometimes as it was before, sometimes one that no server loads, which is
+        mended after a while, or never."""
+        model = self._model()
+        if model is None:
+            return
+        uri, cluster = model.storage_uri, self.cluster
+        former = [revision for revision in cluster.revisions.get(uri, ()) if not revision.endswith(BROKEN)]
+        cluster.storage(uri)
+        how = self.rng.random()
+        if how < 0.3:
+            cluster.revisions[uri].append(cluster.new_revision(uri, BROKEN))
+            if self.rng.random() < 0.7:
+                self.loop.at(self.rng.uniform(1, 10), partial(self._overwrite_again, uri))
+        elif how < 0.5 and former:
+            cluster.revisions[uri].append(self.rng.choice(former))
+        else:
+            self._overwrite_again(uri)
+
+    def _overwrite_again(self, uri: str) -> None:
+        self.cluster.revisions[uri].append(self.cluster.new_revision(uri))
 
     def change_copies(self) -> None:
         model = self._model()

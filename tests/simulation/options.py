@@ -23,6 +23,8 @@ TIMING = Timing(
     scale_up=2,
     scale_down=8,
     working_set=10,
+    revise_first=0.5,
+    revise_last=3,
 )
 
 
@@ -45,4 +47,5 @@ class Options:
     varied: bool = False  # idle unloads, bounds of copies, services that turn strict and back
     most_pods: int = 0  # autoscaled, from `pods` up to so many
     piece: int = 0  # so few items of work for many are done at once, with other events in between; 0: as many as real
+    overwritten: bool = False  # artifacts are overwritten in place, also with what no server loads
     samples: int = 6  # how often, while all goes on, a status is compared with what comes of a request

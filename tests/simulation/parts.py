@@ -23,6 +23,13 @@ from shoal_api.messages import (
 from shoal_operator.state.world.effects import RouteChanged
 from shoal_operator.state.world.values import ServiceKey
 
+BROKEN = "bad"
+"""How revisions end that no server loads."""
+
+
+def _never_overwritten(_: str) -> str:
+    return "0" * 16
+
 
 @dataclass
 class SimPod:
@@ -36,6 +43,7 @@ class SimPod:
     broken: Callable[[CopyIntent], bool]
     on_unload: Callable[["SimPod", str, str], None]
     size: Callable[[str], int]  # bytes that a copy id really takes in memory; its artifact is half of that
+    storage: Callable[[str], str] = _never_overwritten  # the revision that a storage URI names now
     session: str = "0000000001"
     epoch: int = 0
     server_ready: bool = True
@@ -58,6 +66,11 @@ class SimPod:
     loads: int = 0
     use_now: bool = False  # the operator has asked
     used: dict[str, tuple[int, float]] = field(default_factory=dict)  # name -> requests since loaded, the last one
+    revisions: dict[str, str] = field(default_factory=dict)  # name -> of what is loaded, or is to be restored
+    fetched: dict[str, str] = field(default_factory=dict)  # name -> of what is being loaded
+    on_disk: set[str] = field(default_factory=set)  # revisions that were loaded here once
+    restoring: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> copy id, revision: lost by its server
+    looked: dict[str, int] = field(default_factory=dict)  # name -> the check that was made last
 
     def restart_agent(self) -> None:
         """The agent starts again: it knows only what the server lists."""
@@ -74,6 +87,7 @@ class SimPod:
 
     def restart_server(self) -> None:
         """The server process dies and comes back empty; the agent restores what is desired."""
+        self.restoring |= {name: (held.copy_id, self.revisions[name]) for name, held in self.loaded.items()}
         self.loaded, self.busy, self.leaving = {}, {}, {}
         for name in list(self.slots):
             self._report(name, serving=None, phase=CopyPhase.WAITING)
@@ -93,7 +107,10 @@ class SimPod:
         return True
 
     def request(self, now: float) -> SyncRequest:
-        slots = {n: slot.model_copy(update={"held_bytes": self.held_bytes(n)}) for n, slot in self.slots.items()}
+        slots = {
+            n: slot.model_copy(update={"held_bytes": self.held_bytes(n), "revision": self.served_revision(n)})
+            for n, slot in self.slots.items()
+        }
         if self.acknowledged and self.acknowledged in self.history and self.rng.random() < 0.9:
             base: int | None = self.acknowledged
             old = self.history[self.acknowledged]
@@ -125,6 +142,9 @@ class SimPod:
                 if name in self.loaded
             ],
         )
+
+    def served_revision(self, name: str) -> str | None:
+        return self.revisions.get(name) if name in self.loaded else None
 
     def receive(self, response: SyncResponse, session: str) -> None:
         """Obey, unless the answer is of an older epoch, an older list, or was meant for an earlier process."""
@@ -165,6 +185,10 @@ class SimPod:
                 if slot is not None and slot.target != intent.copy_id:  # an update was taken back
                     told = {"action": intent.action, "phase": CopyPhase.LOADED, "failure": None}
                     self._report(name, target=intent.copy_id, **told)
+                if intent.check not in (0, self.looked.get(name)):
+                    self.looked[name] = intent.check
+                    seen = self.storage(intent.storage_uri) if self.rng.random() < 0.9 else None
+                    self._report(name, checked=intent.check, listed_revision=seen)
                 continue
             if name in self.busy or (slot is not None and slot.target == intent.copy_id and _done(slot, intent)):
                 continue
@@ -180,12 +204,16 @@ class SimPod:
             ):
                 continue  # back-off
             self.busy[name] = (self._end(now, 2.0, self.loads_hang_until), intent)
+            self.fetched[name] = self._revision(name, intent)
             phase = self.rng.choice([CopyPhase.PULLING, CopyPhase.LOADING])
             phase = phase if intent.action is Action.LOAD else CopyPhase.WAITING
             # What failed of another content says nothing about this one.
             same = slot is not None and slot.target == intent.copy_id
             failure = slot.failure if slot is not None and same else None
-            self._report(name, target=intent.copy_id, action=intent.action, phase=phase, failure=failure)
+            found = slot.target_revision if slot is not None and same else None
+            found = self.fetched[name] if phase is CopyPhase.LOADING else found
+            told = {"action": intent.action, "phase": phase, "failure": failure, "target_revision": found}
+            self._report(name, target=intent.copy_id, **told)
         for name in [n for n in self.slots if n not in self.desired and n not in self.busy]:
             self._unload(name, now)
 
@@ -212,7 +240,7 @@ class SimPod:
         """Bytes that are really in memory under each name: loaded, not yet unloaded, or being loaded beside that."""
         found = {name: self.size(held.copy_id) for name, held in (*self.loaded.items(), *self.leaving.items())}
         for name, (_, intent) in self.busy.items():
-            if intent is not None and intent.action is Action.LOAD:
+            if intent is not None and intent.action is Action.LOAD and not self._is_loaded(name, intent):
                 found[name] = found.get(name, 0) + self.size(intent.copy_id)
         return found
 
@@ -222,6 +250,7 @@ class SimPod:
             self._report(name, phase=CopyPhase.UNLOADING, failure=failure)
             return
         if intent is None:
+            self.restoring.pop(name, None)
             self.leaving.pop(name, None)
             self.slots.pop(name, None)
             return
@@ -231,21 +260,27 @@ class SimPod:
             failure = CopyFailure(stage=FailureStage.STORAGE, reason="ObjectNotFound", message="missing")
             self._report(name, target=intent.copy_id, phase=CopyPhase.WAITING, failure=failure)
             return
+        revision = self.fetched[name]
         if intent.action is not Action.LOAD:
-            phase = CopyPhase.SEEN if intent.action is Action.STAT else CopyPhase.PULLED
-            self._report(
-                name, target=intent.copy_id, phase=phase, failure=None, artifact_bytes=self.size(intent.copy_id) // 2
-            )
+            told = {"phase": CopyPhase.SEEN, "listed_revision": revision}
+            if intent.action is Action.PULL:
+                told = {"phase": CopyPhase.PULLED, "target_revision": revision}
+            size = self.size(intent.copy_id) // 2
+            self._report(name, target=intent.copy_id, failure=None, artifact_bytes=size, **told)
             return
-        if self.broken(intent):
+        if self.broken(intent) or revision.endswith(BROKEN):
             failure = CopyFailure(stage=FailureStage.LOAD, reason="LoadFailed", message="broken")
-            self._report(name, target=intent.copy_id, phase=CopyPhase.WAITING, failure=failure)
+            told = {"phase": CopyPhase.WAITING, "failure": failure, "target_revision": revision}
+            self._report(name, target=intent.copy_id, **told)
             return
         old = self.loaded.get(name)
+        self.loads += not self._is_loaded(name, intent)
+        self.revisions[name] = revision
+        self.on_disk.add(revision)
+        self.restoring.pop(name, None)
         if old is not None and old.copy_id.split(".")[0] != intent.copy_id.split(".")[0]:
             self.on_unload(self, name, old.copy_id)
         self.loaded[name] = intent
-        self.loads += 1
         self.used.pop(name, None)
         self._report(
             name,
@@ -253,8 +288,23 @@ class SimPod:
             target=intent.copy_id,
             phase=CopyPhase.LOADED,
             failure=None,
+            target_revision=None,
             artifact_bytes=self.size(intent.copy_id) // 2,
         )
+
+    def _is_loaded(self, name: str, intent: CopyIntent) -> bool:
+        """Just that is loaded, by another copy id."""
+        old = self.loaded.get(name)
+        same = old is not None and old.storage_uri == intent.storage_uri
+        same = same and old is not None and old.copy_id.split(".")[0] == intent.copy_id.split(".")[0]
+        return same and self.revisions[name] == self.fetched[name]
+
+    def _revision(self, name: str, intent: CopyIntent) -> str:
+        """What it fetches: what the storage holds, but for what its server has lost, and what it is to keep."""
+        lost = self.restoring.get(name)
+        if lost is not None and lost[0] == intent.copy_id:
+            return lost[1]
+        return intent.revision if intent.revision in self.on_disk else self.storage(intent.storage_uri)
 
     def _report(self, name: str, **changes: object) -> None:
         held = self.slots.get(name) or SlotReport(name=name, phase=CopyPhase.WAITING)

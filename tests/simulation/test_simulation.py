@@ -68,6 +68,15 @@ def test_work_for_many_in_tiny_pieces_where_all_is_loaded(seed: int) -> None:
     Simulation(seed, Options(models=40, capacity=200, piece=3)).run()
 
 
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 2))
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "overcommit"])
+def test_artifacts_that_are_overwritten(seed: int, strict: bool) -> None:
+    """In the end all copies of a model are of one revision, the newest where anybody looks; what breaks takes nothing
+    away."""
+    given = Options(models=16, capacity=80, overwritten=True, strict=strict, requests=0.0 if strict else 3.0)
+    Simulation(seed, given).run()
+
+
 OVERCOMMITTED = """
 from tests.simulation.options import Options
 from tests.simulation.simulation import Simulation

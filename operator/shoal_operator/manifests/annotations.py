@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shoal_api.errors import SpecError
-from shoal_api.names import ANNOTATION_ACTIVATION_TIMEOUT, ANNOTATION_MAX_HELD_REQUESTS, ANNOTATION_PLACEMENT
-from shoal_api.quantity import duration_seconds, whole_number
+from shoal_api.names import (
+    ANNOTATION_ACTIVATION_TIMEOUT,
+    ANNOTATION_ARTIFACT_CHECK,
+    ANNOTATION_MAX_HELD_REQUESTS,
+    ANNOTATION_PLACEMENT,
+)
+from shoal_api.quantity import NEVER, check_seconds, duration_seconds, whole_number
 
 OVERCOMMIT, STRICT = "overcommit", "strict"
 
@@ -21,13 +26,15 @@ _MAX_SHOWN = 40
 class ColdModels:
     """How an InferenceService treats models beyond its memory.
 
-    ``activation_seconds``: longest time a request is held. ``max_held``: requests held at a time. ``wrong``: a
-    sentence for each annotation that could not be read.
+    ``activation_seconds``: longest time a request is held. ``max_held``: requests held at a time. ``check_seconds``:
+    between two looks whether an artifact was overwritten; 0: nobody looks. ``wrong``: a sentence for each annotation
+    that could not be read.
     """
 
     strict: bool = False
     activation_seconds: float = DEFAULT_ACTIVATION_SECONDS
     max_held: int = DEFAULT_HELD_REQUESTS
+    check_seconds: float = 0.0
     wrong: tuple[str, ...] = ()
 
 
@@ -38,6 +45,7 @@ def cold_models(annotations: Mapping[str, str]) -> ColdModels:
         strict=_strict(annotations, wrong),
         activation_seconds=_activation_seconds(annotations, wrong),
         max_held=_max_held(annotations, wrong),
+        check_seconds=_check_seconds(annotations, wrong),
         wrong=tuple(wrong),
     )
 
@@ -72,6 +80,18 @@ def _activation_seconds(annotations: Mapping[str, str], wrong: list[str]) -> flo
         f"{DEFAULT_ACTIVATION_SECONDS:.0f}s holds."
     )
     return DEFAULT_ACTIVATION_SECONDS
+
+
+def _check_seconds(annotations: Mapping[str, str], wrong: list[str]) -> float:
+    text = annotations.get(ANNOTATION_ARTIFACT_CHECK, NEVER)
+    try:
+        return check_seconds(text, ANNOTATION_ARTIFACT_CHECK)
+    except SpecError:
+        wrong.append(
+            f"Annotation {ANNOTATION_ARTIFACT_CHECK} is {shown(text)}: write {NEVER}, or a duration from 10s to 168h; "
+            f"{NEVER} holds."
+        )
+        return 0.0
 
 
 def _max_held(annotations: Mapping[str, str], wrong: list[str]) -> int:

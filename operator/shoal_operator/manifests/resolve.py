@@ -95,6 +95,7 @@ def resolve(
         strict=cold.strict,
         activation_timeout=cold.activation_seconds,
         max_held=cold.max_held,
+        check=cold.check_seconds,
         policy=policy,
         autoscaled=scale.autoscaled,
         scale_metric=scale.metric,

@@ -163,6 +163,17 @@ class Ledger:
             case Claim.OUTGOING | Claim.OVERDUE:
                 pass
 
+    def rename(self, slot: str, content: str, name: str) -> None:
+        """What was counted as one content is known by another name."""
+        account = self.accounts[slot]
+        if content not in account.sizes:
+            return
+        account.sizes[name] = max(account.sizes.pop(content), account.size(name))
+        if slot in self.owed and self.owed[slot][0] == content:
+            self.owed[slot] = name, self.owed[slot][1]
+        if account.claim is Claim.COMMITTED:
+            self._charge(account)
+
     def growth(self, slot: str, content: str, size: int) -> int:
         """Bytes that ``aim`` would take beyond what the slot has; below 0: it would give some back."""
         account = self.accounts[slot]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shoal_operator.state.copies import asking, freshness, life, probes, routes
+from shoal_operator.state.copies import asking, checks, freshness, life, probes, routes
 from shoal_operator.state.demand import cold, room, scaling, use
 from shoal_operator.state.owners import models, plans, services
 from shoal_operator.state.pods import health, moves, recovery, reports
@@ -156,6 +156,8 @@ def _do(ctx: Context, task: Task, subject: Any, items: list[Any]) -> None:
             scaling.add_up(ctx, subject, items)
         case Task.PROBES:
             probes.assign_all(ctx, items)
+        case Task.CHECKS:
+            checks.watch_some(ctx, items)
         case Task.PLAN:
             health.plan_some(ctx, items)
         case Task.PODS:
@@ -185,6 +187,7 @@ _REGULARLY = (
     health.end_gatherings,
     moves.end_overdue,
     cold.review_due,
+    checks.advance,
     freshness.end_waits,
 )
 """What time alone brings about; each has its own queue, and costs nothing while nothing of it is due."""
@@ -232,6 +235,8 @@ def _next_wake(world: World, now: float) -> float | None:
             times.append(hold)
     if world.moving:
         times.append(world.moving[0][0])
+    if world.checks:
+        times.append(world.check_at)
     for service_key in world.retrying:
         retry_at = world.services[service_key].retry_at if service_key in world.services else None
         if retry_at is not None:

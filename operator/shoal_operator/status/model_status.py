@@ -44,6 +44,7 @@ from .conditions import (
     false,
     fields_ignored,
     find,
+    timestamp,
     true,
     tuning_not_supported,
     unknown,
@@ -71,7 +72,7 @@ def model_status(
     findings = diagnose(view, previous)
     status["serving"] = _serving(view, findings[READY])
     if view.last_good is not None:
-        status["content"] = content(view.last_good)
+        status["content"] = content(view.last_good) | revision(view.last_good, previous or {}, now)
     status["conditions"] = conditions(list(findings.items()), previous, now)
     return status
 
@@ -93,6 +94,16 @@ def content(served: Content) -> Object:
     if served.tuning != UNTUNED:
         given["serving"] = ServerTuning.of(served.tuning).model_dump(mode="json", by_alias=True, exclude_none=True)
     return given
+
+
+def revision(served: Content, previous: Mapping[str, Any], now: datetime) -> Object:
+    """What ``status.content`` says besides: which revision of it, and since when that is known, by the last status."""
+    if not served.revision:
+        return {}
+    before = previous.get("content") or {}
+    same = before.get("revision") == served.revision and before.get("storageUri") == served.storage_uri
+    since = before.get("revisionSeen") if same else None
+    return {"revision": served.revision, "revisionSeen": since or timestamp(now)}
 
 
 def diagnose(view: ModelView, previous: Mapping[str, Any] | None = None) -> dict[str, Finding]:

@@ -30,7 +30,7 @@ from .conditions import (
     tuning_not_supported,
     unknown,
 )
-from .model_status import content
+from .model_status import content, revision
 
 Object = dict[str, Any]
 
@@ -66,7 +66,8 @@ def service_status(
     if view.model is not None:
         status["modelStatus"] = own_model.says(view.model, found[PREDICTOR_READY], previous, now)
         if view.model.last_good is not None:
-            status["content"] = content(view.model.last_good)
+            good = view.model.last_good
+            status["content"] = content(good) | revision(good, previous or {}, now)
     else:
         status["models"] = {"total": view.models_total, "ready": view.models_ready, "failed": view.models_failed}
         status["modelsReady"] = f"{view.models_ready}/{view.models_total}"

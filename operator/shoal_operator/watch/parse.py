@@ -9,8 +9,8 @@ from shoal_api.common import describe
 from shoal_api.errors import SpecError
 from shoal_api.grammar import MODEL_NAME, SERVICE_NAME
 from shoal_api.messages import CopyFailure, FailureStage, content_digest
-from shoal_api.names import LOADED, READY, STORAGE_RESOLVED
-from shoal_api.quantity import quantity_bytes
+from shoal_api.names import ANNOTATION_ARTIFACT_CHECK, LOADED, READY, STORAGE_RESOLVED
+from shoal_api.quantity import check_seconds, quantity_bytes
 from shoal_api.storage_uri import StorageUriError, parse_storage_uri
 from shoal_api.trained_model import ServedContent, TrainedModel
 from shoal_api.tuning import UNTUNED
@@ -45,6 +45,7 @@ def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
         ignored_fields=model.ignored_fields(),
         created=seconds(meta.creation_timestamp),
     )
+    spec = _check(spec, model)
     for part in (_uri, _memory, _serving):  # of what cannot be used the rest is told all the same
         try:
             spec = part(spec, model)
@@ -80,6 +81,16 @@ def _serving(spec: ModelSpec, model: TrainedModel) -> ModelSpec:
         max_copies=serving.max_copies,
         idle_unload=serving.idle_unload_seconds(),
     )
+
+
+def _check(spec: ModelSpec, model: TrainedModel) -> ModelSpec:
+    """How often somebody looks is no reason not to serve."""
+    text = model.metadata.annotations.get(ANNOTATION_ARTIFACT_CHECK)
+    where = f"metadata.annotations[{ANNOTATION_ARTIFACT_CHECK}]"
+    try:
+        return replace(spec, check=check_seconds(text, where)) if text is not None else spec
+    except SpecError:
+        return replace(spec, ignored_fields=(*spec.ignored_fields, where))
 
 
 def _misnamed(model: TrainedModel) -> Problem | None:
@@ -140,7 +151,7 @@ def last_good(obj: Mapping[str, Any]) -> Content | None:
     except (ValidationError, SpecError):
         return None
     digest = content_digest(content.storage_uri, content.framework, tuning)
-    return Content(content.storage_uri, content.framework, digest, memory, tuning)
+    return Content(content.storage_uri, content.framework, digest, memory, tuning, content.revision or "")
 
 
 def _unusable(obj: Mapping[str, Any], problem: Problem) -> ModelSpec:

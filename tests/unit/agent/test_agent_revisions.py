@@ -40,8 +40,7 @@ NEXT = replace(SERVING, intent=intent("uid.c2"))
         pytest.param(SERVING, A[:16], None, id="settled"),
         pytest.param(replace(SERVING, live=False), None, None, id="to be restored"),
         pytest.param(NEXT, A[:16], None, id="the next is not here yet"),
-        pytest.param(replace(NEXT, upcoming=NEW), A[:16], None, id="not compared with the storage again"),
-        pytest.param(replace(NEXT, upcoming=NEW, checked=True), A[:16], B[:16], id="on disk"),
+        pytest.param(replace(NEXT, upcoming=NEW), A[:16], B[:16], id="on disk"),
         pytest.param(
             replace(NEXT, upcoming=NEW, checked=True, doing=Doing.LOADING, loading=NEW), A[:16], B[:16], id="loading"
         ),

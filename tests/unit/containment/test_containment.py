@@ -270,8 +270,8 @@ def test_every_part_of_a_rebuilt_world_is_merged() -> None:
     """A field that is added to the world has to be thought of in ``world/parts.py``."""
     whole = {"timing", "versions", "awaiting_since", "recovery", "late", "listed", "store_loaded", "stored", "epoch"}
     whole |= {"epoch_wanted", "highest_agent_epoch", "acknowledged", "wake", "pieces", "standings", "standing_in"}
-    whole |= {"epoch_held"}
+    whole |= {"epoch_held", "ordered"}
     merged = {"services", "models", "pods", "pods_of", "freshening", "touched", "sequence", "draining"}
     merged |= {"grace", "retrying", "unhealthy", "gathering", "moving", "asked", "agenda", "reviewing", "review_at"}
-    merged |= {"gating", "gate_at", "outgoing"}
+    merged |= {"gating", "gate_at", "outgoing", "checks", "check_at", "revised"}
     assert {each.name for each in fields(World)} == whole | merged

@@ -38,6 +38,10 @@ def test_what_is_read(name: str, value: str, field: str, read: object) -> None:
         ("activation-timeout", "999ms"),
         ("activation-timeout", "601s"),
         ("activation-timeout", "-5s"),
+        ("artifact-check", "9s"),
+        ("artifact-check", "200h"),
+        ("artifact-check", "often"),
+        ("artifact-check", ""),
         ("max-held-requests", "0"),
         ("max-held-requests", "20001"),
         ("max-held-requests", "-1"),
@@ -73,3 +77,9 @@ def test_they_count_for_a_service_that_cannot_hold_models_yet_as_well() -> None:
     spec = resolved(isvc({"shoal.dev/placement": "strict"}, sklearn={})).spec
     assert spec.problem is not None
     assert spec.strict
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, 0.0), ("never", 0.0), ("10s", 10.0), ("1h", 3600.0)])
+def test_how_often_artifacts_are_looked_at(text: str | None, seconds: float) -> None:
+    given = {"shoal.dev/artifact-check": text} if text is not None else {}
+    assert cold_models(given) == ColdModels(check_seconds=seconds)

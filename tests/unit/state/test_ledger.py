@@ -139,3 +139,17 @@ def test_what_is_owed_is_paid_in_parts_and_forgotten_with_its_content() -> None:
     assert ledger.pay() == []
     ledger.observe("m", ["m.b"], 5)
     assert (ledger.accounts["m"].charged, ledger.owed) == (5, {})
+
+
+def test_a_content_that_is_known_by_another_name_costs_the_same() -> None:
+    ledger = Ledger(100)
+    ledger.open("m", "old", 10)
+    ledger.rename("m", "old", "new")
+    assert (ledger.accounts["m"].sizes, ledger.committed) == ({"new": 10}, 10)
+    ledger.aim("m", "next", 20)
+    ledger.rename("m", "next", "new")  # they were one and the same
+    assert (ledger.accounts["m"].sizes, ledger.committed) == ({"new": 20}, 20)
+    ledger.rename("m", "unknown", "other")
+    assert ledger.accounts["m"].sizes == {"new": 20}
+    ledger.close("m")
+    assert ledger.committed == 0

@@ -1,6 +1,6 @@
 """What status and /explain are told of a model and its service."""
 
-from shoal_operator.state.owners.project import holds, model_view, service_view
+from shoal_operator.state.owners.project import held_as, model_view, service_view
 from shoal_operator.state.world import events
 from shoal_operator.state.world.values import ModelKey
 from shoal_operator.state.world.views import ModelView
@@ -82,8 +82,8 @@ def test_what_a_pod_has_is_its_to_tell_of() -> None:
     copy_id = f"uid-m.{model_spec().content}"
     (pod,) = hand.world.models[KEY].copies
     (other,) = {"pod-1", "pod-2"} - {pod}
-    assert holds(hand.world, pod, "m", copy_id)
-    assert not holds(hand.world, pod, "m", "uid-m.another")
-    assert not holds(hand.world, pod, "n", copy_id)
-    assert not holds(hand.world, other, "m", copy_id)
-    assert not holds(hand.world, "nobody", "m", copy_id)
+    assert held_as(hand.world, pod, "m", copy_id)
+    assert not held_as(hand.world, pod, "m", "uid-m.another")
+    assert not held_as(hand.world, pod, "n", copy_id)
+    assert not held_as(hand.world, other, "m", copy_id)
+    assert not held_as(hand.world, "nobody", "m", copy_id)

@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from shoal_api.messages import CopyFailure, FailureStage
+from shoal_api.messages import CopyFailure, FailureStage, content_digest
 from shoal_api.tuning import Tuning
-from shoal_operator.state.world.values import Problem, Refusal, Verdict
+from shoal_operator.state.world.values import Content, Problem, Refusal, Verdict
 from shoal_operator.state.world.views import CopyState, ModelView
 from shoal_operator.status.model_status import model_status, trouble
+from shoal_operator.watch import parse
 
 from .model_views import LOAD, MEBIBYTE, NOW, PULL, SERVICE, SPEC, UNSUPPORTED, copy, message, verdicts, view
 
@@ -273,3 +274,17 @@ def test_tuning_that_the_server_cannot_honour_is_named_and_breaks_nothing() -> N
     # A type that this operator has no profile of (any more) is nothing to complain about here.
     gone = view(copy(CopyState.LOADED), spec=replace(SPEC, tuning=tuning), service=replace(SERVICE, server_type="gone"))
     assert "TuningNotSupported" not in verdicts(gone)
+
+
+def test_which_revision_requests_can_count_on_and_since_when() -> None:
+    """Written again only when it is another one; another operator reads it there."""
+    good = Content("s3://bucket/m", "sklearn", content_digest("s3://bucket/m", "sklearn"), MEBIBYTE, revision="a" * 16)
+    first = model_status(view(copy(CopyState.LOADED), last_good=good), None, NOW)
+    assert (first["content"]["revision"], first["content"]["revisionSeen"]) == ("a" * 16, "2026-08-01T12:00:00Z")
+    assert parse.last_good({"status": first}) == good
+    later = NOW + timedelta(hours=1)
+    assert model_status(view(copy(CopyState.LOADED), last_good=good), first, later) == first
+    other = model_status(view(copy(CopyState.LOADED), last_good=replace(good, revision="b" * 16)), first, later)
+    assert (other["content"]["revision"], other["content"]["revisionSeen"]) == ("b" * 16, "2026-08-01T13:00:00Z")
+    none = model_status(view(copy(CopyState.LOADED), last_good=replace(good, revision="")), first, later)
+    assert "revision" not in none["content"]

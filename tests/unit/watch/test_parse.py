@@ -284,3 +284,18 @@ def test_an_annotation_that_is_no_json_is_said_in_one_piece() -> None:
     problem = model_spec(obj).problem
     assert problem is not None
     assert problem.message.startswith("annotation shoal.dev/serving: Invalid JSON")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(None, None), ("never", 0.0), ("10m", 600.0), ("1s", None), ("soon", None), ("", None)]
+)
+def test_how_often_the_storage_is_looked_at_and_what_cannot_be_read_stops_nothing(
+    text: str | None, seconds: float | None
+) -> None:
+    obj = trained_model()
+    if text is not None:
+        obj["metadata"]["annotations"] = {"shoal.dev/artifact-check": text}
+    spec = model_spec(obj)
+    assert (spec.problem, spec.check) == (None, seconds)
+    wrong = text is not None and seconds is None
+    assert spec.ignored_fields == (("metadata.annotations[shoal.dev/artifact-check]",) if wrong else ())

@@ -34,6 +34,29 @@ def hurry(ctx: Context, model: Model, *, urgent: bool) -> None:
             ctx.emit(DesiredChanged(copy.pod_uid))
 
 
+def relabel(pod: Pod, copy: Copy, aim_id: str) -> None:
+    """What it is to load is known by another copy id from now on; its agent goes on with the one that it was told."""
+    if aim_id == copy.aim_id:
+        return
+    told = copy.told
+    pod.ledger.rename(copy.name, copy.aim_id, aim_id)
+    copy.aim_id, copy.sent = aim_id, told if told != aim_id else ""
+
+
+def check(ctx: Context, pod: Pod, copy: Copy) -> None:
+    """Have its agent look once whether the storage still holds what is loaded."""
+    copy.check = ctx.world.versions.take()
+    pod.desired.set(copy.name, copy.intent())
+    ctx.emit(DesiredChanged(pod.spec.uid))
+
+
+def checked(pod: Pod, copy: Copy) -> None:
+    """It did, which it need not be told at once."""
+    copy.check = 0
+    if copy.name in pod.desired:
+        pod.desired.set(copy.name, copy.intent())
+
+
 def heard(copy: Copy, report: SlotReport | None) -> None:
     """Its agent's last word about the slot; None: it holds nothing there."""
     copy.report = report
@@ -80,14 +103,16 @@ def place(ctx: Context, model: Model, pod: Pod) -> Copy:
     return copy
 
 
-def adopt(ctx: Context, model: Model, pod: Pod, aim_id: str, sizes: dict[str, int]) -> Copy:
-    """Take over a slot that holds contents of ``sizes`` bytes by copy id, and have it go on with ``aim_id``."""
-    return _enter(ctx, model, pod, aim_id, pod.ledger.adopt(model.spec.name, sizes))
+def adopt(ctx: Context, model: Model, pod: Pod, sizes: dict[str, int], *, aim_id: str, told: str) -> Copy:
+    """Take over a slot that holds contents of ``sizes`` bytes by copy id, and have it go on with ``aim_id``, which its
+    agent knows as ``told``."""
+    return _enter(ctx, model, pod, aim_id, pod.ledger.adopt(model.spec.name, sizes), told=told)
 
 
-def adopt_tight(ctx: Context, model: Model, pod: Pod, size: int) -> Copy:
+def adopt_tight(ctx: Context, model: Model, pod: Pod, size: int, *, told: str) -> Copy:
     """Take over a slot that answers with the wanted content, where there seems to be less room than it takes."""
-    return _enter(ctx, model, pod, model.aim_id, pod.ledger.adopt_tight(model.spec.name, model.aim_id, size))
+    account = pod.ledger.adopt_tight(model.spec.name, model.aim_id, size)
+    return _enter(ctx, model, pod, model.aim_id, account, told=told)
 
 
 def pay(ctx: Context, pod: Pod) -> None:
@@ -98,7 +123,7 @@ def pay(ctx: Context, pod: Pod) -> None:
             _desire(ctx, pod, copy)
 
 
-def _enter(ctx: Context, model: Model, pod: Pod, aim_id: str, account: Account) -> Copy:
+def _enter(ctx: Context, model: Model, pod: Pod, aim_id: str, account: Account, *, told: str = "") -> Copy:
     copy = Copy(
         name=model.spec.name,
         uid=model.spec.uid,
@@ -108,6 +133,8 @@ def _enter(ctx: Context, model: Model, pod: Pod, aim_id: str, account: Account) 
         framework=model.aim.framework,
         tuning=model.aim.tuning,
         account=account,
+        sent=told if told != aim_id else "",
+        keep=_kept(model),
         stage=Stage.PROMISED if account.claim is Claim.PROMISED else Stage.PLACED,
         urgent=asked(model, ctx.now),
         placed_at=ctx.now,
@@ -145,11 +172,13 @@ def replace(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
         resize(ctx, model, pod, copy)  # only its declared memory was outdated
         return
     pod.ledger.aim(copy.name, model.aim_id, _memory(model))
+    copy.sent = _told(copy, pod, model.aim_id)
+    copy.keep = _kept(model)
     copy.aim_id = model.aim_id
     copy.storage_uri = model.aim.storage_uri
     copy.framework = model.aim.framework
     copy.tuning = model.aim.tuning
-    copy.placed_at, copy.late = ctx.now, False
+    copy.placed_at, copy.late, copy.check = ctx.now, False, 0
     copy.report = None
     copy.replacing = copy.stage is Stage.PLACED
     recency.tries(pod, copy.name)
@@ -296,6 +325,19 @@ def adopt_stray(pod: Pod, name: str, memory: int | None) -> None:
     pod.copies[name] = copy
     pod.unloading.add(name)
     pod.occupied.add(name)
+
+
+def _told(copy: Copy, pod: Pod, aim_id: str) -> str:
+    """By which copy id its agent is told to load that; empty: by just that."""
+    said = pod.slots.get(copy.name)
+    if copy.serving == aim_id and said is not None and said.serving is not None:
+        return said.serving if said.serving != aim_id else ""  # it has it, and knows it by that
+    # What it was told before was the same, and it has found something else: told otherwise, it looks again.
+    return f"{aim_id}+" if copy.told == aim_id else ""
+
+
+def _kept(model: Model) -> str:
+    return model.last_good.revision if model.fallback and model.last_good is not None else ""
 
 
 def _memory(model: Model) -> int:

@@ -8,7 +8,7 @@ from itertools import islice
 from shoal_api.messages import FailureStage
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import freshness, life, probes
+from shoal_operator.state.copies import checks, freshness, life, probes
 from shoal_operator.state.copies.routes import refresh
 from shoal_operator.state.demand import victims
 from shoal_operator.state.world.agenda import Topic
@@ -132,6 +132,9 @@ def review_due(ctx: Context) -> None:
         if topic is Topic.IDLE:
             _idle(ctx, service, model)
             continue
+        if topic is Topic.CHECK:
+            _check(ctx, model)
+            continue
         if wish.choose_content(ctx, model):
             refresh(ctx, model)
         if model.fallback:
@@ -152,6 +155,13 @@ def review_due(ctx: Context) -> None:
             wish.want(service, model)
             refresh(ctx, model)
             ctx.plan_model(model)
+
+
+def _check(ctx: Context, model: Model) -> None:
+    """One that is not loaded is looked at when it is."""
+    if any(copy.answers for copy in model.copies.values()):
+        checks.order(ctx, model.spec.key)
+        checks.watch(ctx, model)
 
 
 def tried_in_vain(ctx: Context, service: Service, model: Model) -> None:

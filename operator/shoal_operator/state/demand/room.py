@@ -18,10 +18,14 @@ def look(ctx: Context) -> None:
     """Look at the InferenceServices whose pods were touched; O(log pods) each (O(pods) where none takes models), and
     O(models whose room it decides), of which there are no more than MANY."""
     world = ctx.world
-    keys = {world.pods[uid].spec.service_key: None for uid in world.touched if uid in world.pods}
-    keys |= {world.standing_in[uid]: None for uid in world.touched if uid in world.standing_in}
-    for key in keys:
-        now, service = obtainable(world, key), world.services.get(key)
+    uids = {**world.ordered, **world.touched}
+    keys = {world.pods[uid].spec.service_key: None for uid in uids if uid in world.pods}
+    keys |= {world.standing_in[uid]: None for uid in uids if uid in world.standing_in}
+    # All of them before anything follows from one: what that touches is looked at in the next step, and not half now.
+    amounts = {key: obtainable(world, key) for key in keys}
+    world.looked()
+    for key, now in amounts.items():
+        service = world.services.get(key)
         if service is None:
             continue
         before, service.obtainable = service.obtainable, now

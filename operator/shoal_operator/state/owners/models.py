@@ -5,9 +5,9 @@ from dataclasses import replace
 from shoal_api.messages import CopyFailure
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import life, memory, probes, routes
+from shoal_operator.state.copies import checks, life, memory, probes, routes
 from shoal_operator.state.demand import cold
-from shoal_operator.state.pods import moves
+from shoal_operator.state.pods import moves, revisions
 from shoal_operator.state.wish import on_its_way
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import ServiceStatusChanged
@@ -45,6 +45,7 @@ def seen(
     if spec.problem is not None and before.problem is None:
         _complain(ctx, model, spec)
         return
+    spec = wish.carry(model, spec)
     mended, model.complaint = model.complaint, None
     if spec == before:
         if mended is not None:
@@ -68,6 +69,8 @@ def seen(
     wish.choose_content(ctx, model)
     if model.memory != sized:
         _resize(ctx, model)
+    if spec.check != before.check and model.copies:
+        checks.watch(ctx, model)
     if (spec.idle_unload, spec.min_copies) != (before.idle_unload, before.min_copies):
         cold.watch_idle(ctx, model)
     _take_in(ctx, model)
@@ -100,6 +103,7 @@ def gone(ctx: Context, key: ModelKey, uid: str) -> None:
     wish.answered(world, model)
     world.agenda.forget(key)
     del world.models[key]
+    revisions.forget(world, key)
     ctx.emit(ServiceStatusChanged(model.spec.service_key))
     service = world.services.get(model.spec.service_key)
     if service is not None:

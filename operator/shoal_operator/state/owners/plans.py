@@ -156,6 +156,8 @@ def carry_out(ctx: Context, plan: Plan) -> None:
 def _replace(ctx: Context, model: Model, pod: Pod) -> None:
     """Have the pod's copy load what its model wants now, or go on with it where it was taken back."""
     copy = model.copies[pod.spec.uid]
+    if copy.aim_id != model.aim_id and wish.waits_for_another(ctx.world, model, copy):
+        return  # planned again once that one has loaded
     life.replace(ctx, model, pod, copy)
     use.answers_again(ctx, pod, copy, model)
 

@@ -43,6 +43,7 @@ def model_view(world: World, key: ModelKey, now: float, *, url: str) -> ModelVie
             failure=copy.report.failure if copy.report is not None else None,
             requests_per_second=round(copy.rate.at(now), 2),
             age_seconds=now - copy.loaded_at if copy.loaded_at is not None else None,
+            revision=(copy.report.revision or "") if copy.report is not None else "",
         )
         for copy in model.copies.values()
     )
@@ -66,6 +67,7 @@ def model_view(world: World, key: ModelKey, now: float, *, url: str) -> ModelVie
         decisions=tuple(Decision(now - each.at, each.pod, each.what, each.why) for each in model.decisions),
         pressure=service is not None and _pressed(world, service, now),
         last_good=model.last_good,
+        revision=model.revision,
         kept_by=_kept(world, service) if service is not None and facts.kept_out else (),
         obtainable_bytes=service.obtainable if service is not None else None,
     )
@@ -121,11 +123,16 @@ def activation_view(world: World, key: ServiceKey, name: str, now: float) -> Act
     )
 
 
-def holds(world: World, pod_uid: str, name: str, copy_id: str) -> bool:
-    """The pod has that copy, or is to have it: what its agent says of others is nobody's business of its."""
+def held_as(world: World, pod_uid: str, name: str, said: str) -> str | None:
+    """The copy id of what an agent calls ``said``; None: the pod neither has it nor is to have it, and what its agent
+    says of others is nobody's business of its."""
     pod = world.pods.get(pod_uid)
     copy = pod.copies.get(name) if pod is not None else None
-    return copy is not None and copy_id in (copy.aim_id, copy.serving)
+    if copy is None:
+        return None
+    if said == copy.told:
+        return copy.aim_id
+    return said if said in (copy.aim_id, copy.serving) else None
 
 
 def _pressed(world: World, service: Service, now: float) -> bool:

@@ -46,6 +46,8 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
         refresh_service(ctx, spec.key)
     if _DECIDES(spec) != _DECIDES(before):
         _revise_all(ctx, spec.key)
+    if spec.check != before.check:
+        world.pieces.put_all(Task.CHECKS, spec.key, world.models.of(spec.key))
     end_gathering(ctx, spec.key)
     if service.dirty:
         ctx.plan(service)

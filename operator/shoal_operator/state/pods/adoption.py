@@ -9,7 +9,7 @@ from shoal_api.messages import Action, CopyPhase, SlotReport
 from shoal_operator.state import wish
 from shoal_operator.state.copies import life, memory, outcomes, probes
 from shoal_operator.state.demand import use
-from shoal_operator.state.pods import moves
+from shoal_operator.state.pods import moves, revisions
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.entities import Model, Pod
 from shoal_operator.state.world.values import ModelKey
@@ -29,6 +29,9 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
         return False
     service = ctx.world.services.get(pod.spec.service_key)
     model = ctx.world.models.get(ModelKey(pod.spec.namespace, report.name))
+    said = report
+    if model is not None:
+        report = revisions.met(model, report)
     holds = report.serving or report.target
     if model is None or holds is None or not holds.startswith(model.spec.uid + "."):
         life.adopt_stray(pod, report.name, memory.of_stray(report))
@@ -52,8 +55,13 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     # An update that was begun goes on. Whether there is room for one that was not is placement's to decide.
     begun = report.serving is None or (report.target == model.aim_id and not moving)
     aim_id = model.aim_id if begun or report.serving is None else report.serving
-    copy = life.adopt_tight(ctx, model, pod, due) if tight else life.adopt(ctx, model, pod, aim_id, sizes)
+    told = said.target if report.target == aim_id else said.serving if report.serving == aim_id else aim_id
+    if tight:
+        copy = life.adopt_tight(ctx, model, pod, due, told=told or aim_id)
+    else:
+        copy = life.adopt(ctx, model, pod, sizes, aim_id=aim_id, told=told or aim_id)
     life.heard(copy, report)
+    revisions.adopted(ctx, model, copy)
     if moving:
         moves.begin_move(ctx, model, pod.spec.service_key)
     if copy.serving == model.aim_id:

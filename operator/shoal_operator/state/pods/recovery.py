@@ -166,7 +166,8 @@ def restore(ctx: Context, pod: Pod, numbers: Iterable[int]) -> None:
     for stored in (known[number] for number in numbers if number < len(known)):
         model = ctx.model(stored.model, stored.uid)
         # With another content than the stored one the agent's report, when it comes, says what to do.
-        current = model is not None and stored.content == model.spec.content
+        names = (model.wanted_id, wish.name_of(model, model.revision)) if model is not None else ()
+        current = f"{stored.uid}.{stored.content}" in names
         if model is None or not current or stored.model.name in pod.copies:
             continue
         fits = model.memory is not None and model.memory <= pod.room

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable
 from shoal_api.messages import CopyFailure, CopyPhase, SlotReport
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import life, memory, outcomes, probes, recency
+from shoal_operator.state.copies import checks, life, memory, outcomes, probes, recency
 from shoal_operator.state.copies.routes import refresh, refresh_endpoint, refresh_pod
 from shoal_operator.state.demand import cold, use
-from shoal_operator.state.pods import adoption, limits
+from shoal_operator.state.pods import adoption, limits, revisions
 from shoal_operator.state.pods.health import joined, note_health, start_leaving
 from shoal_operator.state.pods.moves import end_finished_move, end_move
 from shoal_operator.state.wish import copies_wanted, on_its_way
@@ -111,6 +111,7 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
         _unplaced(ctx, pod, name, report)
         return
     answered, was_current, failed = copy.answers, copy.current, _failure_of(copy)
+    report = revisions.heard(ctx, pod, copy, report)
     life.heard(copy, report)
     life.observed(ctx, pod, copy)
     model = ctx.model(ModelKey(pod.spec.namespace, name), copy.uid)
@@ -148,7 +149,13 @@ def _unplaced(ctx: Context, pod: Pod, name: str, report: SlotReport | None) -> N
     if report is None:
         return
     if name in pod.probes:
+        model = ctx.model(ModelKey(pod.spec.namespace, name), pod.probes[name])
+        found = model is not None and report.target == model.wanted_id and report.phase is CopyPhase.SEEN
+        if model is not None and found and not model.revision:
+            revisions.seen(ctx, model, pod, report.listed_revision)  # ahead of what is said of it
         probes.reported(ctx, pod, report)
+        if model is not None and found:
+            revisions.seen(ctx, model, pod, report.listed_revision)
         return
     model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))
     if adoption.only_looks(report):
@@ -172,11 +179,17 @@ def _answers_now(ctx: Context, pod: Pod, model: Model, copy: Copy) -> None:
         copy.awaited_until = pod.awaited_until = ctx.now + ctx.world.timing.first_answer
     model.decide(ctx.now, pod.spec.name, "Loaded", why)
     wish.answered(ctx.world, model)
+    checks.watch(ctx, model)
     if service is not None:
         service.stats.loads += 1
     if model.former is not None and copy.pod_uid in ctx.world.pods_of.get(model.spec.service_key, ()):
         end_move(ctx, model)
-    if service is not None and len(model.copies) > copies_wanted(service, model):
+    if service is not None and (len(model.copies) > copies_wanted(service, model) or _others_follow(model)):
         ctx.plan_model(model)
     if service is not None:
         ctx.offer_memory(service)
+
+
+def _others_follow(model: Model) -> bool:
+    """Copies of an older revision waited for this one."""
+    return any(on_its_way(copy) and copy.aim_id != model.aim_id for copy in model.copies.values())

@@ -1,7 +1,7 @@
 """What a model wants: the named states of its wish, the transitions between them, and the rights that follow from it.
 
-The fields of a wish are written in ``transitions`` (how many copies, for whom, and what became of it) and in
-``content`` (which content, and how it went with that), and nowhere else.
+The fields of a wish are written in ``transitions`` (how many copies, for whom, and what became of it), in ``content``
+(which content, and how it went with that) and in ``revisions`` (which revision of it), and nowhere else.
 """
 
 from shoal_operator.state.wish.content import (
@@ -14,12 +14,14 @@ from shoal_operator.state.wish.content import (
     last_good_usable,
     recall,
     remember,
+    revise,
     saw,
     starved,
     told,
     vouch,
     worked,
 )
+from shoal_operator.state.wish.revisions import carry, former_id, known_as, learn, name_of
 from shoal_operator.state.wish.rights import (
     awaited_until,
     before_requests,
@@ -32,6 +34,7 @@ from shoal_operator.state.wish.rights import (
     on_its_way,
     right_to_evict,
     staying,
+    waits_for_another,
 )
 from shoal_operator.state.wish.states import (
     Wish,
@@ -71,6 +74,7 @@ __all__ = [
     "back_off",
     "before_requests",
     "begin",
+    "carry",
     "choose_content",
     "cool",
     "cools_down",
@@ -86,20 +90,25 @@ __all__ = [
     "fits_a_pod",
     "floor",
     "forget",
+    "former_id",
     "found",
     "in_motion",
     "keep",
+    "known_as",
     "last_good_usable",
+    "learn",
     "leaving",
     "left_alone",
     "may_be_cold",
     "move",
+    "name_of",
     "on_its_way",
     "plannable",
     "recall",
     "refuse",
     "remember",
     "rest",
+    "revise",
     "right_to_evict",
     "saw",
     "scale",
@@ -107,6 +116,7 @@ __all__ = [
     "staying",
     "told",
     "vouch",
+    "waits_for_another",
     "want",
     "wish_of",
     "worked",

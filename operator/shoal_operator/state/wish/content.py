@@ -5,8 +5,9 @@ What the spec names is wanted; where that is known not to load, what was last go
 
 from dataclasses import replace
 
-from shoal_api.messages import MODEL_SERVER_CRASHED, CopyFailure
+from shoal_api.messages import MODEL_SERVER_CRASHED, CopyFailure, content_digest
 
+from shoal_operator.state.wish.revisions import labelled, revised
 from shoal_operator.state.wish.states import MAX_CRASHES, asked, deadly
 from shoal_operator.state.wish.transitions import answered
 from shoal_operator.state.world.agenda import Topic
@@ -99,14 +100,32 @@ def begin(spec: ModelSpec, last_good: Content | None, *, vouched: bool) -> Model
             memory_bytes=last_good.memory_bytes,
             content=last_good.digest,
             tuning=last_good.tuning,
+            revision=last_good.revision if labelled(last_good) else "",
             problem=None,
         )
     model.last_good = last_good
     if vouched or model.complaint is not None:
         model.vouched = model.artifact_seen = model.spec.content
+    model.revision = model.spec.revision
     if last_good is not None and last_good.digest == model.spec.content:
         model.estimate = last_good.memory_bytes
+        model.revision = last_good.revision
     return model
+
+
+def revise(model: Model, revision: str) -> None:
+    """What the spec names was overwritten: its content is another one from now on, of which all is still to be seen but
+    that it is there."""
+    before, was = model.spec, model.revision
+    good = model.last_good
+    if good is not None and good.digest == before.content:
+        known = content_digest(before.storage_uri, before.framework, before.tuning, was)
+        model.last_good = replace(good, digest=known, revision=was)
+    model.spec = revised(before, revision)
+    model.revision = revision
+    if model.vouched == before.content:
+        model.vouched = model.spec.content  # as of what was seen and not loaded yet
+    model.artifact_seen = model.spec.content
 
 
 def saw(model: Model) -> None:
@@ -177,7 +196,7 @@ def vouch(model: Model, *, loaded: bool) -> None:
     model.vouched = spec.content
     if not loaded and model.last_good is not None and model.last_good.digest != spec.content:
         return
-    model.last_good = Content(spec.storage_uri, spec.framework, spec.content, model.size, spec.tuning)
+    model.last_good = Content(spec.storage_uri, spec.framework, spec.content, model.size, spec.tuning, model.revision)
     model.last_good_failures, model.last_good_retry_at, model.fallback = 0, NEVER, False
 
 

@@ -74,6 +74,20 @@ def finds_room(service: Service, model: Model) -> bool:
     return model.memory is not None and model.memory <= min(room, service.spec.capacity_bytes)
 
 
+def waits_for_another(world: World, model: Model, copy: Copy) -> bool:
+    """It answers with an older revision of what is wanted, which another copy is loading: one follows after the other,
+    so that one that is broken takes down no more than it must. One that fails where others worked holds up nobody."""
+    aim = model.aim
+    if (copy.storage_uri, copy.framework, copy.tuning) != (aim.storage_uri, aim.framework, aim.tuning):
+        return False  # another content, by an edit
+    if not copy.answers or leaving(world, model, copy):
+        return False
+    others = [each for each in staying(world, model) if each is not copy and each.aim_id == model.aim_id]
+    proven = any(each.current for each in others)
+    loading = [each for each in others if not each.current]
+    return any(not proven or each.report is None or each.report.failure is None for each in loading)
+
+
 def keep(world: World, model: Model) -> None:
     """Have its copies counted as what they are: kept, where there are no more than minCopies asks for, or evictable."""
     service = world.services.get(model.spec.service_key)

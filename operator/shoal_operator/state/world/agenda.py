@@ -18,6 +18,7 @@ class Topic(StrEnum):
 
     IDLE = "Idle"  # unload it if it was not used
     RETRY = "Retry"  # its failure was long enough ago
+    CHECK = "Check"  # see whether its storage still holds what is loaded
 
 
 Entry = tuple[float, int, ModelKey, Topic]

@@ -62,7 +62,11 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class Copy:
-    """One model on one pod. ``aim_id`` and ``serving`` are copy ids; ``account`` is its slot's in the pod's ledger."""
+    """One model on one pod. ``aim_id`` and ``serving`` are copy ids; ``account`` is its slot's in the pod's ledger.
+
+    ``sent``: the copy id by which its agent was told what to load, where that is not ``aim_id``: its agent has found
+    another revision than it was told of (state/wish/revisions.py). ``keep``: the revision that it loads from its disk.
+    """
 
     name: str
     uid: str
@@ -72,6 +76,9 @@ class Copy:
     framework: str
     account: Account
     tuning: Tuning = UNTUNED
+    sent: str = ""
+    keep: str = ""
+    check: int = 0  # names the look at its storage that its agent was asked for; 0: none
     stage: Stage = Stage.PLACED
     serving: str | None = None
     report: SlotReport | None = None
@@ -88,6 +95,11 @@ class Copy:
     in_flight: int = 0
     rate: Decayed = field(default_factory=Decayed)  # requests a second
     tally: tuple[str, Tally] | None = None  # as counted in its pod's sums
+
+    @property
+    def told(self) -> str:
+        """Copy id by which its agent knows what it is to load."""
+        return self.sent or self.aim_id
 
     @property
     def memory(self) -> int:
@@ -111,13 +123,15 @@ class Copy:
     def intent(self) -> CopyIntent:
         return CopyIntent(
             name=self.name,
-            copy_id=self.aim_id,
+            copy_id=self.told,
             storage_uri=self.storage_uri,
             framework=self.framework,
             memory_bytes=self.memory,
             action=Action.PULL if self.stage is Stage.PROMISED else Action.LOAD,
             tuning=self.tuning,
             urgent=self.urgent,
+            revision=self.keep or None,
+            check=self.check,
         )
 
 
@@ -148,6 +162,7 @@ class Model:
     refusal: Refusal | None = None
     former: ServiceKey | None = None  # serves until the new service has loaded it
     former_until: float = 0.0
+    revision: str = ""  # of its artifact: what `spec.content` stands for; empty: not known
     artifact_seen: str = ""  # content digest that some agent has seen in its storage
     artifact_bytes: int | None = None
     estimate: int | None = None  # of memory, where none is declared
@@ -189,7 +204,7 @@ class Model:
         if self.fallback and self.last_good is not None:
             return self.last_good
         spec = self.spec
-        return Content(spec.storage_uri, spec.framework, spec.content, self.size, spec.tuning)
+        return Content(spec.storage_uri, spec.framework, spec.content, self.size, spec.tuning, self.revision)
 
     @property
     def size(self) -> int | None:
@@ -347,6 +362,7 @@ class World:
     standings: dict[ServiceKey, Standings] = field(default_factory=dict)
     standing_in: dict[str, ServiceKey] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
+    ordered: dict[str, None] = field(default_factory=dict)  # pods that were, since it was last looked what that means
     sequence: int = 0  # of route changes
     acknowledged: int = 0
     draining: deque[Departure] = field(default_factory=deque)  # until Envoys acknowledged sequence `at`
@@ -360,6 +376,9 @@ class World:
     agenda: Agenda = field(default_factory=Agenda)  # models to be reviewed later
     pieces: Pieces = field(default_factory=Pieces)  # work for many, of which no step does more than a piece
     freshening: dict[ServiceKey, float] = field(default_factory=dict)  # planned once use is known, or at that time
+    checks: OrderedSet[ModelKey] = field(default_factory=OrderedSet)  # models whose storage is to be looked at
+    check_at: float = NEVER  # when the next one may be
+    revised: dict[ModelKey, tuple[float, float]] = field(default_factory=dict)  # when, and the pause after that
     review_at: float | None = None  # when hot models and replicas are reviewed
     reviewing: OrderedSet[ServiceKey] = field(default_factory=OrderedSet)
     gating: OrderedSet[str] = field(default_factory=OrderedSet)  # pods whose gate is still closed
@@ -380,6 +399,11 @@ class World:
         for pod_uid in list(self.touched):
             yield pod_uid
             self.touched.pop(pod_uid, None)
+            self.ordered[pod_uid] = None
+
+    def looked(self) -> None:
+        """What that means for requests is known."""
+        self.ordered.clear()
 
     def next_sequence(self) -> int:
         """Number of the next route change."""

@@ -39,7 +39,7 @@ def forget(world: World, key: ServiceKey, models: Container[object], pods: Colle
     world.moving = deque(entry for entry in world.moving if entry[1] not in models)
     world.standings.pop(key, None)
     for uid in pods:
-        for by_pod in (world.stored, world.standing_in, world.touched):
+        for by_pod in (world.stored, world.standing_in, world.touched, world.ordered):
             by_pod.pop(uid, None)
     for task in set(Task) - {Task.REMAINS}:
         for subject in (key, *pods):
@@ -72,6 +72,9 @@ def put_in(world: World, own: World) -> None:
     world.outgoing = _in_order(world.outgoing, own.outgoing)
     world.moving = deque(sorted([*world.moving, *own.moving]))
     world.agenda.take_over(own.agenda)
+    world.checks.update(own.checks)
+    world.check_at = max(world.check_at, own.check_at)
+    world.revised.update(own.revised)
     world.review_at = _sooner(world.review_at, own.review_at)
     world.gate_at = _sooner(world.gate_at, own.gate_at)
 

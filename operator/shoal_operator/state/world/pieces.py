@@ -24,6 +24,7 @@ class Task(StrEnum):
     ROUTES = "Routes"  # of models (ModelKey): routes, readiness and counts; subject: whatever changed for all of them
     MODELS = "Models"  # models (ModelKey) of an InferenceService that came, changed or went; subject: its key
     IN_USE = "InUse"  # UIDs of an InferenceService's pods: what of their memory is in use; subject: its key
+    CHECKS = "Checks"  # models (ModelKey) whose artifacts are looked at more or less often; subject: as above
     PROBES = "Probes"  # subject and only item: the InferenceService whose models wait to be looked up
     PLAN = "Plan"  # models (ModelKey) that want another look of placement; subject: the pod that is left
     SLOTS = "Slots"  # slots (names) that an agent has reported; subject: its pod's UID

@@ -30,3 +30,6 @@ class Timing:
     scale_up: float = 15.0  # more pods only when that was wanted for so long
     scale_down: float = 300.0  # fewer likewise (Kubernetes' HPA has the same default)
     working_set: float = 600.0  # what was used so recently should fit the pods
+    revise_first: float = 2.0  # an artifact that is overwritten again is followed again after this, then twice as long,
+    revise_last: float = 300.0  # up to this
+    check_pace: float = 0.05  # between two looks at the storage beside what serves, of all models together

@@ -49,12 +49,15 @@ class Source(StrEnum):
 class ModelSpec:
     """A model as the user wants it.
 
-    ``content`` is ``shoal_api.messages.content_digest(storage_uri, framework, tuning)``; memory in bytes for all of its
-    workers, None: to be estimated from the artifact. ``tuning`` is for the model server alone. ``min_copies`` None: 1
-    where the InferenceService is strict, else 0 (may be cold). ``idle_unload`` in seconds. ``problem`` is set when the
-    spec cannot be used (a URI that does not parse, a scheme that is not supported): where the model had a usable one,
-    that stays in force, and the problem is its complaint. ``ignored_fields``: paths of what was written and nothing
-    honours. ``source``: what it is written in; ``created``: when that was made, in seconds since the epoch.
+    ``content`` is ``shoal_api.messages.content_digest(storage_uri, framework, tuning, revision)``; ``revision`` is
+    empty until the artifact is known to have been overwritten in place (state/wish/revisions.py). Memory in bytes for
+    all of its workers, None: to be estimated from the artifact. ``tuning`` is for the model server alone.
+    ``min_copies`` None: 1 where the InferenceService is strict, else 0 (may be cold). ``idle_unload`` in seconds.
+    ``check``: seconds between two looks whether the storage still holds what is loaded, 0: nobody looks; None: as its
+    InferenceService. ``problem`` is set when the spec cannot be used (a URI that does not parse, a scheme that is not
+    supported): where the model had a usable one, that stays in force, and the problem is its complaint.
+    ``ignored_fields``: paths of what was written and nothing honours. ``source``: what it is
+    written in; ``created``: when that was made, in seconds since the epoch.
     """
 
     namespace: str
@@ -69,11 +72,13 @@ class ModelSpec:
     min_copies: int | None = None
     max_copies: int | None = None
     idle_unload: float | None = None
+    check: float | None = None
     tuning: Tuning = UNTUNED
     problem: Problem | None = None
     ignored_fields: tuple[str, ...] = ()
     source: Source = Source.TRAINED_MODEL
     created: int = 0
+    revision: str = ""
 
     @property
     def key(self) -> ModelKey:
@@ -86,13 +91,15 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a copy loads. ``digest`` as in ModelSpec; memory in bytes as it is counted, None: not known."""
+    """What a copy loads. ``digest`` as in ModelSpec; memory in bytes as it is counted, None: not known. ``revision`` of
+    its artifact, empty: not known."""
 
     storage_uri: str
     framework: str
     digest: str
     memory_bytes: int | None = None
     tuning: Tuning = UNTUNED
+    revision: str = ""
 
 
 class ScaleMetric(StrEnum):
@@ -142,11 +149,12 @@ class ServiceSpec:
     ``multi_model`` False: it takes no TrainedModels. Without a problem it has a model of its own, by its name and UID,
     which each of its pods holds.
 
-    ``strict``: no cold models. ``activation_timeout`` in seconds. ``autoscaled``: state decides how many pods there
-    are between ``min_replicas`` and ``max_replicas``, by ``scale_metric`` (with ``scale_target`` per pod) or, where
-    that is None, by memory pressure; else there are ``min_replicas``. ``not_tuned``: a sentence for each of the model
-    server's own settings that has no effect. ``missing_secrets``: what its service account lists in vain.
-    ``scaled_by``: who decides instead (an autoscaler), in words; ``min_replicas`` is then what it has decided.
+    ``strict``: no cold models. ``activation_timeout`` in seconds. ``autoscaled``: state decides how many pods there are
+    between ``min_replicas`` and ``max_replicas``, by ``scale_metric`` (with ``scale_target`` per pod) or, where that is
+    None, by memory pressure; else there are ``min_replicas``. ``not_tuned``: a sentence for each of the model server's
+    own settings that has no effect. ``check``: of its models, as in ModelSpec. ``missing_secrets``: what its service
+    account lists in vain. ``scaled_by``: who decides instead (an autoscaler), in words; ``min_replicas`` is then what
+    it has decided.
     """
 
     namespace: str
@@ -172,6 +180,7 @@ class ServiceSpec:
     scaled_by: str = ""
     policy: RoutePolicy = DEFAULT_POLICY
     not_tuned: tuple[str, ...] = ()
+    check: float = 0.0
     missing_secrets: tuple[str, ...] = ()
 
     @property

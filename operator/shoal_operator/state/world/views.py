@@ -36,6 +36,7 @@ class CopyView:
     failure: CopyFailure | None = None
     requests_per_second: float = 0.0
     age_seconds: float | None = None  # since it was loaded, as far as this operator knows
+    revision: str = ""  # of the artifact that it answers with
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ class ModelView(Facts):
     pulled this content at least once. ``on_demand``: no copy is wanted now, and a request would have one loaded.
     ``wanted_copies``: now, by use. ``verdicts``: each filter's word about each pod that holds no copy, as things stand
     now. ``pressure``: the working set is larger than the service's memory. ``last_good``: what requests could last
-    count on; loaded again where what the spec names does not load. ``kept_by``: some of the models that keep it out, on
-    the pod that has most left, and ``obtainable_bytes``, what that is.
+    count on; loaded again where what the spec names does not load. ``revision``: what its storage held, last.
+    ``kept_by``: some of the models that keep it out, on the pod that has most left, and ``obtainable_bytes``, what that
+    is.
     """
 
     url: str
@@ -75,6 +77,7 @@ class ModelView(Facts):
     decisions: tuple[Decision, ...] = ()
     pressure: bool = False
     last_good: Content | None = None
+    revision: str = ""
     kept_by: tuple[str, ...] = ()
     obtainable_bytes: int | None = None
 
