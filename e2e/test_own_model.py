@@ -1,6 +1,7 @@
 """KServe's ordinary InferenceService: one model on pods of its own, from kubectl apply to an answer."""
 
 import io
+import os
 from typing import Any
 
 import joblib
@@ -82,6 +83,25 @@ def test_another_uri_is_another_content_without_a_lost_request(own: Space) -> No
         own.wait(lambda: own.answer("shop", "shop") == 2.0, "the new content answers")
     running.result.check(at_least=20)
     assert {pod["metadata"]["uid"] for pod in own.pods("shop")} == pods, "no pod was replaced for it"
+
+
+class Deadly:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (7,)
+
+
+def test_a_model_that_ends_its_server_is_named_and_an_edit_heals_it(own: Space) -> None:
+    file = io.BytesIO()
+    joblib.dump(Deadly(), file)
+    own.apply(isvc("deadly", own.put_bytes("deadly", file.getvalue())))
+    said = wait_service(own, "deadly", "Ready", "False", "ModelServerCrashed")
+    status = said["status"]["modelStatus"]
+    assert (status["transitionStatus"], status["states"]["activeModelState"]) == ("BlockedByFailedLoad", "FailedToLoad")
+    own.apply(isvc("deadly", own.put("mended", 4.0)))
+    wait_service(own, "deadly", "Ready", "True", "Loaded")
+    assert own.answer("deadly", "deadly") == 4.0
 
 
 def test_what_is_wrong_is_said_and_heals(own: Space) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from shoal_operator.state.owners.project import model_view
+from shoal_operator.state.owners.project import home, model_view
 from shoal_operator.state.world import events
 from shoal_operator.state.world.cause import cause
-from shoal_operator.state.world.values import ModelKey, ModelSpec, Source
+from shoal_operator.state.world.values import ModelKey, ModelSpec, ServiceKey, Source
 
 from .world_in_hand import Hand, model_spec, pod_spec, service_spec
 
@@ -78,3 +78,20 @@ def test_trained_models_come_back_once_it_has_no_model_of_its_own() -> None:
     hand.acknowledge()
     hand.wait(10)
     assert hand.desired("pod-0").keys() == {"m"}
+
+
+def test_a_model_that_gets_another_runtime_is_served_by_the_former_until_that_has_it() -> None:
+    hand = Hand()
+    for name, pod in (("runtime.a", "pod-a"), ("runtime.b", "pod-b")):
+        hand.do(events.ServiceSeen(service_spec(name=name, uid=name)))
+        hand.do(events.PodSeen(pod_spec(pod, service=name)))
+        hand.report(pod)
+    hand.do(events.ModelSeen(model_spec("m", service="runtime.a")))
+    hand.loaded("pod-a")
+    assert home(hand.world, ServiceKey("ns", "m"), "m") == ("ns", "runtime.a")
+    assert home(hand.world, ServiceKey("ns", "m"), "other") == ("ns", "m")
+    hand.do(events.ModelSeen(model_spec("m", service="runtime.b")))
+    assert hand.route("m", "runtime.a") == {"pod-a"}
+    hand.loaded("pod-b")
+    assert hand.route("m", "runtime.b") == {"pod-b"}
+    assert home(hand.world, ServiceKey("ns", "m"), "m") == ("ns", "runtime.b")
