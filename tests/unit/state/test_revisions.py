@@ -10,6 +10,7 @@ from shoal_operator.state.world import events
 from shoal_operator.state.world.entities import Copy, Model
 from shoal_operator.state.world.values import Content
 from shoal_operator.status.explain import explain
+from shoal_operator.status.model_status import diagnose
 
 from .world_in_hand import KEY, Hand, failure, model_spec, pod_spec, service_spec, slot
 
@@ -193,6 +194,13 @@ def test_a_broken_one_takes_nothing_away_and_is_said() -> None:
     hand.say(one, C)
     assert hand.model.revision == C
     assert hand.model.failure is None
+    (other,) = {"pod-1", "pod-2"} - trying
+    hand.say(other, C)
+    assert hand.current == {"pod-1", "pod-2"}
+    view = model_view(hand.world, KEY, hand.now, url="")
+    assert view is not None
+    findings = diagnose(view)
+    assert findings["MemoryResourceAvailable"].reason == "Fits", findings
 
 
 @pytest.mark.parametrize("revision", [A, ""])
