@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests in three stages: pure ones, those with real parts on this machine, those on the cluster.
+# The tests in two stages: pure ones; those with real parts, on this machine and on the cluster.
 # Arguments go to pytest (make test ARGS="-k sync"); a path among them runs that alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,12 +36,13 @@ failed=()
 stage() {
   local title=$1 prepare=$2 run=$3 status=0 begin=$SECONDS
   shift 3
-  local paths=()
+  local paths=() all=()
   while [[ $1 != -- ]]; do paths+=("$1"); shift; done
   shift
   echo "== $title"
   # With a selection such as -k, a stage that has none of it must not cost a cluster.
-  run_pytest "${paths[@]}" "$@" --collect-only -q >/dev/null 2>&1 || status=$?
+  IFS=+ read -ra all <<<"$(IFS=+; echo "${paths[*]}")"
+  run_pytest "${all[@]}" "$@" --collect-only -q >/dev/null 2>&1 || status=$?
   if ((status == NO_TESTS_COLLECTED)); then
     echo "== $title: nothing selected"
     return 0
@@ -89,50 +90,61 @@ cluster() {
   images=
 }
 
-together() {
-  local paths=()
-  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
-  shift
-  run_pytest "${paths[@]}" "$@"
-}
-
-# Each path in a process of its own, all at once: for tests that need a core each and no part in common. What each
-# prints comes in one piece, the first one's while it runs.
+# Each group of paths (joined by +) in a process of its own, all at once: for tests that mostly wait, or need a core each.
+# What each prints comes in one piece, the first one's while it runs. Which failed is left in the array `lost`.
+lost=()
 side_by_side() {
-  local paths=() path status=0 one output=() pids=() index
-  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
+  local groups=() group paths status=0 one output=() pids=() index
+  while [[ $1 != -- ]]; do groups+=("$1"); shift; done
   shift
-  for path in "${paths[@]:1}"; do
-    output+=("$(mktemp)")
-    run_pytest "$path" -o cache_dir=".pytest_cache/${path//\//-}" "$@" >"${output[-1]}" 2>&1 &
-    pids+=($!)
+  lost=()
+  for index in "${!groups[@]}"; do
+    ((index)) || continue
+    IFS=+ read -ra paths <<<"${groups[index]}"
+    output[index]=$(mktemp)
+    run_pytest "${paths[@]}" -o cache_dir="$(cache_of "${groups[index]}")" "$@" >"${output[index]}" 2>&1 &
+    pids[index]=$!
   done
-  run_pytest "${paths[0]}" "$@" || status=$?
-  ((status == NO_TESTS_COLLECTED)) && status=0
-  for index in "${!pids[@]}"; do
-    one=0
-    wait "${pids[index]}" || one=$?
-    cat "${output[index]}"
-    rm -f "${output[index]}"
-    ((one == 0 || one == NO_TESTS_COLLECTED)) || status=$one
+  IFS=+ read -ra paths <<<"${groups[0]}"
+  one=0
+  run_pytest "${paths[@]}" -o cache_dir="$(cache_of "${groups[0]}")" "$@" || one=$?
+  for index in "${!groups[@]}"; do
+    if ((index)); then
+      one=0
+      wait "${pids[index]}" || one=$?
+      cat "${output[index]}"
+      rm -f "${output[index]}"
+    fi
+    ((one == 0 || one == NO_TESTS_COLLECTED)) && continue
+    lost+=("${groups[index]}")
+    ((one <= status)) || status=$one
   done
   return "$status"
+}
+
+cache_of() {
+  local name=${1%%+*}
+  echo ".pytest_cache/${name//\//-}"
 }
 
 # Tests with real parts share two cores with some forty processes: when at most two fail, those are tried once more, and
 # it is said. A test that needs its second try is a defect of the test or of what it tests, and is to be looked into.
 with_a_second_try() {
-  local report status=0 count paths=()
-  report=$(mktemp)
-  together "$@" --junit-xml="$report" || status=$?
-  ((status == 1)) || { rm -f "$report"; return "$status"; }
-  count=$(grep -oE '<(failure|error)[ >]' "$report" | wc -l)
-  rm -f "$report"
+  local status=0 count=0 group paths
+  side_by_side "$@" || status=$?
+  ((status == 1)) || return "$status"
+  for group in "${lost[@]}"; do
+    count=$((count + $("$python" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' \
+      "$(cache_of "$group")/v/cache/lastfailed")))
+  done
   ((count <= 2)) || return "$status"
   echo "== $count failed, said above; once more:"
-  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
+  while [[ $1 != -- ]]; do shift; done
   shift
-  run_pytest "${paths[@]}" "$@" --last-failed --last-failed-no-failures=none || return 1
+  for group in "${lost[@]}"; do
+    IFS=+ read -ra paths <<<"$group"
+    run_pytest "${paths[@]}" -o cache_dir="$(cache_of "$group")" "$@" --last-failed --last-failed-no-failures=none || return 1
+  done
   echo "== PASSED ONLY AT THE SECOND TRY: the $count above. Look into it: a promise that holds sometimes does not hold."
 }
 
@@ -141,8 +153,16 @@ if (($# == 0)) && [[ -z ${SHOAL_KUBECONFIG:-} ]]; then
   build_emulators_ahead
 fi
 stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
-stage "component tests" cluster with_a_second_try tests/component -- "$@"
-stage "end-to-end tests" cluster with_a_second_try e2e -- --durations=15 "$@"
+
+# Tests with real parts wait for most of the time: on two cores those of the components take no longer beside those on the
+# cluster. In two processes, by what they start: model servers, and everything else.
+servers=tests/component/agent+tests/component/servers
+others=()
+for path in tests/component/*/ tests/component/test_*.py; do
+  path=${path%/}
+  [[ +$servers+ == *"+$path+"* || $path == */__pycache__ ]] || others+=("$path")
+done
+stage "component and end-to-end tests" cluster with_a_second_try e2e "$servers" "$(IFS=+; echo "${others[*]}")" -- --durations=15 "$@"
 
 if ((!ran)); then
   echo "== no test matches: $*"
