@@ -36,13 +36,12 @@ failed=()
 stage() {
   local title=$1 prepare=$2 run=$3 status=0 begin=$SECONDS
   shift 3
-  local paths=() all=()
+  local paths=()
   while [[ $1 != -- ]]; do paths+=("$1"); shift; done
   shift
   echo "== $title"
   # With a selection such as -k, a stage that has none of it must not cost a cluster.
-  IFS=+ read -ra all <<<"$(IFS=+; echo "${paths[*]}")"
-  run_pytest "${all[@]}" "$@" --collect-only -q >/dev/null 2>&1 || status=$?
+  run_pytest "${paths[@]}" "$@" --collect-only -q >/dev/null 2>&1 || status=$?
   if ((status == NO_TESTS_COLLECTED)); then
     echo "== $title: nothing selected"
     return 0
@@ -90,25 +89,23 @@ cluster() {
   images=
 }
 
-# Each group of paths (joined by +) in a process of its own, all at once: for tests that mostly wait, or need a core each.
-# What each prints comes in one piece, the first one's while it runs. Which failed is left in the array `lost`.
+# Each path in a process of its own, all at once: for tests that mostly wait, or need a core each, and have no part in
+# common. What each prints comes in one piece, the first one's while it runs. Those that failed are left in `lost`.
 lost=()
 side_by_side() {
-  local groups=() group paths status=0 one output=() pids=() index
-  while [[ $1 != -- ]]; do groups+=("$1"); shift; done
+  local paths=() status=0 one output=() pids=() index
+  while [[ $1 != -- ]]; do paths+=("$1"); shift; done
   shift
   lost=()
-  for index in "${!groups[@]}"; do
+  for index in "${!paths[@]}"; do
     ((index)) || continue
-    IFS=+ read -ra paths <<<"${groups[index]}"
     output[index]=$(mktemp)
-    run_pytest "${paths[@]}" -o cache_dir="$(cache_of "${groups[index]}")" "$@" >"${output[index]}" 2>&1 &
+    run_pytest "${paths[index]}" -o cache_dir="$(cache_of "${paths[index]}")" "$@" >"${output[index]}" 2>&1 &
     pids[index]=$!
   done
-  IFS=+ read -ra paths <<<"${groups[0]}"
   one=0
-  run_pytest "${paths[@]}" -o cache_dir="$(cache_of "${groups[0]}")" "$@" || one=$?
-  for index in "${!groups[@]}"; do
+  run_pytest "${paths[0]}" -o cache_dir="$(cache_of "${paths[0]}")" "$@" || one=$?
+  for index in "${!paths[@]}"; do
     if ((index)); then
       one=0
       wait "${pids[index]}" || one=$?
@@ -116,34 +113,32 @@ side_by_side() {
       rm -f "${output[index]}"
     fi
     ((one == 0 || one == NO_TESTS_COLLECTED)) && continue
-    lost+=("${groups[index]}")
+    lost+=("${paths[index]}")
     ((one <= status)) || status=$one
   done
   return "$status"
 }
 
 cache_of() {
-  local name=${1%%+*}
-  echo ".pytest_cache/${name//\//-}"
+  echo ".pytest_cache/${1//\//-}"
 }
 
 # Tests with real parts share two cores with some forty processes: when at most two fail, those are tried once more, and
 # it is said. A test that needs its second try is a defect of the test or of what it tests, and is to be looked into.
 with_a_second_try() {
-  local status=0 count=0 group paths
+  local status=0 count=0 path
   side_by_side "$@" || status=$?
   ((status == 1)) || return "$status"
-  for group in "${lost[@]}"; do
+  for path in "${lost[@]}"; do
     count=$((count + $("$python" -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' \
-      "$(cache_of "$group")/v/cache/lastfailed")))
+      "$(cache_of "$path")/v/cache/lastfailed")))
   done
   ((count <= 2)) || return "$status"
   echo "== $count failed, said above; once more:"
   while [[ $1 != -- ]]; do shift; done
   shift
-  for group in "${lost[@]}"; do
-    IFS=+ read -ra paths <<<"$group"
-    run_pytest "${paths[@]}" -o cache_dir="$(cache_of "$group")" "$@" --last-failed --last-failed-no-failures=none || return 1
+  for path in "${lost[@]}"; do
+    run_pytest "$path" -o cache_dir="$(cache_of "$path")" "$@" --last-failed --last-failed-no-failures=none || return 1
   done
   echo "== PASSED ONLY AT THE SECOND TRY: the $count above. Look into it: a promise that holds sometimes does not hold."
 }
@@ -154,15 +149,8 @@ if (($# == 0)) && [[ -z ${SHOAL_KUBECONFIG:-} ]]; then
 fi
 stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
 
-# Tests with real parts wait for most of the time: on two cores those of the components take no longer beside those on the
-# cluster. In two processes, by what they start: model servers, and everything else.
-servers=tests/component/agent+tests/component/servers
-others=()
-for path in tests/component/*/ tests/component/test_*.py; do
-  path=${path%/}
-  [[ +$servers+ == *"+$path+"* || $path == */__pycache__ ]] || others+=("$path")
-done
-stage "component and end-to-end tests" cluster with_a_second_try e2e "$servers" "$(IFS=+; echo "${others[*]}")" -- --durations=15 "$@"
+# Tests with real parts wait for much of the time: those of the components run beside those on the cluster.
+stage "component and end-to-end tests" cluster with_a_second_try e2e tests/component -- --durations=15 "$@"
 
 if ((!ran)); then
   echo "== no test matches: $*"
