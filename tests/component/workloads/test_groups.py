@@ -1,6 +1,7 @@
 """The pods that a ServingRuntime's models share, against a real API server: whose they are, and when they go."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from shoal_operator.manifests.runtimes import Runtime
 from shoal_operator.state.world.events import ServiceGone
 from shoal_operator.workloads import WorkloadController
 
-from tests.component.apiserver.server import ApiServer
+from tests.component.apiserver.server import PATHS, ApiServer
 
 from .bench import RUNTIME, SETTINGS, Bench, Object, bench, service
 from .conftest import CountingKube, until, watch_owned
@@ -19,6 +20,13 @@ pytestmark = pytest.mark.component
 NAME = "runtime.shoal-mlserver"
 LIMITS = {"limits": {"memory": "512Mi", "cpu": "100m"}}
 WITH_MEMORY = {**RUNTIME["spec"], "containers": [{"name": "mlserver", "image": "mlserver:1.7.1", "resources": LIMITS}]}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(server: ApiServer) -> Iterator[None]:
+    """The runtime is the cluster's, which other tests share."""
+    yield
+    server.request("DELETE", f"{PATHS['ClusterServingRuntime']}/shoal-mlserver")
 
 
 def group(b: Bench, server: ApiServer) -> Object:

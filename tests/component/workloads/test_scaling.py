@@ -87,6 +87,7 @@ async def test_state_decides_between_the_bounds_and_is_told_what_came_of_it(
         for wanted, comes in ((4, 4), (9, 5), (1, 2)):
             b.controller.set_replicas(b.namespace, "iris", wanted, f"as {wanted} are needed")
             await until(lambda comes=comes: replicas(b) == comes)  # type: ignore[misc]  # a lambda's default
+            await until(lambda: bool(b.scaled))  # of the first: what is taken back meanwhile is not told
         await b.settled()
         assert (b.deployment() or {})["spec"]["template"] == template, "scaling is no rollout"
         assert [(s.before, s.after, s.reason) for s in b.scaled] == [(2, 4, "as 4 are needed")]
