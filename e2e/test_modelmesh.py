@@ -3,6 +3,7 @@
 # mypy: disable-error-code="import-untyped"
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ def test_an_update_loses_no_request_and_the_last_ones_end_takes_the_pods_along(o
     with load.running(own.target("shop"), [Question("shop", ROW, (1.0, 2.0))], 20) as running:
         own.apply(isvc(own, "shop", "two"))
         own.wait(lambda: own.answer("shop", "shop") == 2.0, "the new content answers")
+        time.sleep(2)
     running.result.check(at_least=20)
     own.delete("inferenceservice", "shop")
     own.wait(lambda: own.ask("shop", "shop").status == 404, "nobody is there")

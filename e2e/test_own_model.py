@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 from typing import Any
 
 import joblib
@@ -81,6 +82,7 @@ def test_another_uri_is_another_content_without_a_lost_request(own: Space) -> No
         own.apply(isvc("shop", uri, pods=2))
         wait_service(own, "shop", "Ready", "True", "Loaded")
         own.wait(lambda: own.answer("shop", "shop") == 2.0, "the new content answers")
+        time.sleep(2)
     running.result.check(at_least=20)
     assert {pod["metadata"]["uid"] for pod in own.pods("shop")} == pods, "no pod was replaced for it"
 
