@@ -59,17 +59,19 @@ stage() {
 
 nothing() { :; }
 
-# Model servers that only the tests of their samples use. Their images come from the network for most of the time, and the
-# first stage needs no cluster: so they are built beside it, with what it leaves of the processors, and done before tests
-# measure anything. One that fails is built again by the test that uses it, which says why.
-images=
-images_log=
-build_images_ahead() {
+# The first stage needs no cluster, and its unit tests end long before its simulation: the cluster's programs and images,
+# and those of model servers that only the tests of their samples use, are built beside it, with what it leaves of the
+# processors. What fails is built again by `make cluster`, or by the test that uses it, which says why.
+ahead=
+ahead_log=
+build_ahead() {
   local names
   read -ra names < <("$python" -m demo.server_names --here)
-  images_log=$(mktemp)
-  nice -n 19 "$python" -m cluster images "${names[@]}" >"$images_log" 2>&1 &
-  images=$!
+  ahead_log=$(mktemp)
+  # shellcheck disable=SC2016  # the inner shell's
+  nice -n 19 bash -c '"$0" -m cluster tools && "$0" -m cluster images && "$0" -m cluster images "$@"' \
+    "$python" "${names[@]}" >"$ahead_log" 2>&1 &
+  ahead=$!
 }
 
 # What the tests of storage need: compiled beside the first stage too. A failure is the test's to tell.
@@ -83,10 +85,10 @@ cluster() {
   make --no-print-directory cluster || return
   [[ -z $emulators ]] || wait "$emulators" || true
   emulators=
-  [[ -n $images ]] || return 0
-  wait "$images" || { echo "== not every image was built beside the tests:"; cat "$images_log"; }
-  rm -f "$images_log"
-  images=
+  [[ -n $ahead ]] || return 0
+  wait "$ahead" || { echo "== not everything was built beside the tests:"; cat "$ahead_log"; }
+  rm -f "$ahead_log"
+  ahead=
 }
 
 # Each path in a process of its own, all at once: for tests that mostly wait, or need a core each, and have no part in
@@ -144,7 +146,7 @@ with_a_second_try() {
 }
 
 if (($# == 0)) && [[ -z ${SHOAL_KUBECONFIG:-} ]]; then
-  build_images_ahead
+  build_ahead
   build_emulators_ahead
 fi
 stage "unit, property and simulation tests" nothing side_by_side tests/unit tests/simulation -- "$@"
