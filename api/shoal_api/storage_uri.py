@@ -131,7 +131,7 @@ def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
             "storageUri has a user or a password in it, which everybody could read here: put them as headers into a "
             "Secret of the service account (keys https-host and headers)."
         )
-    if not _HOST.fullmatch(host) or (host.startswith("[") and not _is_address(host.partition("]")[0][1:])):
+    if not _HOST.fullmatch(host) or (host.startswith("[") and not is_ipv6_address(host.partition("]")[0][1:])):
         raise _invalid(f"storageUri {shown!r}: {host[:_MAX_SHOWN]!r} is no host; write it like {_WEB_EXAMPLE}.")
     port = re.search(r":([0-9]+)$", host)
     if port is not None and not 0 < int(port[1]) < 65536:
@@ -144,7 +144,8 @@ def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
     return StorageUri(scheme, host.lower(), unquote(path).strip("/"), raw=raw)
 
 
-def _is_address(text: str) -> bool:
+def is_ipv6_address(text: str) -> bool:
+    """Without brackets. Never raises."""
     try:
         ipaddress.IPv6Address(text)
     except ValueError:

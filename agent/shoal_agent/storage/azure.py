@@ -11,7 +11,8 @@ from shoal_api.storage_uri import StorageUri
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
 from .azure_access import KEY, AzureAccess, accesses, for_account
-from .cloud_errors import Asked, Words, explain, unusable
+from .cloud_errors import Words, unusable
+from .cloud_type import CloudType
 from .joined import Joined
 from .object_source import ObjectSource
 from .sayable import refuse_endpoint, refuse_text
@@ -50,12 +51,11 @@ class AzureBucket(CloudBucket):
                 yield entry
 
 
-class AzureType:
+class AzureType(CloudType[AzureAccess]):
     """``StoreType``. A bucket is a container."""
 
     name: ClassVar[str] = AZURE
-    failures: ClassVar[tuple[type[Exception], ...]] = (BaseError, OSError)
-    has_exact: ClassVar[bool] = False
+    words: ClassVar[Words] = _WORDS
 
     def __init__(self, annotations_file: Path, secrets: Path) -> None:
         self._annotations_file, self._secrets = annotations_file, secrets
@@ -79,25 +79,14 @@ class AzureType:
                 retry_config={"max_retries": 0},
             )
         except (BaseError, OSError) as error:
-            raise unusable(error, self._asked(access, bucket, ""), _WORDS) from error
+            raise unusable(error, self.asked(access, bucket, ""), _WORDS) from error
         return AzureBucket(store, lists=access.sas is None or _ONE_BLOB not in access.sas.split("&"))
-
-    def wants_exact(self, access: AzureAccess, error: Exception) -> bool:
-        return False
 
     def url(self, access: AzureAccess, bucket: str, key: str) -> str:
         return f"{_usual(access.account)}/{bucket}/{key}"
 
     def endpoint(self, access: AzureAccess) -> str:
         return access.endpoint or _usual(access.account)
-
-    def explain(self, error: Exception, access: AzureAccess, bucket: str, key: str) -> StorageError:
-        return explain(error, self._asked(access, bucket, key), _WORDS)
-
-    def _asked(self, access: AzureAccess, bucket: str, key: str) -> Asked:
-        listed = not key or key.endswith("/")
-        url, endpoint = self.url(access, bucket, key), self.endpoint(access)
-        return Asked(url, bucket, endpoint, access.origin, access.anonymous, listed)
 
 
 class AzureSource(ObjectSource[AzureAccess]):
@@ -142,4 +131,4 @@ def _config(access: AzureAccess) -> dict[str, Any]:
         return config | {"account_key": access.key, "credential_type": "access_key"}
     if access.sas is not None:
         return config | {"sas_key": access.sas, "credential_type": "sas_token"}
-    return config | {name: value for name, value in {"client_id": access.client}.items() if value}
+    return config | ({"client_id": access.client} if access.client else {})

@@ -10,7 +10,8 @@ from obstore.store import GCSStore
 from shoal_api.storage_uri import StorageUri
 
 from . import ARTIFACT_INVALID, StorageError
-from .cloud_errors import Asked, Words, explain, unusable
+from .cloud_errors import Words, unusable
+from .cloud_type import CloudType
 from .gcs_access import ENDPOINT, KEY_FILE, GcsAccess, accesses
 from .joined import Joined
 from .object_source import ObjectSource
@@ -47,12 +48,11 @@ class GcsBucket(CloudBucket):
             )
 
 
-class GcsType:
+class GcsType(CloudType[GcsAccess]):
     """``StoreType``."""
 
     name: ClassVar[str] = GOOGLE
-    failures: ClassVar[tuple[type[Exception], ...]] = (BaseError, OSError)
-    has_exact: ClassVar[bool] = False
+    words: ClassVar[Words] = _WORDS
 
     def __init__(self, annotations_file: Path, secrets: Path, environment: Mapping[str, str]) -> None:
         self._annotations_file, self._secrets, self._environment = annotations_file, secrets, environment
@@ -85,24 +85,13 @@ class GcsType:
                 )
             )
         except (BaseError, OSError) as error:
-            raise unusable(error, self._asked(access, bucket, ""), _WORDS) from error
-
-    def wants_exact(self, access: GcsAccess, error: Exception) -> bool:
-        return False
+            raise unusable(error, self.asked(access, bucket, ""), _WORDS) from error
 
     def url(self, access: GcsAccess, bucket: str, key: str) -> str:
         return f"gs://{bucket}/{key}"
 
     def endpoint(self, access: GcsAccess) -> str:
         return access.endpoint or GOOGLE
-
-    def explain(self, error: Exception, access: GcsAccess, bucket: str, key: str) -> StorageError:
-        return explain(error, self._asked(access, bucket, key), _WORDS)
-
-    def _asked(self, access: GcsAccess, bucket: str, key: str) -> Asked:
-        listed = not key or key.endswith("/")
-        url, endpoint = self.url(access, bucket, key), self.endpoint(access)
-        return Asked(url, bucket, endpoint, access.origin, access.anonymous, listed)
 
 
 class GcsSource(ObjectSource[GcsAccess]):

@@ -2,9 +2,10 @@
 for whatever somebody has put into a Secret. Pure.
 """
 
-import ipaddress
 import re
 from typing import Final
+
+from shoal_api.storage_uri import is_ipv6_address
 
 from . import STORAGE_CREDENTIALS_INVALID, StorageError
 
@@ -51,10 +52,4 @@ def _is_endpoint(endpoint: str) -> bool:
     if found is None or not 0 < int(found["port"] or 1) < 65536:
         return False
     host = found["host"]
-    if not host.startswith("["):
-        return _HOST.fullmatch(host) is not None
-    try:
-        ipaddress.IPv6Address(host[1:-1])
-    except ValueError:
-        return False
-    return True
+    return is_ipv6_address(host[1:-1]) if host.startswith("[") else _HOST.fullmatch(host) is not None
