@@ -1,7 +1,9 @@
 """A real store of each type for all tests of the folder, and pods that pull from them."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -16,14 +18,22 @@ from .pods import Pod
 TYPES: dict[str, Callable[[Path], Backend]] = {"s3": S3, "gs": Gcs, "az": Azure}
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(TYPES))
-async def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    made = TYPES[request.param](tmp_path_factory.mktemp(request.param))
+Made = TypeVar("Made", bound=Backend)
+
+
+@asynccontextmanager
+async def _running(made: Made) -> AsyncIterator[Made]:
     await made.start()
     try:
         yield made
     finally:
         await made.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(TYPES))
+async def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
+    async with _running(TYPES[request.param](tmp_path_factory.mktemp(request.param))) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -38,22 +48,14 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Storage]
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def gcs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gcs]:
-    made = Gcs(tmp_path_factory.mktemp("gcs-alone"))
-    await made.start()
-    try:
+    async with _running(Gcs(tmp_path_factory.mktemp("gcs-alone"))) as made:
         yield made
-    finally:
-        await made.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def azure(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Azure]:
-    made = Azure(tmp_path_factory.mktemp("azure-alone"))
-    await made.start()
-    try:
+    async with _running(Azure(tmp_path_factory.mktemp("azure-alone"))) as made:
         yield made
-    finally:
-        await made.stop()
 
 
 @pytest.fixture

@@ -20,7 +20,25 @@ from shoal_agent.storage.storage_config import ConfiguredSource
 LIMITS = Limits(max_bytes=1 << 30, max_files=5000)
 
 
-class Pod:
+class Puller:
+    """A cache, and what comes of pulls into it."""
+
+    cache: Cache
+
+    async def pull(self, uri: str) -> dict[str, bytes]:
+        """The artifact's files, as they are on disk."""
+        pulled = await self.cache.pull(uri)
+        folder = pulled.artifact.folder
+        self.cache.release(pulled.artifact.key)
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    async def refused(self, uri: str) -> StorageError:
+        with pytest.raises(StorageError) as caught:
+            await self.cache.pull(uri)
+        return caught.value
+
+
+class Pod(Puller):
     """``environment``: what the agent's container would have."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -63,15 +81,3 @@ class Pod:
         """As an agent does once it has seen that they changed."""
         for source in self.sources.values():
             await source.read_secrets()
-
-    async def pull(self, uri: str) -> dict[str, bytes]:
-        """The artifact's files, as they are on disk."""
-        pulled = await self.cache.pull(uri)
-        folder = pulled.artifact.folder
-        self.cache.release(pulled.artifact.key)
-        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-    async def refused(self, uri: str) -> StorageError:
-        with pytest.raises(StorageError) as caught:
-            await self.cache.pull(uri)
-        return caught.value

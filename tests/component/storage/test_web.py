@@ -16,14 +16,13 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from shoal_agent.cache import Cache
-from shoal_agent.storage import StorageError
 from shoal_agent.storage.web import WebSource
 from shoal_agent.storage.web_addresses import Allowed
 
 from tests.component.debian import program
 from tests.component.ports import free_port
 
-from .pods import LIMITS
+from .pods import LIMITS, Puller
 from .proxy import HOST, authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,7 +43,7 @@ class Names(AbstractResolver):
 HERE = Allowed(private=True, loopback=True)
 
 
-class WebPod:
+class WebPod(Puller):
     def __init__(self, folder: Path, allowed: Allowed) -> None:
         folder.mkdir()
         self._folder = folder
@@ -63,17 +62,6 @@ class WebPod:
             (folder / "ca.crt").write_bytes(bundle.read_bytes())
         (self._folder / "storage.json").write_text('{"version": 1, "secrets": [{"name": "web"}]}')
         return self
-
-    async def pull(self, uri: str) -> dict[str, bytes]:
-        pulled = await self.cache.pull(uri)
-        folder = pulled.artifact.folder
-        self.cache.release(pulled.artifact.key)
-        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-    async def refused(self, uri: str) -> StorageError:
-        with pytest.raises(StorageError) as caught:
-            await self.cache.pull(uri)
-        return caught.value
 
 
 @pytest_asyncio.fixture(loop_scope="session")
