@@ -5,7 +5,7 @@ What the spec names is wanted; where that is known not to load, what was last go
 
 from dataclasses import replace
 
-from shoal_api.messages import MODEL_SERVER_CRASHED, CopyFailure, content_digest
+from shoal_api.messages import MODEL_SERVER_CRASHED, CopyFailure
 
 from shoal_operator.state.wish.revisions import labelled, revised
 from shoal_operator.state.wish.states import MAX_CRASHES, asked, deadly
@@ -119,8 +119,7 @@ def revise(model: Model, revision: str) -> None:
     before, was = model.spec, model.revision
     good = model.last_good
     if good is not None and good.digest == before.content:
-        known = content_digest(before.storage_uri, before.framework, before.tuning, was)
-        model.last_good = replace(good, digest=known, revision=was)
+        model.last_good = replace(good, digest=revised(before, was).content, revision=was)
     model.spec = revised(before, revision)
     model.revision = revision
     if model.vouched == before.content:

@@ -18,8 +18,7 @@ from shoal_operator.state.world.values import Content, ModelSpec
 
 def name_of(model: Model, revision: str) -> str:
     """Copy id of what the spec names, in that revision."""
-    spec = model.spec
-    return copy_id(spec.uid, content_digest(spec.storage_uri, spec.framework, spec.tuning, revision))
+    return copy_id(model.spec.uid, revised(model.spec, revision).content)
 
 
 def known_as(model: Model, said: str | None, revision: str | None, *, told: bool = False) -> str | None:
