@@ -15,9 +15,10 @@ export KUBECONFIG := $(or $(SHOAL_KUBECONFIG),$(CURDIR)/.local/kubeconfig)
 export PATH := $(CURDIR)/.local/bin:$(PATH)
 
 ##@ Cluster
+NODES ?= 1
 .PHONY: cluster cluster-down cluster-status tools
-cluster: ## Start or repair the local cluster, with all images (TAKEOVER=1: from another checkout)
-	@$(CLUSTER) up
+cluster: ## Start or repair the local cluster, with all images (NODES=3: of three nodes; TAKEOVER=1: from another checkout)
+	@$(CLUSTER) up --nodes $(NODES)
 
 cluster-down: ## Remove the local cluster and everything it left
 	@$(CLUSTER) down
@@ -94,9 +95,12 @@ bench-traffic: venv ## Three shapes of traffic over 1,000 models, beside one pla
 bench-servers: venv ## Every model server beside its bare self, and the documents' claims (ONLY=triton,mms PART=loads|requests|claims ROUNDS=3 MODELS=4)
 	$(VENV)/bin/python -m benchmarks.model_servers $(if $(ONLY),--only $(ONLY)) $(if $(PART),--part $(PART)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter command environment,$(firstword $(origin MODELS))),--models $(MODELS))
 
+bench-copies: venv ## 1,000 copies of one model, memory for 200, on DJL Serving and multi-model-server, in three shapes of traffic
+	$(VENV)/bin/python -m benchmarks.copies
+
 bench-docs: venv ## docs/benchmarks.md from the newest results
 	$(VENV)/bin/python -m benchmarks.docs
 
-.PHONY: help bench-docs bench-plan bench-density bench-overcommit bench-traffic bench-servers
+.PHONY: help bench-docs bench-plan bench-density bench-overcommit bench-traffic bench-servers bench-copies
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z%-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

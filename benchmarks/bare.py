@@ -62,14 +62,14 @@ async def measure(
         machine, storage = usage.machine(), usage.of_pods(cluster.system_pods())
         started = time.perf_counter()
         loaders = await asyncio.gather(*(_load(file) for file in files))
-        seconds = time.perf_counter() - started
+        loading = time.perf_counter() - started
         machine = usage.machine() - machine
         stored = usage.since(usage.of_pods(cluster.system_pods()), storage)
         after = [usage.of_process(server.process.pid) for server in running]
         ends = [Endpoint(server.url, {}) for server in running]
         right = await sweep({artifacts.name(n): (ends[n % servers], float(n)) for n in range(count)})
         return {
-            "seconds": round(seconds, 2),
+            "seconds": round(loading, 2),
             "machine_cpu_seconds": round(machine, 1),
             "storage": stored["versitygw"],
             "loader_seconds": [round(each["seconds"], 2) for each in loaders],

@@ -47,8 +47,11 @@ class Attack:
     results: Path  # vegeta's own file, with every answer
 
 
-async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: int = 0, workers: int = 16) -> Attack:
-    """Send ``rate`` requests per second whatever comes back; 0: as many as ``workers`` connections take.
+async def attack(
+    targets: list[Target], folder: Path, *, seconds: float, rate: int = 0, workers: int = 16, patience: float = 30.0
+) -> Attack:
+    """Send ``rate`` requests per second whatever comes back; 0: as many as ``workers`` connections take. Each is given
+    up after ``patience`` seconds.
 
     ``results`` is overwritten by the next attack with this folder. Raises RuntimeError when vegeta is missing.
     """
@@ -62,7 +65,8 @@ async def attack(targets: list[Target], folder: Path, *, seconds: float, rate: i
     )
     pace = ["-rate", str(rate)] + (["-max-workers", str(workers)] if rate == 0 else [])
     output = folder / "attack.bin"
-    await _run(str(VEGETA), "attack", "-targets", str(file), "-duration", f"{seconds}s", "-output", str(output), *pace)
+    limit = ["-timeout", f"{patience}s", "-output", str(output)]
+    await _run(str(VEGETA), "attack", "-targets", str(file), "-duration", f"{seconds}s", *limit, *pace)
     report = json.loads(await _run(str(VEGETA), "report", "-type=json", str(output)))
     latencies = report["latencies"]
     sent = report["requests"]

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from . import (
     common,
+    copies,
     density_report,
     engine,
     gateway,
@@ -126,6 +127,7 @@ BENCHMARKS: Final = (
     Benchmark("overcommit", "make bench-overcommit", overcommit.text, _overcommit, plots.overcommit),
     Benchmark("traffic", "make bench-traffic", traffic.text, _traffic, plots.traffic),
     Benchmark("servers", "make bench-servers", model_servers.text, _none, _no_plots),
+    Benchmark("copies", "make bench-copies", copies.text, _none, _no_plots),
     Benchmark("storage", "make bench-storage", storage.text, _storage, _no_plots),
     Benchmark("plan", "make bench-plan", plan.text, _plan, _no_plots),
     Benchmark("engine", "make bench-plan", engine.text, _none, _no_plots),

@@ -1,8 +1,9 @@
 """Builds the programs from Go modules, once per machine, and links them into .local/bin.
 
 All of them share one go.mod (tools/), so that what two of them use is compiled once, and what Kubernetes' six
-programs share, which is nearly all, is linked once. A build is kept under a hash of everything that decides what
-comes out of it.
+programs share, which is nearly all, is linked once. Only those that a cluster of several nodes needs have another one
+(nodes/tools/), so that nobody else waits for them; it pins what both use to the same versions. A build is kept under a
+hash of everything that decides what comes out of it.
 """
 
 import fcntl
@@ -11,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from cluster.layout import CACHE, LOCAL_BIN
 from cluster.progress import step
 
 _TOOLS: Final = Path(__file__).resolve().parent / "tools"
+_NODES_TOOLS: Final = Path(__file__).resolve().parent / "nodes" / "tools"
 _KUBERNETES_VERSION_PACKAGES: Final = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 _COMPILER_FLAGS: Final = "all=-dwarf=false"
 """Without what a debugger reads; a panic names files and lines all the same."""
@@ -37,10 +39,15 @@ class Tool:
     package: str
     programs: tuple[str, ...]
     linked: tuple[str, ...] = ()
+    of_nodes: bool = field(default=False, repr=False)
+
+    def module(self) -> Path:
+        """The folder of the go.mod that it is built with."""
+        return _NODES_TOOLS if self.of_nodes else _TOOLS
 
     def source(self) -> Path | None:
         """The folder of a main package of ours; None for somebody else's."""
-        return _TOOLS / self.package if self.package.startswith("./") else None
+        return self.module() / self.package if self.package.startswith("./") else None
 
 
 KUBERNETES: Final = Tool(
@@ -54,9 +61,12 @@ COREDNS: Final = Tool("coredns", "./coredns", ("coredns",))
 VERSITYGW: Final = Tool("versitygw", "./versitygw", ("versitygw",), linked=("versitygw",))
 VEGETA: Final = Tool("vegeta", "github.com/tsenart/vegeta/v12", ("vegeta",), linked=("vegeta",))
 HELM: Final = Tool("helm", "helm.sh/helm/v4/cmd/helm", ("helm",), linked=("helm",))
+NETWORK_POLICIES: Final = Tool("network-policies", "./network-policies", ("network-policies",), of_nodes=True)
+METRICS_SERVER: Final = Tool("metrics-server", "./metrics-server", ("metrics-server",), of_nodes=True)
 
 FOR_THE_CLUSTER: Final = (KUBERNETES, ETCD, COREDNS)
 FOR_THE_USER: Final = (HELM, VERSITYGW, VEGETA)
+FOR_SEVERAL_NODES: Final = (NETWORK_POLICIES, METRICS_SERVER)
 
 
 def ensure(tool: Tool) -> Path:
@@ -66,15 +76,15 @@ def ensure(tool: Tool) -> Path:
 
 
 def ensure_all(tools: Sequence[Tool]) -> None:
-    """Build those of the tools that this machine does not have, all with one call of the compiler."""
+    """Build those of the tools that this machine does not have, all of one go.mod with one call of the compiler."""
     if not all(_complete(tool) for tool in tools):
         lock = CACHE / "locks" / "go"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             missing = [tool for tool in tools if not _complete(tool)]
-            if missing:
-                _build(missing)
+            for module in dict.fromkeys(tool.module() for tool in missing):
+                _build([tool for tool in missing if tool.module() == module])
     for tool in tools:
         _link(tool)
 
@@ -84,6 +94,7 @@ def _complete(tool: Tool) -> bool:
 
 
 def _build(tools: Sequence[Tool]) -> None:
+    module = tools[0].module()
     scratch = CACHE / "bin" / f".{'-'.join(tool.name for tool in tools)}.part"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -96,7 +107,7 @@ def _build(tools: Sequence[Tool]) -> None:
         f"-ldflags={_linker_flags()}",
     ]
     with step(f"Go programs {', '.join(tool.name for tool in tools)}") as detail:
-        total = len(output([_go(), "list", "-mod=readonly", "-deps", *packages], cwd=_TOOLS, env=_ENVIRONMENT).split())
+        total = len(output([_go(), "list", "-mod=readonly", "-deps", *packages], cwd=module, env=_ENVIRONMENT).split())
         compiled = 0
 
         def count(text: str) -> bool:
@@ -108,7 +119,7 @@ def _build(tools: Sequence[Tool]) -> None:
             detail(f"{compiled} of {total} packages")
             return True
 
-        follow([_go(), "build", "-v", *flags, "-o", f"{scratch}/", *packages], count, cwd=_TOOLS, env=_ENVIRONMENT)
+        follow([_go(), "build", "-v", *flags, "-o", f"{scratch}/", *packages], count, cwd=module, env=_ENVIRONMENT)
     for tool in tools:
         _keep(tool, scratch / tool.name)
     scratch.rmdir()
@@ -147,7 +158,7 @@ def _folder(tool: Tool) -> Path:
 def _key(tool: Tool) -> str:
     digest = hashlib.sha256()
     source = tool.source()
-    for path in (_TOOLS / "go.mod", _TOOLS / "go.sum", *(sorted(source.glob("*.go")) if source else ())):
+    for path in (tool.module() / "go.mod", tool.module() / "go.sum", *(sorted(source.glob("*.go")) if source else ())):
         digest.update(path.read_bytes())
     digest.update(_toolchain().encode())
     digest.update(repr((tool, _COMPILER_FLAGS, _linker_flags(), _ENVIRONMENT)).encode())

@@ -10,7 +10,10 @@ from cluster.commands import need, run
 from cluster.layout import API_PORT, API_SERVICE_IP, CLUSTER_DOMAIN, NODE_IP, NODE_NAME, PKI
 
 _DAYS = "3650"
+_SERVER = f"https://127.0.0.1:{API_PORT}"
 _CA = "ca"
+_FRONT_PROXY_CA = "front-proxy-ca"
+FRONT_PROXY_USER = "front-proxy-client"
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Certificate:
     user: str
     group: str = ""
     serves: tuple[str, ...] = ()
+    authority: str = _CA
 
     @property
     def subject(self) -> str:
@@ -48,32 +52,55 @@ _CERTIFICATES = (
     Certificate("scheduler", "system:kube-scheduler"),
     Certificate("kube-proxy", "system:kube-proxy"),
     Certificate("coredns", "system:coredns"),
-    Certificate("kubelet", f"system:node:{NODE_NAME}", "system:nodes"),
-    Certificate("kubelet-serving", f"system:node:{NODE_NAME}", "system:nodes", (f"DNS:{NODE_NAME}", f"IP:{NODE_IP}")),
+    # The API server's own where it asks another program to answer, with the user's name in the headers.
+    Certificate(FRONT_PROXY_USER, FRONT_PROXY_USER, authority=_FRONT_PROXY_CA),
 )
+
+
+def _of_node(name: str, address: str, suffix: str) -> tuple[Certificate, ...]:
+    user, group = f"system:node:{name}", "system:nodes"
+    return (
+        Certificate(f"kubelet{suffix}", user, group),
+        Certificate(f"kubelet-serving{suffix}", user, group, (f"DNS:{name}", f"IP:{address}")),
+    )
 
 
 def ensure() -> None:
     """Make what is missing; keep what is there, so that a repair does not change identities."""
     PKI.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not _there(_CA):
-        _openssl(
-            _CA, "/CN=shoal-cluster", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]
-        )
+    for name, subject in ((_CA, "/CN=shoal-cluster"), (_FRONT_PROXY_CA, "/CN=shoal-front-proxy")):
+        if not _there(name):
+            _openssl(name, subject, ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"])
     if not key("service-accounts").exists():
         _finish(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], key("service-accounts"), "-out")
-    for certificate in _CERTIFICATES:
-        if not _there(certificate.name):
-            extensions = ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature"]
-            extensions.append("extendedKeyUsage=serverAuth,clientAuth")
-            if certificate.serves:
-                extensions.append("subjectAltName=" + ",".join(certificate.serves))
-            _openssl(certificate.name, certificate.subject, extensions, signed=True)
+    for certificate in (*_CERTIFICATES, *_of_node(NODE_NAME, NODE_IP, "")):
+        _ensure(certificate)
 
 
-def kubeconfig(name: str, user: str = "") -> str:
+def ensure_node(name: str, address: str, suffix: str) -> None:
+    """The certificates of a further node's kubelet."""
+    for certificate in _of_node(name, address, suffix):
+        _ensure(certificate)
+
+
+def ensure_user(name: str) -> None:
+    """The certificate of a program that not every cluster has; the user that RBAC sees is system:<name>."""
+    _ensure(Certificate(name, f"system:{name}"))
+
+
+def _ensure(certificate: Certificate) -> None:
+    if _there(certificate.name):
+        return
+    extensions = ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature"]
+    extensions.append("extendedKeyUsage=serverAuth,clientAuth")
+    if certificate.serves:
+        extensions.append("subjectAltName=" + ",".join(certificate.serves))
+    _openssl(certificate.name, certificate.subject, extensions, authority=certificate.authority)
+
+
+def kubeconfig(name: str, user: str = "", server: str = _SERVER) -> str:
     """A self-contained kubeconfig for one of the certificates (JSON is YAML)."""
-    cluster = {"server": f"https://127.0.0.1:{API_PORT}", "certificate-authority-data": _base64(crt(_CA))}
+    cluster = {"server": server, "certificate-authority-data": _base64(crt(_CA))}
     who = user or name
     return json.dumps(
         {
@@ -93,10 +120,10 @@ def kubeconfig(name: str, user: str = "") -> str:
     )
 
 
-def write_kubeconfig(path: Path, name: str, user: str = "") -> None:
+def write_kubeconfig(path: Path, name: str, user: str = "", server: str = _SERVER) -> None:
     """Write a kubeconfig that only its owner may read, in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = kubeconfig(name, user)
+    text = kubeconfig(name, user, server)
     if path.exists() and not path.is_symlink() and path.read_text() == text:
         return
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
@@ -117,14 +144,14 @@ def _there(name: str) -> bool:
     return crt(name).exists() and key(name).exists()
 
 
-def _openssl(name: str, subject: str, extensions: list[str], signed: bool = False) -> None:
+def _openssl(name: str, subject: str, extensions: list[str], authority: str = "") -> None:
     command = ["req", "-x509", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-sha256", "-days", _DAYS, "-subj", subject, "-config", str(_configuration())]
     command += ["-keyout", str(key(name))]
     for extension in extensions:
         command += ["-addext", extension]
-    if signed:
-        command += ["-CA", str(crt(_CA)), "-CAkey", str(key(_CA))]
+    if authority:
+        command += ["-CA", str(crt(authority)), "-CAkey", str(key(authority))]
     _finish(command, crt(name), "-out")
 
 

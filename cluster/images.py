@@ -14,7 +14,10 @@ from pathlib import Path
 
 from cluster.commands import need, output, run
 from cluster.image_list import Image
-from cluster.layout import CACHE, CONTAINERD_SOCKET
+from cluster.layout import CACHE
+from cluster.nodes import machine
+from cluster.nodes.node import present
+from cluster.place import FIRST
 from cluster.progress import ClusterError, step
 
 _LABEL = "dev.shoal.inputs"
@@ -52,12 +55,13 @@ def archive(image: Image, digest: str) -> Path:
 
 
 def import_into_cluster(image: Image, digest: str) -> None:
-    """Bring a built image into the local cluster unless it is there."""
-    if _imported(image.tag()) == digest:
-        return
-    with step(f"import {image.tag()}"):
-        run([*_ctr(), "import", archive(image, digest)])
-        run([*_ctr(), "label", image.tag(), f"{_LABEL}={digest}"])
+    """Bring a built image into every node of the local cluster that runs and lacks it."""
+    for where, ctr in _stores().items():
+        if _imported(ctr, image.tag()) == digest:
+            continue
+        with step(f"import {image.tag()}{where}"):
+            run([*ctr, "import", archive(image, digest)])
+            run([*ctr, "label", image.tag(), f"{_LABEL}={digest}"])
 
 
 @contextmanager
@@ -118,8 +122,8 @@ def _built(tag: str) -> str:
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
-def _imported(tag: str) -> str:
-    listed = output([*_ctr(), "list", f"name=={tag}"])
+def _imported(ctr: list[str], tag: str) -> str:
+    listed = output([*ctr, "list", f"name=={tag}"])
     for word in listed.replace(",", " ").split():
         if word.startswith(f"{_LABEL}="):
             return word.removeprefix(f"{_LABEL}=")
@@ -130,7 +134,17 @@ def _buildah() -> Path:
     return need("buildah", "apt-get install buildah")
 
 
-def _ctr() -> list[str]:
+def _stores() -> dict[str, list[str]]:
+    """How each node's containerd is asked about images; by the words that tell which node it is."""
     if shutil.which("ctr") is None:
         raise ClusterError("ctr was not found: apt-get install containerd")
-    return ["ctr", "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io", "images"]
+    sockets = {"": FIRST.containerd_socket}
+    for node in present():
+        init = machine.init(node)
+        if init is not None:
+            sockets[f" into {node.name}"] = node.place(init).containerd_socket
+    return {
+        where: ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images"]
+        for where, socket in sockets.items()
+        if not where or socket.exists()
+    }

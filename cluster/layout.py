@@ -34,6 +34,11 @@ ETCD_PORT = 12379
 ETCD_PEER_PORT = 12380
 MAX_PODS = 250
 
+# Where the further nodes of `make cluster NODES=n` and the first one meet, and what is a further node's.
+NODES_BRIDGE = "shoaln0"
+NODES_ROUTER_IP = "10.250.0.1"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
 # Built here from Debian's static busybox; both names are the same image.
 PAUSE_IMAGE = "localhost/shoal/pause:1"
 BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"

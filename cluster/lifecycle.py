@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster import archive, binaries, certificates, components, mounts, network, ownership, processes
+from cluster import archive, binaries, certificates, components, mounts, network, node_programs, ownership, processes
 from cluster.commands import run
 from cluster.layout import (
     BUSYBOX_IMAGE,
@@ -22,11 +22,23 @@ from cluster.layout import (
     RUN,
     STATE,
 )
+from cluster.nodes import remains
+from cluster.place import FIRST
 from cluster.processes import Program
 from cluster.progress import ClusterError, say, step, wait_until
 
 _MANIFESTS = Path(__file__).resolve().parent / "manifests"
 _READY_SECONDS = 180.0
+_PROGRAMS = (
+    "containerd",
+    "coredns",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubelet",
+)
 _SHIM_SOCKETS = Path("/run/containerd/s")
 
 
@@ -69,10 +81,10 @@ def healthy() -> bool:
     return ownership.is_ours() and KUBECONFIG.exists() and _ask("get", "--raw", "/readyz")
 
 
-def kubectl(*words: str, stdin: str | None = None) -> str:
+def kubectl(*words: str, stdin: str | None = None, timeout: float = 60) -> str:
     """Run the cluster's own kubectl as its administrator."""
     program = binaries.ensure(binaries.KUBERNETES) / "kubectl"
-    return run([program, f"--kubeconfig={KUBECONFIG}", *words], stdin=stdin, timeout=60).stdout
+    return run([program, f"--kubeconfig={KUBECONFIG}", *words], stdin=stdin, timeout=timeout).stdout
 
 
 def _start() -> None:
@@ -80,25 +92,25 @@ def _start() -> None:
     STATE.mkdir(parents=True, exist_ok=True)
     ownership.claim()
     certificates.ensure()
-    network.ensure()
+    network.ensure(FIRST)
     _clear_dead_sockets()
 
-    _launch(components.containerd(), _containerd_answers)
+    launch(node_programs.containerd(FIRST), _containerd_answers)
     _import_sandbox_image()
-    _launch(components.etcd(binaries.ensure(binaries.ETCD)), _etcd_answers)
+    launch(components.etcd(binaries.ensure(binaries.ETCD)), _etcd_answers)
     certificates.write_kubeconfig(KUBECONFIG, "admin")
-    _launch(components.api_server(kubernetes), lambda: _ask("get", "--raw", "/readyz"))
-    _launch(components.controller_manager(kubernetes))
-    _launch(components.scheduler(kubernetes))
-    _launch(components.kube_proxy(kubernetes))
-    _launch(components.kubelet(kubernetes))
+    launch(components.api_server(kubernetes), lambda: _ask("get", "--raw", "/readyz"))
+    launch(components.controller_manager(kubernetes))
+    launch(components.scheduler(kubernetes))
+    launch(node_programs.kube_proxy(kubernetes, FIRST))
+    launch(node_programs.kubelet(kubernetes, FIRST))
     _apply_manifests()
-    _launch(components.coredns(binaries.ensure(binaries.COREDNS)))
+    launch(components.coredns(binaries.ensure(binaries.COREDNS)))
     _wait_for_node()
     _link_logs()
 
 
-def _launch(program: Program, answers: Callable[[], bool] | None = None) -> None:
+def launch(program: Program, answers: Callable[[], bool] | None = None) -> None:
     """Start a program and wait until it answers, saying what its log says when it does not."""
     if processes.start(program):
         say(f"started {program.name}")
@@ -150,7 +162,7 @@ def _apply_manifests() -> None:
 
 def _wait_for_node() -> None:
     def ready() -> bool:
-        for name in processes.recorded():
+        for name in _PROGRAMS:
             if not processes.running(name):
                 raise ClusterError(f"{name} ended:\n{processes.tail(name)}")
         condition = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
@@ -183,11 +195,13 @@ def _clear_dead_sockets() -> None:
 
 def _remove() -> None:
     processes.kill_recorded()
+    remains.end()
     processes.kill_all(processes.pids_whose_command_names(CONTAINERD_SOCKET))
     processes.kill_all(mounts.pod_processes())
-    mounts.remove_pod_groups()
+    mounts.remove_groups()
     for folder in (RUN, STATE):
         mounts.unmount_below(folder)
+    remains.clear()
     network.remove()
     _remove_dead_sockets()
     _remove_kubelet_traces()
@@ -213,7 +227,7 @@ def _remove_kubelet_traces() -> None:
     containers = Path("/var/log/containers")
     if containers.is_dir():
         for link in containers.iterdir():
-            if link.is_symlink() and str(link.readlink()).startswith(str(components.POD_LOGS)):
+            if link.is_symlink() and str(link.readlink()).startswith(str(FIRST.pod_logs)):
                 link.unlink()
         _remove_empty(containers)
     plugins = Path("/var/lib/kubelet/device-plugins")

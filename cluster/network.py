@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 
 from cluster.commands import find, run
-from cluster.layout import BRIDGE, CONFIG, NODE_IP_WITH_PREFIX, POD_NETWORK, RUN, STATE
+from cluster.configuration import write
+from cluster.layout import BRIDGE, NODE_IP_WITH_PREFIX, RUN, STATE
+from cluster.place import Place
 
-CNI_CONFIG = CONFIG / "cni"
 CNI_BIN = Path("/usr/lib/cni")
-_CNI_NAME = "shoal"
-_CNI_STATE = STATE / "cni"
 _CNI_RESULTS = Path("/var/lib/cni/results")
-_COMMENT = "shoal-cluster"
+COMMENT = "shoal-cluster"
+POLICY_CHAIN = "SHOAL-NETPOL"
 _SAVED = STATE / "kernel-settings.json"
 _SETTINGS = {
     "net.ipv4.ip_forward": "1",
@@ -35,12 +35,12 @@ _CHANGED_BY_OTHERS = (
 )
 
 
-def ensure() -> None:
+def ensure(first: Place) -> None:
     """Create what is missing and correct what differs."""
     _ensure_bridge()
     _ensure_kernel_settings()
-    _ensure_forwarding()
-    _write_cni_configuration()
+    ensure_forwarding(BRIDGE)
+    write_cni_configuration(first, BRIDGE)
 
 
 def present() -> bool:
@@ -82,37 +82,44 @@ def _ensure_kernel_settings() -> None:
         _write_setting(name, value)
 
 
-def _ensure_forwarding() -> None:
+def ensure_forwarding(bridge: str) -> None:
     """Let pods talk where the host's policy for forwarded packets is to drop them."""
-    for direction in ("-i", "-o"):
-        rule = ["FORWARD", direction, BRIDGE, "-m", "comment", "--comment", _COMMENT, "-j", "ACCEPT"]
+    for rule in _forwarding(bridge):
         if run(["iptables", "-w", "-C", *rule], check=False).returncode != 0:
             run(["iptables", "-w", "-I", *rule])
 
 
-def _write_cni_configuration() -> None:
-    CNI_CONFIG.mkdir(parents=True, exist_ok=True)
-    bridge = {
+def remove_forwarding(bridge: str) -> None:
+    for rule in _forwarding(bridge):
+        run(["iptables", "-w", "-D", *rule], check=False)
+
+
+def _forwarding(bridge: str) -> list[list[str]]:
+    comment = ["-m", "comment", "--comment", COMMENT, "-j", "ACCEPT"]
+    return [["FORWARD", direction, bridge, *comment] for direction in ("-i", "-o")]
+
+
+def write_cni_configuration(place: Place, bridge: str) -> None:
+    """How the containerd of a node gives its pods their links and addresses."""
+    plugin = {
         "type": "bridge",
-        "bridge": BRIDGE,
+        "bridge": bridge,
         "isGateway": True,
         "hairpinMode": True,
         "ipam": {
             "type": "host-local",
-            "ranges": [[{"subnet": POD_NETWORK, "rangeStart": _first_pod_address()}]],
+            "ranges": [[{"subnet": place.pod_network, "rangeStart": _first_pod_address(place)}]],
             "routes": [{"dst": "0.0.0.0/0"}],
-            "dataDir": str(_CNI_STATE),
+            "dataDir": str(place.state / "cni"),
         },
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
-    text = json.dumps({"cniVersion": "0.4.0", "name": _CNI_NAME, "plugins": [bridge, portmap]}, indent=1)
-    path = CNI_CONFIG / "10-shoal.conflist"
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    text = json.dumps({"cniVersion": "0.4.0", "name": place.node, "plugins": [plugin, portmap]}, indent=1)
+    write(place.cni / "10-shoal.conflist", text)
 
 
-def _first_pod_address() -> str:
-    return str(ipaddress.ip_network(POD_NETWORK)[16])
+def _first_pod_address(place: Place) -> str:
+    return str(ipaddress.ip_network(place.pod_network)[16])
 
 
 def _links_on_bridge() -> list[str]:
@@ -130,7 +137,7 @@ def _remove_rules(family: str) -> None:
     if saved.returncode != 0:
         return
     lines = saved.stdout.splitlines()
-    kept = [line for line in lines if not any(mark in line for mark in ("KUBE-", "CNI-", _COMMENT))]
+    kept = [line for line in lines if not any(mark in line for mark in ("KUBE-", "CNI-", COMMENT, POLICY_CHAIN))]
     if kept != lines:
         run([f"{family}-restore", "-w"], stdin="\n".join(kept) + "\n")
 

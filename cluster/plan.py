@@ -11,6 +11,7 @@ from cluster import binaries, image_list, lifecycle, packages
 from cluster.image_list import Image
 from cluster.images import build, import_into_cluster
 from cluster.jobs import Job
+from cluster.nodes import lifecycle as nodes
 
 _PACKAGES = Job("Debian packages", packages.ensure)
 _CLUSTER_PROGRAMS = Job("programs of the cluster", lambda: binaries.ensure_all(binaries.FOR_THE_CLUSTER))
@@ -18,21 +19,32 @@ _CLUSTER_PROGRAMS = Job("programs of the cluster", lambda: binaries.ensure_all(b
 _OTHER_PROGRAMS = Job(
     "other programs", lambda: binaries.ensure_all(binaries.FOR_THE_USER), after=(_CLUSTER_PROGRAMS.name,)
 )
+_SEVERAL_NODES_PROGRAMS = Job(
+    "programs of several nodes",
+    lambda: binaries.ensure_all(binaries.FOR_SEVERAL_NODES),
+    after=(_OTHER_PROGRAMS.name,),
+)
 _START = "start"
 
 
-def whole_cluster(takeover: bool) -> list[Job]:
-    """Programs, the running cluster, and every image in it."""
+def whole_cluster(takeover: bool, count: int = 1) -> list[Job]:
+    """Programs, the running cluster of so many nodes, and every image in it."""
     start = Job(_START, lambda: lifecycle.up(takeover), after=(_PACKAGES.name, _CLUSTER_PROGRAMS.name))
     wanted = (*image_list.RUNTIMES, *image_list.PROJECT)
     built: dict[Image, str] = {}
+    imports = [_import(image, built, (_START,)) for image in wanted]
+    several = [_SEVERAL_NODES_PROGRAMS] if count > 1 else []
+    # After the imports: the first node's images are the others' too.
+    needed = (*(job.name for job in imports), *(job.name for job in several))
     return [
         _PACKAGES,
         _CLUSTER_PROGRAMS,
         start,
         _OTHER_PROGRAMS,
+        *several,
         *_builds(wanted, built, (_OTHER_PROGRAMS.name,)),
-        *(_import(image, built, (_START,)) for image in wanted),
+        *imports,
+        Job("nodes", lambda: nodes.converge(count), after=needed),
     ]
 
 

@@ -24,11 +24,15 @@ _LOG_LIMIT = 50 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Program:
-    """A command line and the files that it reads; its name is that of its record and log."""
+    """A command line and the files that it reads; its name is that of its record and log.
+
+    ``enter``: words in front of the command (of unshare or nsenter) that make it a child in other namespaces.
+    """
 
     name: str
     command: tuple[str, ...]
     reads: tuple[Path, ...] = ()
+    enter: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -61,7 +65,7 @@ def start(program: Program) -> bool:
         log.replace(log.with_suffix(".log.1"))
     with log.open("ab") as out:
         child = subprocess.Popen(
-            program.command,
+            (*program.enter, *program.command),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -69,7 +73,8 @@ def start(program: Program) -> bool:
             cwd="/",
             env=_environment(),
         )
-    text = json.dumps(asdict(_Record(child.pid, _start_time(child.pid), program.digest)))
+    pid = _child_of(child.pid) if program.enter else child.pid
+    text = json.dumps(asdict(_Record(pid, _start_time(pid), program.digest)))
     part = _RECORDS / f".{program.name}.part"
     part.write_text(text)
     part.replace(_RECORDS / f"{program.name}.json")
@@ -97,14 +102,25 @@ def pid_of(name: str) -> int | None:
     return record.pid if record is not None and _alive(record) else None
 
 
-def kill_recorded() -> None:
-    """End every recorded program at once, by its id, and forget it: nothing that it would save is kept."""
-    for name in recorded():
-        record = _read(name)
-        if record is not None and _alive(record):
-            _signal(record.pid, signal.SIGKILL)
-    for name in recorded():
+def kill_recorded(prefix: str = "") -> None:
+    """End every recorded program at once, by its id, and forget it: nothing that it would save is kept.
+
+    ``prefix``: only those whose names begin with it.
+    """
+    names = [name for name in recorded() if name.startswith(prefix)]
+    for name in names:
+        send(name, signal.SIGKILL)
+    for name in names:
         stop(name)
+
+
+def send(name: str, number: int) -> bool:
+    """Send a signal to a recorded program; whether it runs."""
+    record = _read(name)
+    if record is None or not _alive(record):
+        return False
+    _signal(record.pid, number)
+    return True
 
 
 def stop(name: str) -> None:
@@ -170,6 +186,20 @@ def _read(name: str) -> _Record | None:
         return _Record(**json.loads((_RECORDS / f"{name}.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _child_of(pid: int) -> int:
+    """The first child of a program that we have just started; its own id where it ends without one."""
+    deadline = time.monotonic() + _TERM_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            break
+        if children:
+            return int(children[0])
+        time.sleep(0.01)
+    return pid
 
 
 def _alive(record: _Record) -> bool:

@@ -77,7 +77,7 @@ def _run(console: Console, stages: Stages, others: list[Server]) -> None:
             held = holders.by_pod(api, settings.NAMESPACE, sorted(names))
             holders.show(console, held)
             holders.check(held, names)
-        with stages.stage("A model on pods of its own, and one of ModelMesh's"):
+        with stages.stage("A model on pods of its own, one of ModelMesh's, one that nobody registered"):
             owners.show(console, api, server, gateway, models[0])
         if others:
             servers.show(others, server, gateway, console=console, stages=stages, api=api)

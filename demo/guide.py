@@ -46,7 +46,7 @@ def show(console: Console, target: Target, models: list[DemoModel], more: Iterab
         "The cluster stays up. Try:",
         f"  export KUBECONFIG={kubeconfig} PATH=$PWD/.local/bin:$PATH",
         f"  kubectl get tm -n {settings.NAMESPACE}",
-        f"  kubectl get isvc -n {settings.NAMESPACE}-owners   # a model of its own, and one of ModelMesh's",
+        f"  kubectl get isvc -n {settings.NAMESPACE}-owners   # a model of its own, one of ModelMesh's, any artifact",
         f"  curl -H 'Host: {target.host}' {target.url}{v2_path(model.name)} -d '{body}'",
         f"  curl {base}/v1/models/{model.name}:predict -d '{v1_body}'",
         f"  kubectl describe tm -n {settings.NAMESPACE} {model.name}",

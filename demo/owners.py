@@ -1,4 +1,4 @@
-"""One model of each other owner: KServe's InferenceService with a model of its own, and ModelMesh's."""
+"""One model of each other owner: KServe's InferenceService with a model of its own, ModelMesh's, and nobody at all."""
 
 import json
 import time
@@ -18,25 +18,30 @@ from demo.training import DemoModel
 NAMESPACE: Final = f"{settings.NAMESPACE}-owners"
 OF_ITS_OWN: Final = "on-its-own-pods"
 MODELMESHS: Final = "on-its-runtimes-pods"
+OF_NOBODY: Final = "any-artifact"
+"""An InferenceService on which every artifact of the bucket is a model, by its own name."""
 _KEY = "demo"
 _POLL_SECONDS = 0.5
 
 
 def show(console: Console, api: httpx.Client, server: S3Server, gateway: str, model: DemoModel) -> None:
-    """Apply both for the same artifact, wait until they are Ready, compare answers. Raises DemoError."""
+    """Apply all for the same artifact, wait until they are Ready, compare answers. Raises DemoError."""
     kubernetes.ensure_namespace(NAMESPACE)
     kubernetes.apply(manifests.storage(server, NAMESPACE))
     file = settings.WORK / "owners.yaml"
-    file.write_text(yaml.safe_dump_all([_storage_config(server), _of_its_own(model), _modelmeshs(model)]))
+    file.write_text(yaml.safe_dump_all([_storage_config(server), _of_its_own(model), _modelmeshs(model), _of_nobody()]))
     console.print(f"  kubectl apply -n {NAMESPACE} -f {file.relative_to(settings.CHECKOUT)}", highlight=False)
     kubernetes.kubectl("apply", "-n", NAMESPACE, "-f", str(file))
-    for name in (OF_ITS_OWN, MODELMESHS):
-        _wait(api, name)
-        with predictions.http_client(Target.of(gateway, name, NAMESPACE)) as client:
+    for service, name in ((OF_ITS_OWN, OF_ITS_OWN), (MODELMESHS, MODELMESHS), (OF_NOBODY, model.name)):
+        _wait(api, service)
+        with predictions.http_client(Target.of(gateway, service, NAMESPACE)) as client:
             answer = client.post(predictions.v2_path(name), json=predictions.v2_body(model.probe))
         if answer.status_code != httpx.codes.OK or not model.answers_with(predictions.v2_answer(answer.json())):
-            raise DemoError(f"{name} answered {answer.status_code} {answer.text[:300]}; trained here: {model.answer}")
-        console.print(f"  InferenceService {NAMESPACE}/{name}: its answer is the model's", highlight=False)
+            raise DemoError(
+                f"{service} answered {answer.status_code} {answer.text[:300]}; trained here: {model.answer}"
+            )
+        what = "its answer is the model's" if name == service else f"{name}, which nobody registered there, answers"
+        console.print(f"  InferenceService {NAMESPACE}/{service}: {what}", highlight=False)
 
 
 def _wait(api: httpx.Client, name: str) -> None:
@@ -74,6 +79,16 @@ def _of_its_own(model: DemoModel) -> dict[str, Any]:
 def _modelmeshs(model: DemoModel) -> dict[str, Any]:
     annotations = {"serving.kserve.io/deploymentMode": "ModelMesh"}
     return _isvc(MODELMESHS, annotations, {"model": {**_format(), "storage": {"key": _KEY, "path": model.name}}})
+
+
+def _of_nobody() -> dict[str, Any]:
+    annotations = {"shoal.dev/models-from": f"s3://{settings.BUCKET}/", "shoal.dev/models-framework": "sklearn"}
+    resources = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}}
+    predictor = {
+        "serviceAccountName": "models",
+        "sklearn": {"protocolVersion": "v2", "resources": resources},
+    }
+    return _isvc(OF_NOBODY, annotations, predictor)
 
 
 def _format() -> dict[str, Any]:

@@ -67,9 +67,9 @@ def _installed() -> Iterator[Installation]:
     kubernetes.kubectl("delete", "namespace", S3_NAMESPACE, "--wait=false")
 
 
-def install_chart() -> None:
-    """The chart as the demo installs it, with what the tests shorten."""
-    install.chart(*_VALUES)
+def install_chart(*more: str) -> None:
+    """The chart as the demo installs it, with what the tests shorten; ``more``: further arguments of helm."""
+    install.chart(*_VALUES, *more)
 
 
 def _remove_leftovers() -> None:

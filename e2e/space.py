@@ -128,6 +128,12 @@ class Space:
         items = self.get(f"/api/v1/namespaces/{self.name}/pods?labelSelector={selector}")["items"]
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
+    def python_image(self) -> str:
+        """One that the cluster has, with Python in it: the operator's."""
+        found = self.get("/apis/apps/v1/namespaces/shoal-system/deployments/shoal-operator")
+        image: str = found["spec"]["template"]["spec"]["containers"][0]["image"]
+        return image
+
     # Waiting
 
     def condition(self, model: str, kind: str = "Ready") -> dict[str, Any]:

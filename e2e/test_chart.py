@@ -6,6 +6,7 @@ so they are tested in tests/component/apiserver/test_helm.py with an API server 
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,14 +31,13 @@ def installed_releases() -> list[str]:
     return [release["name"] for release in json.loads(helm("list", "--output=json"))]
 
 
-def install_as(release: str) -> None:
+def install_as(release: str, values: Path) -> None:
     helm(
         "install",
         release,
         str(settings.CHECKOUT / "charts" / "shoal"),
         "--create-namespace",
-        "--set=gateway.service.type=NodePort",
-        f"--set=gateway.service.nodePort={settings.GATEWAY_NODE_PORT}",
+        f"--values={values}",
         "--wait",
         "--timeout=300s",
     )
@@ -92,9 +92,13 @@ def test_upgrade_keeps_models_loaded_and_leaves_nothing_of_the_job(serving: Spac
         kubernetes.kubectl("get", "clusterrole", "shoal-install")
 
 
-def test_uninstall_keeps_definitions_objects_and_pods_and_another_name_takes_over(serving: Space) -> None:
-    pod = serving.pods()[0]["metadata"]["uid"]
+def test_uninstall_keeps_definitions_objects_and_pods_and_another_name_takes_over(
+    serving: Space, tmp_path: Path
+) -> None:
+    (pod,) = (pod["metadata"]["uid"] for pod in serving.pods())
     before, trusted = uids(), authority()
+    values = tmp_path / "values.yaml"
+    values.write_text(helm("get", "values", settings.RELEASE, "--output=yaml"))  # others would be other pods
 
     uninstall(settings.RELEASE)
 
@@ -108,13 +112,13 @@ def test_uninstall_keeps_definitions_objects_and_pods_and_another_name_takes_ove
     )
     serving.wait(lambda: not kubernetes.get("deployments", "-n", NAMESPACE)["items"], "the Deployments to be gone")
 
-    install_as(OTHER)
+    install_as(OTHER, values)
 
     assert uids() == before
     assert kubernetes.get("clusterservingruntime", "shoal-mlserver")["spec"]["multiModel"] is True
     serving.wait(lambda: serving.ask("kept").status == 200, "an answer after the reinstall", READY_SECONDS)
     assert serving.answer("kept") == 7.0
-    assert serving.pods()[0]["metadata"]["uid"] == pod
+    assert [each["metadata"]["uid"] for each in serving.pods()] == [pod]
     serving.model("new", serving.put("new", 8.0))
     serving.wait_ready("new")
     assert serving.answer("new") == 8.0

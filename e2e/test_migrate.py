@@ -57,7 +57,7 @@ def test_modelmesh(own: Space) -> None:
     assert own.answer("example-sklearn-isvc", "example-sklearn-isvc") == 3.0
 
 
-@pytest.mark.parametrize("page", ["kserve.md", "modelmesh.md"])
+@pytest.mark.parametrize("page", ["kserve.md", "modelmesh.md", "sagemaker.md"])
 def test_each_page_is_taken_by_the_api_server(own: Space, page: str) -> None:
     for text in blocks(page):
         kubernetes.apply(as_here(own, text), "-n", own.name, "--dry-run=server")

@@ -34,7 +34,7 @@ def test_a_file_on_a_web_server(own: Space) -> None:
                 "containers": [
                     {
                         "name": "server",
-                        "image": _any_python(own),
+                        "image": own.python_image(),
                         "command": ["python3", "-m", "http.server", "8080", "--directory", "/files"],
                         "volumeMounts": [{"name": "files", "mountPath": "/files"}],
                     }
@@ -49,10 +49,3 @@ def test_a_file_on_a_web_server(own: Space) -> None:
     own.model("missing", f"http://files.{own.name}.svc/missing.joblib")
     said = own.wait_condition("missing", "StorageResolved", "False", "ArtifactNotFound")
     assert f"http://files.{own.name}.svc/missing.joblib answered 404" in said["message"]
-
-
-def _any_python(space: Space) -> str:
-    """An image that the cluster has: the operator's."""
-    found = space.get("/apis/apps/v1/namespaces/shoal-system/deployments/shoal-operator")
-    image: str = found["spec"]["template"]["spec"]["containers"][0]["image"]
-    return image

@@ -69,7 +69,7 @@ build_ahead() {
   read -ra names < <("$python" -m demo.server_names --here)
   ahead_log=$(mktemp)
   # shellcheck disable=SC2016  # the inner shell's
-  nice -n 19 bash -c '"$0" -m cluster tools && "$0" -m cluster images && "$0" -m cluster images "$@"' \
+  nice -n 19 bash -c '"$0" -m cluster tools --nodes 3 && "$0" -m cluster images && "$0" -m cluster images "$@"' \
     "$python" "${names[@]}" >"$ahead_log" 2>&1 &
   ahead=$!
 }

@@ -23,8 +23,9 @@ _HEADER = f"""\
 # Model servers
 
 What each type of model server can do under Shoal, from its profile and its adapter. The conformance suite
-(`tests/component/servers`) holds every type to it on the server named in the last column: on the real server, on a
-double written from its documentation, or not shown at all.
+(`tests/component/servers`) holds every type to it on the server named in the last column. Formats say each by what it
+was tried: on the real server, on a double written from the server's documentation and source, or not at all (what is
+written here of such a format's models, tuning included, is then from documentation).
 
 The type of a ServingRuntime's server is its `builtInAdapter.serverType`, else its annotation
 `serving.kserve.io/server-type`, else what the image is called (the last only with `multiModel: true`; KServe's own
@@ -32,8 +33,10 @@ runtimes, which have none, are taken by either of the first two). How one model 
 TrainedModel: `workers`, `batch`, `queueSize`, `timeout`, `threads`. What a server cannot honour is named in condition
 `TuningNotSupported`, and so is a setting of annotation `{ANNOTATION_SERVER_CONFIG}` that it does not have. A model's
 memory, declared in `spec.model.memory` or estimated, is one worker's: it is counted as often as `workers.max` (or
-`min`) says. Numeric libraries get as many threads as the container has processors (`limits.cpu`), unless
-`OMP_NUM_THREADS` and its like are set.
+`min`) says. A setting of the server that has it hold each model several times (MLServer's `parallel_workers`,
+`default_workers_per_model` of TorchServe and multi-model-server) divides the room for models in `limits.memory`
+instead; models of that service that have `workers` of their own are counted by both. Numeric libraries get as many
+threads as the container has processors (`limits.cpu`), unless `OMP_NUM_THREADS` and its like are set.
 """
 
 
@@ -45,14 +48,14 @@ def reference() -> str:
 
 def _overview(known: Iterable[ServerProfile]) -> str:
     rows = [
-        "| type | server | formats | clients speak | an update | an unload | shown on |",
+        "| type | server | formats | clients speak | an update | an unload | all but formats shown on |",
         "|---|---|---|---|---|---|---|",
     ]
     for profile in known:
         traits = _traits(profile)
         update = "loads beside the old copy" if traits.replaces else "unloads first, requests are held meanwhile"
         unload = "lets requests finish" if traits.finishes else "waits until no request is running"
-        formats = ", ".join(sorted(profile.formats))
+        formats = "; ".join(f"{shown}: {', '.join(names)}" for shown, names in _formats(profile).items())
         spoken = surface.of(profile.server_type).spoken.replace("{", "<").replace("}", ">")
         rows.append(
             f"| `{profile.server_type}` | {profile.title} | {formats} | {cell(spoken)} | {update} | {unload} "
@@ -77,6 +80,9 @@ def _tuning(known: Iterable[ServerProfile]) -> str:
             more = "; ".join(f"`{knob}` is {honoured[knob]}" for knob in Knob if knob in honoured)
             formats.setdefault(more, []).append(framework)
         rows += [f"\n{profile.title}, models of {' and '.join(names)}: {more}." for more, names in formats.items()]
+        for framework, lacks in sorted(profile.format_lacks.items()):
+            without = " and ".join(f"`{knob}`" for knob in Knob if knob in lacks)
+            rows.append(f"\n{profile.title}, models of {framework}: {without} not honoured.")
     return "\n".join(rows) + "\n"
 
 
@@ -90,15 +96,18 @@ def _details(profile: ServerProfile) -> str:
         changed = ", ".join(f"`{knob}`" for knob in Knob if knob in traits.retunes)
         lines.append(f"- Changed while the model answers: {changed}; other tuning by loading beside the old copy.")
     lines += [f"- {limit}" for limit in profile.limits]
-    formats: dict[Shown, list[str]] = {}
-    for name, shown in sorted(profile.formats.items()):
-        formats.setdefault(shown, []).append(name)
-    said = "; ".join(f"{shown}: {', '.join(formats[shown])}" for shown in Shown if shown in formats)
-    lines.append(f"- Formats by what they were tried on: {said}.")
     if profile.settings:
         lines.append(f"\n`{ANNOTATION_SERVER_CONFIG}`:\n\n| setting | value |\n|---|---|")
         lines += [f"| `{name}` | {_value(setting)} |" for name, setting in sorted(profile.settings.items())]
     return "\n".join(lines) + "\n"
+
+
+def _formats(profile: ServerProfile) -> dict[Shown, list[str]]:
+    """In order, by what they were tried on."""
+    found: dict[Shown, list[str]] = {shown: [] for shown in Shown}
+    for name, shown in sorted(profile.formats.items()):
+        found[shown].append(name)
+    return {shown: names for shown, names in found.items() if names}
 
 
 def _traits(profile: ServerProfile) -> Traits:

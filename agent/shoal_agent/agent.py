@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from shoal_api.claim_uri import CLAIM_SCHEME
+from shoal_api.hub_uri import HUB_SCHEME
 from shoal_api.messages import MAX_COUNT, MAX_LABEL_LENGTH, MAX_MESSAGE_LENGTH, ServerReport
 from shoal_api.model_storage import STORAGE_CONFIG_SCHEME
+from shoal_api.oci_uri import OCI_SCHEME
 from shoal_api.storage_secrets import STORAGE_FILE
 
 from . import logs
@@ -33,9 +36,12 @@ from .staging import Found, Staging
 from .storage import Limits
 from .storage.azure import AzureSource
 from .storage.azure_access import AzureAccess
+from .storage.claims import ClaimSource
 from .storage.credentials import S3Access
 from .storage.gcs import GcsSource
 from .storage.gcs_access import GcsAccess
+from .storage.hub import HubSource
+from .storage.oci import OciSource
 from .storage.s3 import S3Source
 from .storage.secret_accesses import fingerprint
 from .storage.storage_config import ConfiguredSource
@@ -59,11 +65,17 @@ class Agent:
         self._s3 = S3Source(*secrets, connections=settings.connections)
         self._gcs = GcsSource(*secrets, connections=settings.connections)
         self._azure = AzureSource(*secrets, connections=settings.connections)
+        self._claims = ClaimSource(settings.claims_dir)
         configured = ConfiguredSource(
-            settings.storage_secrets_dir, {S3Access: self._s3, GcsAccess: self._gcs, AzureAccess: self._azure}
+            settings.storage_secrets_dir,
+            {S3Access: self._s3, GcsAccess: self._gcs, AzureAccess: self._azure},
+            self._claims,
         )
-        self._web = WebSource(
-            *secrets, connections=settings.connections, allowed=Allowed(private=settings.private_addresses)
+        allowed = Allowed(private=settings.private_addresses)
+        self._web = WebSource(*secrets, connections=settings.connections, allowed=allowed)
+        self._hub = HubSource(*secrets, connections=settings.connections, allowed=allowed)
+        self._oci = OciSource(
+            *secrets, connections=settings.connections, allowed=allowed, plain=settings.plain_registries
         )
         self._cache = Cache(
             settings.models_dir / "cache",
@@ -74,6 +86,9 @@ class Agent:
                 STORAGE_CONFIG_SCHEME: configured,
                 "https": self._web,
                 "http": self._web,
+                HUB_SCHEME: self._hub,
+                OCI_SCHEME: self._oci,
+                CLAIM_SCHEME: self._claims,
             },
             Limits(settings.max_artifact_bytes, settings.max_artifact_files),
             connections=settings.connections,
@@ -144,7 +159,9 @@ class Agent:
         finally:
             await runner.cleanup()
             await self._worker.close()
-            await self._web.close()
+            for source in (self._web, self._hub, self._oci):
+                await source.close()
+            self._claims.close()
             await self._descriptions.close()
             await self._server.close()
 
@@ -225,7 +242,7 @@ class Agent:
         return self._metrics.text(await asyncio.to_thread(reading.totals) if reading is not None else Totals())
 
     async def _read_secrets(self) -> None:
-        for source in (self._s3, self._gcs, self._azure):
+        for source in (self._s3, self._gcs, self._azure, self._hub, self._oci):
             await source.read_secrets()
 
     async def _watch_secrets(self) -> None:
@@ -254,6 +271,7 @@ def _model_server(settings: Settings) -> ModelServer:
             settings.models_dir,
             settings.shared_dir,
             settings.model_loading_timeout,
+            settings.server_threads or None,
         )
     )
 

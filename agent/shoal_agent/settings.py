@@ -20,8 +20,9 @@ class SettingsError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Times in seconds, sizes in bytes. ``max_disk_bytes`` 0: the file system of ``models_dir``, but for
-    ``keep_free_percent`` of it. ``connections``: to storage, at once. ``private_addresses``: whether web servers may be
-    at such."""
+    ``keep_free_percent`` of it. ``connections``: to storage, at once. ``server_threads``: as ``Place.threads``, 0 for
+    None. ``private_addresses``: whether web servers may be at such. ``plain_registries``: those that are asked without
+    TLS."""
 
     operator_url: str
     namespace: str
@@ -32,10 +33,12 @@ class Settings:
     server_host: str
     server_ports: Mapping[str, int]
     server_files: Mapping[str, str]
+    server_threads: int
     models_dir: Path
     shared_dir: Path
     credentials_dir: Path
     storage_secrets_dir: Path
+    claims_dir: Path
     plugins_dir: Path
     port: int
     model_loading_timeout: float
@@ -45,6 +48,7 @@ class Settings:
     keep_free_percent: int
     connections: int
     private_addresses: bool
+    plain_registries: frozenset[str]
     concurrent_pulls: int
     concurrent_loads: int
     concurrent_stats: int
@@ -67,10 +71,12 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         server_host=reader.text("SHOAL_SERVER_HOST", "127.0.0.1"),
         server_ports=reader.ports("SHOAL_SERVER_PORTS"),
         server_files=reader.files("SHOAL_SERVER_FILES"),
+        server_threads=reader.whole("SHOAL_SERVER_THREADS", 0, least=0),
         models_dir=Path(reader.text("SHOAL_MODELS_DIR", names.MODELS_DIR)),
         shared_dir=Path(reader.text("SHOAL_SHARED_DIR", names.SHARED_DIR)),
         credentials_dir=Path(reader.text("SHOAL_CREDENTIALS_DIR", names.AGENT_CREDENTIALS_DIR)),
         storage_secrets_dir=Path(reader.text("SHOAL_STORAGE_SECRETS_DIR", names.STORAGE_SECRETS_DIR)),
+        claims_dir=Path(reader.text("SHOAL_CLAIMS_DIR", names.CLAIMS_DIR)),
         plugins_dir=Path(reader.text("SHOAL_PLUGINS_DIR", "/opt/shoal/plugins")),
         port=reader.whole("SHOAL_AGENT_PORT", names.AGENT_PORT, least=0),
         model_loading_timeout=reader.number("SHOAL_MODEL_LOADING_TIMEOUT_SECONDS", 90.0),
@@ -80,6 +86,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         keep_free_percent=min(reader.whole("SHOAL_KEEP_FREE_PERCENT", 16, least=0), 90),
         connections=reader.whole("SHOAL_STORAGE_CONNECTIONS", 64),
         private_addresses=reader.text("SHOAL_PRIVATE_ADDRESSES", "false").lower() == "true",
+        plain_registries=frozenset(filter(None, reader.text("SHOAL_PLAIN_REGISTRIES", "").lower().split(","))),
         concurrent_pulls=reader.whole("SHOAL_CONCURRENT_PULLS", 64),
         concurrent_loads=reader.whole("SHOAL_CONCURRENT_LOADS", 4),
         concurrent_stats=reader.whole("SHOAL_CONCURRENT_STATS", 16),

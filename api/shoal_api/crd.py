@@ -8,20 +8,21 @@ Strings and lists that rules look at are bounded, or the API server's estimate o
 from typing import Any, Final
 
 from .azure_uri import AZURE_EXAMPLE, FILE_SHARE
+from .claim_uri import CLAIM_EXAMPLE, CLAIM_SCHEME, CLAIM_URI
 from .common import Resource
 from .grammar import MODEL_NAME, SERVICE_NAME, Grammar
+from .hub_uri import HUB_EXAMPLE, HUB_SCHEME, HUB_URI
 from .inference_service import CONTAINERS_KEY, FRAMEWORKS, MODEL_KEY, InferenceService
 from .names import GROUP, LABEL_MANAGED_BY, MANAGED_BY, SERVER_CONTAINER
+from .oci_uri import OCI_EXAMPLE, OCI_SCHEME, OCI_URI
 from .quantity import whole_number
 from .schema import PRESERVE, VALIDATIONS, Schema, structural
 from .serving_runtime import ClusterServingRuntime, ServingRuntime
 from .storage_uri import SUPPORTED_SCHEMES
 from .trained_model import TrainedModel
 
-MINIMUM_KUBERNETES: Final = "1.29"
-
 ANNOTATION_SCHEMA_REVISION: Final = "shoal.dev/schema-revision"
-SCHEMA_REVISION: Final = 4
+SCHEMA_REVISION: Final = 7
 """Grows when a schema changes; an older installer never replaces the schemas of a newer one."""
 
 SHORT_NAMES: Final = {"TrainedModel": ["tm"], "InferenceService": ["isvc"]}
@@ -129,6 +130,18 @@ def _trained_model_schema() -> Schema:
         _rule(
             f"!self.matches('^{FILE_SHARE}$')",
             f"Azure's file shares cannot be fetched: copy the artifact to Blob Storage ({AZURE_EXAMPLE})",
+        ),
+        _rule(
+            f"!self.startsWith('{HUB_SCHEME}://') || self.matches('^{HUB_URI}$')",
+            f"name a repository of the hub like {HUB_EXAMPLE}; the revision, without '/', may be left out",
+        ),
+        _rule(
+            f"!self.startsWith('{OCI_SCHEME}://') || self.matches('^{OCI_URI}$')",
+            f"name an image or an artifact like {OCI_EXAMPLE}, or with @sha256: and its digest",
+        ),
+        _rule(
+            f"!self.startsWith('{CLAIM_SCHEME}://') || self.matches('^{CLAIM_URI}$')",
+            f"name a PersistentVolumeClaim of this namespace like {CLAIM_EXAMPLE}",
         ),
     ]
     model["properties"]["framework"]["minLength"] = 1

@@ -149,7 +149,7 @@ class Predictor(ApiModel):
     """Annotations that the pods get."""
 
     min_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Pods at any time (default 1)."""
+    """Pods at any time (default 1); 0: none while no model is asked for."""
     max_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Pods at most; as minReplicas when left out or 0, else their number follows the need (see scaleMetric)."""
     container_concurrency: Annotated[int, Field(ge=0)] | None = None

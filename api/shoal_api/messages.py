@@ -28,6 +28,7 @@ PROTOCOL_VERSION: Final = 2
 LONG_POLL_SECONDS = 20.0
 PROTOCOL_UNSUPPORTED: Final = "ProtocolUnsupported"
 """Reason of the refusal (400) of a protocol that is not understood."""
+ARTIFACT_NOT_FOUND: Final = "ArtifactNotFound"
 MODEL_SERVER_CRASHED: Final = "ModelServerCrashed"
 """Reason of a failure: the server's process ended while this model, and no other, was loading."""
 MAX_MESSAGE_LENGTH = 1024

@@ -56,6 +56,19 @@ def quantity_bytes(value: object, where: str) -> int:
     return _whole(number.scaleb(exponent))
 
 
+def processors(value: object) -> float | None:
+    """Processors of a quantity such as ``2``, ``1500m``, ``0.5`` or ``500000u``, up to a million; None for what is no
+    quantity, or not above 0."""
+    match = _QUANTITY.fullmatch(str(value)) if isinstance(value, str | int | float) else None
+    if match is None or len(str(value)) > _MAX_LENGTH:
+        return None
+    number, suffix = Decimal(match["number"]), match["suffix"] or ""
+    if suffix in _BINARY:
+        return _some(number * 2 ** _BINARY[suffix])
+    exponent = int(match["exponent"] or 0) + _DECIMAL.get(suffix, 0)
+    return _some(number.scaleb(exponent)) if -20 < number.adjusted() + exponent < 20 else None
+
+
 def duration_seconds(value: object, where: str) -> float:
     """Seconds of a duration such as ``500ms``, ``30s``, ``5m`` or ``1h30m``. Raises SpecError (InvalidDuration)."""
     if not isinstance(value, str) or len(value) > _MAX_LENGTH or _DURATION.fullmatch(value) is None:
@@ -86,6 +99,10 @@ def format_bytes(count: int) -> str:
         if count >= 2**power:
             return f"{count / 2**power:.1f}".removesuffix(".0") + suffix
     return str(count)
+
+
+def _some(number: Decimal) -> float | None:
+    return min(float(number), 1e6) if number > 0 else None
 
 
 def _whole(number: Decimal) -> int:

@@ -18,7 +18,8 @@ S3_ANNOTATIONS: Final = "serving.kserve.io/s3-"
 """What the annotations begin with that say how S3 is to be reached."""
 GCS_ANNOTATIONS: Final = "serving.kserve.io/gcs-"
 AZURE_ANNOTATIONS: Final = "serving.kserve.io/azure-"
-"""The same of Google Cloud Storage and Azure Blob Storage; not in KServe."""
+HUB_ANNOTATIONS: Final = "serving.kserve.io/hf-"
+"""The same of Google Cloud Storage, Azure Blob Storage and Hugging Face's hub; not in KServe."""
 
 
 class _Document(BaseModel):

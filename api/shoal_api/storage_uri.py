@@ -2,8 +2,10 @@
 
 ``spec.model.storageUri`` of a TrainedModel: ``s3://bucket/key`` or ``gs://bucket/key``, where ``key`` is one object, or
 a prefix whose objects (those below ``key/``) are the model's folder; the same in Azure (``azure_uri.py``);
-``https://host/path``, one file or archive. Or ``storage://key/path?parameters``, which ``spec.model.storage`` stands
-for: the agent makes the above of it, by an entry of the Secret ``storage-config``.
+``https://host/path``, one file or archive; a repository of Hugging Face's hub (``hub_uri.py``); an image or an artifact
+of a registry (``oci_uri.py``); a place on a PersistentVolumeClaim (``claim_uri.py``). Or
+``storage://key/path?parameters``, which ``spec.model.storage`` stands for: the agent makes a place in an object store
+or on a claim of it, by an entry of the Secret ``storage-config``.
 """
 
 import ipaddress
@@ -14,13 +16,16 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from .azure_uri import AZURE_EXAMPLE, AZURE_SCHEMES, FILE_SHARE, AzurePlace, azure_place
+from .claim_uri import CLAIM_EXAMPLE, CLAIM_SCHEME, claim_place, is_claim_name
+from .hub_uri import HUB_EXAMPLE, HUB_SCHEME, hub_place
 from .model_storage import STORAGE_CONFIG_SCHEME, STORAGE_CONFIG_SECRET
+from .oci_uri import OCI_EXAMPLE, OCI_SCHEME, oci_place
 
 STORAGE_URI_INVALID: Final = "StorageUriInvalid"
 STORAGE_URI_NOT_SUPPORTED: Final = "StorageUriNotSupported"
 
-SUPPORTED_SCHEMES: Final = ("s3", "gs", "https", "http", *AZURE_SCHEMES)
-CONFIGURED_TYPES: Final[Mapping[str, str]] = {"s3": "s3", "gs": "gs", "gcs": "gs", "azure": "az"}
+SUPPORTED_SCHEMES: Final = ("s3", "gs", "https", "http", *AZURE_SCHEMES, HUB_SCHEME, OCI_SCHEME, CLAIM_SCHEME)
+CONFIGURED_TYPES: Final[Mapping[str, str]] = {"s3": "s3", "gs": "gs", "gcs": "gs", "azure": "az", "pvc": CLAIM_SCHEME}
 """Types of entries of the Secret storage-config, as KServe and ModelMesh call them, and the schemes that they are."""
 MAX_URI_LENGTH: Final = 2048
 MAX_KEY_LENGTH: Final = 1024
@@ -56,7 +61,9 @@ class StorageUri:
     ``bucket`` is the entry's key (empty: the default one), and ``parameters`` override the entry. For ``https://`` and
     ``http://`` it is the host, with its port, and ``key`` the path; ``raw`` has the query. For Azure, however it was
     written, the scheme is ``az``, the bucket a container, ``account`` its account (empty: the Secret's) and parameter
-    ``sas`` the signature behind it.
+    ``sas`` the signature behind it. For ``hf://`` the bucket is the repository with its owner, and parameter
+    ``revision`` the one that was named. For ``oci://`` the bucket is the registry, with its port, ``key`` the
+    repository, and parameters ``tag`` and ``digest`` what was named. For ``pvc://`` the bucket is the claim.
     """
 
     scheme: str
@@ -106,6 +113,12 @@ def parse_storage_uri(raw: str) -> StorageUri:
         )
     if scheme in ("https", "http"):
         return _of_web(scheme, rest, raw, shown)
+    if scheme == HUB_SCHEME:
+        return _of_hub(rest, raw, shown)
+    if scheme == OCI_SCHEME:
+        return _of_oci(rest, raw, shown)
+    if scheme == CLAIM_SCHEME:
+        return _of_claim(rest, raw, shown)
     bucket, _, path = rest.partition("/")
     if not bucket:
         raise _invalid(f"storageUri {shown!r} names no bucket; write it like {scheme}://bucket/path/to/model.")
@@ -122,6 +135,57 @@ def _of_azure(place: AzurePlace, raw: str, shown: str) -> StorageUri:
     sas = (("sas", place.signature),) if place.signature else ()
     folder = not key or place.path.endswith("/")
     return StorageUri("az", place.container, key, raw=raw, folder=folder, parameters=sas, account=place.account)
+
+
+def _of_hub(rest: str, raw: str, shown: str) -> StorageUri:
+    place = hub_place(rest)
+    if place is None:
+        raise _invalid(
+            f"storageUri {shown!r} names no repository of the hub; write it like {HUB_EXAMPLE}, where the revision (a "
+            "branch, a tag or a commit, without '/') may be left out."
+        )
+    key = _key(place.path, f"storageUri {shown!r}")
+    revision = (("revision", place.revision),) if place.revision else ()
+    folder = not key or place.path.endswith("/")
+    return StorageUri(HUB_SCHEME, place.repository, key, raw=raw, folder=folder, parameters=revision)
+
+
+def _of_oci(rest: str, raw: str, shown: str) -> StorageUri:
+    place = oci_place(rest)
+    if place is None:
+        raise _invalid(
+            f"storageUri {shown!r} names no image or artifact: a repository consists of lower-case letters, digits, "
+            f"'.', '_', '-' and '/'; write it like {OCI_EXAMPLE}."
+        )
+    named = (("tag", place.tag), ("digest", place.digest))
+    parameters = tuple((name, value) for name, value in named if value)
+    return StorageUri(OCI_SCHEME, place.host, place.repository, raw=raw, parameters=parameters)
+
+
+def _of_claim(rest: str, raw: str, shown: str) -> StorageUri:
+    place = claim_place(rest)
+    if place is None:
+        raise _invalid(
+            f"storageUri {shown!r} names no PersistentVolumeClaim: its name consists of lower-case letters, digits, "
+            f"'-' and '.'; write it like {CLAIM_EXAMPLE}. The claim is one of the model's own namespace."
+        )
+    key = _key(place.path, f"storageUri {shown!r}")
+    return StorageUri(CLAIM_SCHEME, place.claim, key, raw=raw, folder=not key or place.path.endswith("/"))
+
+
+def claim_of(location: str) -> str:
+    """The claim that a model's location names, as far as its text says; empty: none. An entry of the Secret
+    storage-config may name another one, which agents alone read. Never raises."""
+    if not location.lower().startswith((f"{CLAIM_SCHEME}://", f"{STORAGE_CONFIG_SCHEME}://")):
+        return ""
+    try:
+        uri = parse_storage_uri(location)
+    except StorageUriError:
+        return ""
+    if uri.scheme == CLAIM_SCHEME:
+        return uri.bucket
+    said = dict(uri.parameters)
+    return said.get("name", "") if said.get("type") == CLAIM_SCHEME else ""
 
 
 def _of_web(scheme: str, rest: str, raw: str, shown: str) -> StorageUri:
@@ -174,6 +238,8 @@ def _of_entry(rest: str, raw: str, shown: str) -> StorageUri:
             f"storage.parameters.type {of_type[:_MAX_SHOWN]!r} is not supported; supported: "
             f"{', '.join(CONFIGURED_TYPES)}. Copy the artifact to an S3-compatible store.",
         )
+    if of_type == CLAIM_SCHEME and not is_claim_name(dict(parameters).get("name", "a")):
+        raise _invalid(f"storage.parameters.name of {shown!r} is no name of a PersistentVolumeClaim; correct it.")
     path = unquote(quoted)
     if any(ord(character) < 32 or ord(character) == 127 for character in path):
         raise _invalid(f"storage.path of {shown!r} contains control characters; remove them.")

@@ -113,9 +113,15 @@ class Containment:
     # What is told meanwhile.
 
     def absorbs(self, event: Event) -> bool:
-        """Take in what is said of a service that is out; whether nobody else has to know."""
-        if not self._aside:
-            return False
+        """Take in what is said of a service that is out; whether nobody else has to know. What is kept of it is what it
+        is put back by: where that cannot be trusted, nothing can."""
+        try:
+            return bool(self._aside) and self._absorbed(event)
+        except Exception as error:
+            self._end(error)
+            return True
+
+    def _absorbed(self, event: Event) -> bool:
         absorbed = False
         for key, known in list(self._aside.items()):
             if known.note(event):
@@ -179,12 +185,15 @@ class Containment:
     def activation(self, service: ServiceKey, name: str) -> ActivationView | None:
         """A model of a service that is out: its requests can wait."""
         known = self._aside.get(service)
-        if known is None or ModelKey(service.namespace, name) not in known:
+        if known is None:
+            return None
+        may_be = known.service is not None and known.service.may_have(name)  # not known before it is looked up
+        if ModelKey(service.namespace, name) not in known and not may_be:
             return None
         if known.service is None:
             return ActivationView((), Unavailable.SERVICE_NOT_READY)
-        limits = known.service.activation_timeout, known.service.max_held
-        return ActivationView((), Unavailable.COLD, timeout=limits[0], max_held=limits[1])
+        spec = known.service
+        return ActivationView((), Unavailable.COLD, timeout=spec.longest_wait, max_held=spec.max_held)
 
     # Putting back.
 

@@ -16,6 +16,7 @@ from shoal_api.messages import SyncResponse
 from shoal_operator.agents.answer import answer
 from shoal_operator.containment import Containment
 from shoal_operator.engine import Engine
+from shoal_operator.logs import OncePer
 from shoal_operator.metrics import FailureMetrics
 from shoal_operator.state.owners.project import activation_view, model_view, service_view
 from shoal_operator.state.pods import limits
@@ -47,6 +48,8 @@ from shoal_operator.state.world.views import ActivationView, ModelView, ServiceV
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.01
+SAID_AGAIN_SECONDS = 60.0
+"""An error that each turn may have, and that concerns nobody, is said and counted so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Core:
         )
         self._wake: asyncio.TimerHandle | None = None
         self._work_planned = False
+        self._batch_failed = OncePer(SAID_AGAIN_SECONDS, clock)
 
     def handle(self, event: Event) -> None:
         """Apply an event now; a plan, if one is needed, follows in this turn of the loop or the next."""
@@ -224,9 +228,13 @@ class Core:
             return []
         try:
             self._outlets.gateway(routes)
-        except Exception:
+        except Exception as error:
             one = self._outlets.gateway
-            return [failure for effect in routes for failure in self._leave(effect, lambda each: one([each]))]
+            failures = [failure for effect in routes for failure in self._leave(effect, lambda each: one([each]))]
+            if not failures and self._batch_failed.ready():
+                # Nobody has lost anything, and nobody can be named; it is an error of ours all the same.
+                self._containment.note(Failed(None, "routes at once", error))
+            return failures
         return []
 
     def _leave(self, effect: Effect, room: Callable[[Any], None]) -> list[Failed]:

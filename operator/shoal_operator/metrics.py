@@ -115,6 +115,8 @@ def _count(families: dict[str, _Family], key: tuple[str, str], stats: Stats) -> 
         ("unloads", stats.unloads),
         ("activations", stats.activations),
         ("idle unloads", stats.idle_unloads),
+        ("to zero", stats.rests),
+        ("wakes", stats.wakes),
         ("copies added", stats.copies_added),
         ("copies removed", stats.copies_removed),
         ("moves", stats.moves),
@@ -180,7 +182,8 @@ def _families() -> dict[str, _Family]:
         ),
         "pods wanted": GaugeMetricFamily(
             "shoal_pods_wanted",
-            "Model-server pods that there should be, by minReplicas or the scaling between it and maxReplicas.",
+            "Model-server pods that there should be, by minReplicas or the scaling between it and maxReplicas; 0 where"
+            " minReplicas is 0 and nobody asks.",
             labels=_LABELS,
         ),
         "loads": CounterMetricFamily(
@@ -209,6 +212,17 @@ def _families() -> dict[str, _Family]:
         "idle unloads": CounterMetricFamily(
             "shoal_model_idle_unloads_total",
             "Copies unloaded because their model was not used for its idleUnload.",
+            labels=_LABELS,
+        ),
+        "to zero": CounterMetricFamily(
+            "shoal_services_to_zero_total",
+            "Times that all pods of an InferenceService with minReplicas 0 went, since none of its models was used.",
+            labels=_LABELS,
+        ),
+        "wakes": CounterMetricFamily(
+            "shoal_services_woken_total",
+            "Times that a pod was asked for after that, by a request or to look artifacts up. Each is a request that"
+            " waits for a pod's start; a steady rate: raise shoal.dev/scale-to-zero-after.",
             labels=_LABELS,
         ),
         "copies added": CounterMetricFamily(

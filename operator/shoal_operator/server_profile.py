@@ -147,7 +147,8 @@ class Parts:
     them is dropped, in whichever case its name is written, and named in a condition. ``defaults``: variables that a
     user may set otherwise. ``python_path``: put in front of a user's PYTHONPATH. ``command``, ``args``: in place of
     what was written; None: that stays. ``files``: contents by name, in ``CONFIG_DIR`` before the server starts.
-    ``ignored``: what was written and has no effect, each with where it stands."""
+    ``ignored``: what was written and has no effect, each with where it stands. ``processes``: how many times the server
+    has each model in memory, by its own settings; what a model's ``spec.serving.workers`` adds is counted beside it."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     defaults: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
@@ -156,6 +157,7 @@ class Parts:
     args: tuple[str, ...] | None = None
     files: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     ignored: tuple[str, ...] = ()
+    processes: int = 1
 
     def fixed(self, name: str) -> str | None:
         """The value of a variable that is the adapter's own; None for any other. Servers read names without case."""
@@ -168,9 +170,11 @@ class ServerProfile:
     container of this kind loads where no runtime says it, and by what each was tried. ``protocols``: what clients may
     speak; the gateway has no other routes. ``native``: paths of ``NATIVE``, of inference by POST, with ``{model}`` as a
     whole part. ``questions``: the server answers v1's and v2's about itself and its models; else the gateway does, from
-    what it knows. ``idle_seconds``: shorter than the server keeps a connection on which nothing is asked. ``tuning``:
+    what it knows. ``idle_seconds``: shorter than the server keeps a connection on which nothing is asked. ``waits``: an
+    unload is done once no request of the model runs; else nobody knows of those that do. ``tuning``:
     the fields of ``spec.serving`` that the server honours, and what each becomes; ``format_tuning``: those that it
-    honours for models of a format on top. ``settings``: see ``Setting``.
+    honours for models of a format on top; ``format_lacks``: those of ``tuning`` that it does not honour for such.
+    ``settings``: see ``Setting``.
     ``memory``: how what a model takes is known. ``limits``: what users have to know, a sentence each.
     """
 
@@ -187,11 +191,18 @@ class ServerProfile:
     native: tuple[str, ...] = ()
     questions: bool = True
     idle_seconds: float = 1.0
+    waits: bool = True
     scratch: tuple[Scratch, ...] = ()
     tuning: Mapping[Knob, str] = field(default_factory=lambda: _NOTHING)
     format_tuning: Mapping[str, Mapping[Knob, str]] = field(default_factory=lambda: _NOTHING)
+    format_lacks: Mapping[str, frozenset[Knob]] = field(default_factory=lambda: _NOTHING)
     settings: Mapping[str, Setting] = field(default_factory=lambda: _NOTHING)
     limits: tuple[str, ...] = ()
+
+    @property
+    def spoken(self) -> str:
+        """What clients may speak, for people."""
+        return ", ".join((*sorted(each for each in self.protocols if each != Protocol.NATIVE), *self.native))
 
     def path(self, protocol: str, model: str) -> str:
         """Where clients send inference requests of a model, by a protocol as KServe names it."""
@@ -202,10 +213,12 @@ class ServerProfile:
     def not_honoured(self, tuning: Tuning, request_seconds: float, framework: str = "") -> tuple[str, ...]:
         """What of ``spec.serving`` has no effect on a model of this format, a sentence each. ``request_seconds``: as in
         Inputs."""
-        known = self.tuning.keys() | self.format_tuning.get(framework.lower(), {}).keys()
+        lacks = self.format_lacks.get(framework.lower(), frozenset())
+        known = (self.tuning.keys() | self.format_tuning.get(framework.lower(), {}).keys()) - lacks
+        whose = f"{self.title}, for a {framework.lower()} model," if lacks else self.title
         honoured = ", ".join(knob for knob in Knob if knob in known) or "none of these fields"
         said = [
-            f"spec.serving.{knob}: {self.title} cannot do that (it honours {honoured}); leave it out"
+            f"spec.serving.{knob}: {whose} cannot do that (it honours {honoured}); leave it out"
             for knob in Knob
             if knob in tuning.asked() and knob not in known
         ]

@@ -34,6 +34,7 @@ class Settings:
     agent_resources: Mapping[str, Any] = field(default_factory=dict)
     artifact_limits: ArtifactLimits = DEFAULT_LIMITS
     private_addresses: bool = False  # agents may fetch https:// from them
+    plain_registries: tuple[str, ...] = ()  # hosts of oci:// that agents ask without TLS
     network_policy: bool = True
     path_style: bool = True  # requests by /<namespace>/<name>/..., where the InferenceService does not say
     pods_per_runtime: int = 2  # of ModelMesh's InferenceServices in a namespace, where their runtime does not say
@@ -110,9 +111,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     return Settings(
         namespace=required("SHOAL_NAMESPACE"),
         agent_image=required("SHOAL_AGENT_IMAGE"),
-        watch_namespaces=tuple(name.strip() for name in namespaces.split(",") if name.strip()),
+        watch_namespaces=_names(namespaces),
+        plain_registries=_names(environment.get("SHOAL_PLAIN_REGISTRIES", "").lower()),
         **given,
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _artifact_limits(environment: Mapping[str, str]) -> ArtifactLimits:

@@ -32,10 +32,19 @@ class Shown:
         self._status: StatusWriter | None = None
         self._owners: Owners | None = None
         self._startup_said: Callable[[ServiceKey], str] = lambda service: ""
+        self._explained: Callable[[ModelView], ModelView] = lambda view: view
 
-    def connect(self, status: StatusWriter, owners: Owners, startup_said: Callable[[ServiceKey], str]) -> None:
-        """What is there only once the operator runs. ``startup_said``: what a probe last said of slow pods."""
+    def connect(
+        self,
+        status: StatusWriter,
+        owners: Owners,
+        startup_said: Callable[[ServiceKey], str],
+        explained: Callable[[ModelView], ModelView],
+    ) -> None:
+        """What is there only once the operator runs. ``startup_said``: what a probe last said of slow pods.
+        ``explained``: a model of which more is known than its agent says."""
         self._status, self._owners, self._startup_said = status, owners, startup_said
+        self._explained = explained
 
     def holder(self, key: ModelKey) -> ModelSpec | None:
         """The model that has the name."""
@@ -50,7 +59,7 @@ class Shown:
 
     def changed(self, source: Source, key: ModelKey) -> None:
         """The status of the object that wants a model by that name may differ now."""
-        if self._status is None:
+        if self._status is None or source is Source.PREFIX:
             return
         if source is Source.INFERENCE_SERVICE:
             self._status.service_changed(ServiceKey(*key))
@@ -60,7 +69,14 @@ class Shown:
     def model(self, key: ModelKey) -> ModelView | None:
         """The model that has the name, whatever it comes from."""
         spec = self.holder(key)
-        return self._core.model(key, self._url(key.namespace, spec.service)) if spec is not None else None
+        view = self._core.model(key, self._url(key.namespace, spec.service)) if spec is not None else None
+        return self._explained(view) if view is not None else None
+
+    def explain(self, key: ModelKey) -> ModelView | None:
+        """The same, with each pod's word about it."""
+        spec = self.holder(key)
+        view = self._core.explain(key, self._url(key.namespace, spec.service)) if spec is not None else None
+        return self._explained(view) if view is not None else None
 
     def trained_model(self, key: ModelKey) -> ModelView | None:
         """What a TrainedModel's status is made of."""

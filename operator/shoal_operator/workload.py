@@ -1,7 +1,9 @@
-"""One InferenceService as the workloads know it: what it says, what was resolved of that, and what was applied last."""
+"""What the workloads know: of one InferenceService what it says, what was resolved of that, and what was applied last;
+and the runtimes that there are."""
 
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shoal_api.errors import SpecError
@@ -14,6 +16,8 @@ from .manifests.settings import WorkloadSettings
 from .manifests.storage import Storage
 from .replicas.pod_counts import Count
 from .state.world.values import Problem, ServiceKey, ServiceSpec
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -70,3 +74,22 @@ def same_wish(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
         return meta.get("generation"), labels, annotations, obj.get("spec")
 
     return bool(before) and wish(before) == wish(after)
+
+
+class Runtimes(dict[tuple[str, str], Runtime]):
+    """By namespace, which is empty for the cluster's, and name."""
+
+    def seen(self, obj: Mapping[str, Any]) -> str | None:
+        """One was added or changed; the namespace that this concerns, None: nothing that matters has changed."""
+        meta = obj.get("metadata") or {}
+        key = str(meta.get("namespace") or ""), str(meta.get("name", ""))
+        runtime, before = Runtime.read(dict(obj)), self.get(key)
+        if runtime.problem:
+            extra = {"event": "RuntimeUnreadable", "object": "/".join(key).strip("/"), "answer": runtime.problem}
+            log.warning("a runtime cannot be read; who uses it is told", extra=extra)
+            if before is not None:  # whom it was picked for must not get another meanwhile
+                runtime = replace(before, problem=runtime.problem)
+        if before == runtime:
+            return None
+        self[key] = runtime
+        return key[0]

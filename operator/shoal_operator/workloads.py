@@ -18,11 +18,11 @@ from .manifests.cluster.lost import OwnerGone
 from .manifests.cluster.owned import ObjectKey, object_key
 from .manifests.cluster.shared import SharedObjects
 from .manifests.cluster.storage_reader import Account, StorageReader
-from .manifests.former import as_it_runs, served
-from .manifests.render import predictor_name, render
+from .manifests.former import as_it_runs, served, with_former_place
+from .manifests.render import predictor_name
 from .manifests.resolve import Resolution, is_taken
-from .manifests.runtimes import Runtime
 from .manifests.settings import WorkloadSettings
+from .put import Putter
 from .replicas.deletion_cost import DeletionCosts
 from .replicas.gate import GateSetter
 from .replicas.live_replicas import AUTOSCALER, is_foreign
@@ -30,8 +30,9 @@ from .replicas.pod_counts import PodCounts, Scaled
 from .replicas.startups import Startups
 from .state.world.events import Event, ServiceGone, ServiceSeen
 from .state.world.values import Problem, ServiceKey, is_group
+from .volume_claims.room import VolumeClaims
 from .work_queue import Retry, WorkQueue
-from .workload import Workload, same_wish
+from .workload import Runtimes, Workload, same_wish
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class WorkloadController:
         on_scaled: Callable[[Scaled], None] = lambda _: None,
         on_startup: Callable[[ServiceKey], None] = lambda _: None,
         failed: Callable[[ServiceKey | None, str, Exception], None] = lambda service, doing, error: None,
+        claims: VolumeClaims | None = None,
     ) -> None:
         """``failed``: told of an error of our own over an InferenceService, which is worked on again with backoff."""
         self._settings = settings
@@ -62,12 +64,14 @@ class WorkloadController:
         host = settings.gateway_host if settings.modelmesh_service else ""
         self._shared = SharedObjects(self._applier, ca_pem, host)
         self._storage = StorageReader(api, in_use=self._accounts, on_change=self._storage_changed)
+        self._claims = (claims or VolumeClaims(api)).connect(self._decider_changed)
+        self._putter = Putter(self._applier, settings, self._claims)
         self._gates = GateSetter(api)
         self._costs = DeletionCosts(api)
         self._pods = PodCounts(api, self._costs, on_scaled)
         self._startups = Startups(api, on_startup)
         self._services: dict[ServiceKey, Workload] = {}
-        self._runtimes: dict[tuple[str, str], Runtime] = {}
+        self._runtimes = Runtimes()
         self._runtimes_known = False
         self._groups_known = False
         self._released: set[ServiceKey] = set()
@@ -104,8 +108,7 @@ class WorkloadController:
             return
         del self._services[key]
         self._applier.forget(key)
-        self._pods.forget(key)
-        self._startups.seen(key, starting=False)
+        self._forget(key)
         if service.told is not None:
             self._on_event(ServiceGone(key, uid))
         if not self._any_in(namespace):
@@ -118,13 +121,17 @@ class WorkloadController:
         if service is None:
             return
         self._released.add(key)
-        self._pods.forget(key)
-        self._startups.seen(key, starting=False)
+        self._forget(key)
         if service.told is not None:
             self._on_event(ServiceGone(key, service.uid))
         self._queue.add(key)
         if not self._any_in(key.namespace):
             self._queue.add(ServiceKey(key.namespace, ""))
+
+    def _forget(self, key: ServiceKey) -> None:
+        self._pods.forget(key)
+        self._startups.seen(key, starting=False)
+        self._claims.service_gone(key)
 
     def groups_known(self) -> None:
         """All groups that are needed have been told of: what is left of others is removed."""
@@ -144,17 +151,8 @@ class WorkloadController:
 
     def runtime_seen(self, obj: Mapping[str, Any]) -> None:
         """A ServingRuntime or ClusterServingRuntime was added or changed."""
-        meta = obj.get("metadata") or {}
-        key = str(meta.get("namespace") or ""), str(meta.get("name", ""))
-        runtime, before = Runtime.read(dict(obj)), self._runtimes.get(key)
-        if runtime.problem:
-            extra = {"event": "RuntimeUnreadable", "object": "/".join(key).strip("/"), "answer": runtime.problem}
-            log.warning("a runtime cannot be read; who uses it is told", extra=extra)
-            if before is not None:  # whom it was picked for must not get another meanwhile
-                runtime = replace(before, problem=runtime.problem)
-        if before != runtime:
-            self._runtimes[key] = runtime
-            self._runtimes_changed(key[0])
+        if (namespace := self._runtimes.seen(obj)) is not None:
+            self._runtimes_changed(namespace)
 
     def runtime_gone(self, namespace: str, name: str) -> None:
         """A ServingRuntime, or with an empty namespace a ClusterServingRuntime, was deleted."""
@@ -235,6 +233,7 @@ class WorkloadController:
             group.create_task(self._refresh_for_ever())
             group.create_task(self._startups.run())
             group.create_task(self._storage.run())
+            group.create_task(self._claims.run())
 
     # Deciding.
 
@@ -269,13 +268,16 @@ class WorkloadController:
                 self._on_event(ServiceGone(key, service.uid))
             return
         written, deployment = service.resolution, self._pods.deployment(key)
+        wrong_claim = self._claims.service_seen(key, written.claims, deployment.claims)
         complaint = written.spec.problem or service.refused
         goes_on = service.applied[1] if complaint is not None and service.applied is not None else None
-        former = goes_on.spec if goes_on is not None else served(written.spec, deployment.serves)
-        spec = as_it_runs(written.spec, complaint, former, deployment.refused, has_pods=deployment.replicas > 0)
+        now = with_former_place(written.spec, deployment.serves)
+        former = goes_on.spec if goes_on is not None else served(now, deployment.serves)
+        spec = as_it_runs(now, complaint, former, deployment.refused, has_pods=deployment.replicas > 0)
         if spec.problem is None:
             spec = self._pods.as_decided(spec, (goes_on or written).scaling)
             spec = replace(spec, missing_secrets=self._storage.known(service.account).missing)
+            spec = replace(spec, degraded=spec.degraded or wrong_claim)
         if spec != service.told:
             service.told = spec
             self._on_event(ServiceSeen(spec))
@@ -341,6 +343,8 @@ class WorkloadController:
         resolution, isvc, account = service.resolution, service.isvc, service.account
         if resolution is None or account is None or (resolution.spec.problem is not None and service.applied is None):
             return  # what runs is left to run
+        if self._claims.undecided(key):
+            return  # it is worked on again once that is known
         refused: Refused | None = None
         if isvc is not None and resolution.spec.problem is None:
             refused = await self._apply(key, service, account, isvc, resolution)
@@ -370,11 +374,11 @@ class WorkloadController:
         pods = await self._pods.next(key, resolution.scaling, service.count)
         try:
             await self._shared.ensure(key.namespace, modelmesh=is_group(key.name))
-            manifests = render(isvc, resolution, storage, self._settings, pods)
-            for manifest in manifests:
-                self._applier.raise_if_refused(manifest)  # rather than half of what cannot be
-            for manifest in manifests:
-                await self._applier.apply(manifest, service.uid, first_replicas=resolution.scaling.least)
+            now = self._pods.deployment(key)
+            made = replace(resolution, spec=with_former_place(resolution.spec, now.serves))
+            manifests, partly = await self._putter.put(
+                key, service.uid, isvc, made, storage=storage, pods=pods, now=now.claims
+            )
             self._pods.applied(key, service.uid, pods, service.count)
             await self._applier.remove_others(key, service.uid, [object_key(m) for m in manifests])
             service.storage = await self._storage.applied(key, service.storage, storage)
@@ -392,7 +396,7 @@ class WorkloadController:
             wrong = unforeseen(error)
             return Refused(Problem(wrong.reason, wrong.message))
         service.applied = isvc, resolution
-        return None
+        return partly
 
     def _accounts(self) -> set[Account]:
         return {account for s in self._services.values() if s.taken and (account := s.account) is not None}

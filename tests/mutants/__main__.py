@@ -54,7 +54,7 @@ TESTS = (
     *(f"tests/unit/{room}" for room in ("state", "placement", "containment", "gateway", "agents", "status")),
 )
 TESTS_OF_AGENT = ("tests/unit/agent",)
-SIMULATION_SEEDS = 5  # of the plainest simulation; the others run a part of it each
+SIMULATION_SEEDS = 8  # of the plainest simulation; the others run a part of it each, one at least
 UNIT_SECONDS = 20.0
 """CPU of the unit tests that a mutant has to survive, the cheapest first: some functions are called by all."""
 SIMULATION_SECONDS = 60.0

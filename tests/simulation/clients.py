@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from shoal_operator.state.owners.project import activation_view
 from shoal_operator.state.world import events
 from shoal_operator.state.world.effects import Unavailable
-from shoal_operator.state.world.values import ModelKey, ModelSpec
-
-from .options import ACTIVATION_TIMEOUT
+from shoal_operator.state.world.values import ModelKey, ModelSpec, Source
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -70,8 +68,10 @@ class Clients:
     def attempt(self, model: ModelSpec) -> Reply | None:
         """What a request comes to now; None: it is held."""
         route = self.rng.choice(self.simulation.operator.envoys).table.get((model.service_key, model.name))
-        if route is None:
+        if route is None and model.source is not Source.PREFIX:
             return Reply("ModelNotFound")
+        if route is None:
+            return self._activator(model)
         if route.pods and self._answers(self.rng.choice(sorted(route.pods)), model):
             return Reply()
         if not route.pods and route.unavailable is not Unavailable.COLD:
@@ -96,6 +96,6 @@ class Clients:
             return Reply() if any(self._answers(uid, model) for uid in uids) else None
         if view.unavailable is Unavailable.SERVICE_NOT_READY:
             since = operator.absent.get(model.service_key)
-            if since is not None and self.loop.now < since + ACTIVATION_TIMEOUT:
+            if since is not None and self.loop.now < since + view.timeout:
                 return None
         return None if view.unavailable is Unavailable.COLD else Reply(str(view.unavailable))

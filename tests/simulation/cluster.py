@@ -10,8 +10,9 @@ from shoal_api.messages import CopyIntent, content_digest, copy_id
 from shoal_operator.state.world import events
 from shoal_operator.state.world.values import ModelKey, ModelSpec, PodSpec, ServiceKey, ServiceSpec
 
-from .options import ACTIVATION_TIMEOUT, NAMESPACE
+from .options import ACTIVATION_TIMEOUT, NAMESPACE, WAKE_TIMEOUT
 from .parts import BROKEN, SimPod
+from .unregistered import place
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -37,7 +38,9 @@ class Cluster:
         self.replicas: dict[str, int] = {}  # as autoscaling asked for, by service name
         self.costs: dict[str, int] = {}  # of deletion, by pod UID
         self.real: dict[str, int] = {}  # copy id -> bytes that it really takes
+        self.unregistered: dict[str, int] = {}  # UID of a model without an object -> bytes that it really takes
         self.revisions: dict[str, list[str]] = {}  # of each storage URI that was overwritten, the last one now
+        self.tried: set[str] = set()  # storage URIs that no server loads, as one has found since they were written
         self._uids = 0
 
     def uid(self, kind: str) -> str:
@@ -62,9 +65,12 @@ class Cluster:
             autoscaled=self.options.most_pods > 0,
             strict=self.options.strict,
             activation_timeout=ACTIVATION_TIMEOUT,
+            idle=self.options.idle or None,
+            wake_timeout=WAKE_TIMEOUT,
+            models_from=place(self.simulation),
         )
         self.show_service(spec)
-        for _ in range(self.options.pods):
+        for _ in range(self.options.pods if spec.idle is None else 0):
             self.loop.at(self.rng.uniform(0, 4), partial(self.reconcile, name, at_most=1))
 
     def show_service(self, spec: ServiceSpec) -> None:
@@ -82,8 +88,13 @@ class Cluster:
         own = [uid for uid in alive if service is not None and self.owners[uid] == service.uid]
         own.sort(key=lambda uid: -self.costs.get(uid, 0))
         wanted = service.min_replicas if service is not None else 0
-        if service is not None and service.autoscaled:
-            wanted = min(max(wanted, self.replicas.get(name, 0)), service.max_replicas)
+        known = self.replicas.get(name, 0)
+        if service is not None and (service.autoscaled or service.idle is not None):
+            wanted = min(max(wanted, known), service.max_replicas)
+        if service is not None and service.idle is not None and not known:
+            wanted = 0
+            for uid in own:
+                assert not self.pods[uid].loaded, "the last pod goes, and holds models"
         for uid in (*(uid for uid in alive if uid not in own), *own[wanted:]):
             self.delete_pod(uid)
         if service is not None:
@@ -147,6 +158,9 @@ class Cluster:
 
     def show_model(self, spec: ModelSpec) -> None:
         """A user wrote it."""
+        before = self.models.get(spec.key)
+        if before is None or before.storage_uri != spec.storage_uri:
+            self.tried.discard(spec.storage_uri)
         self.models[spec.key] = spec
         if spec.problem is None or spec.key not in self.usable:
             self.usable[spec.key] = spec
@@ -160,15 +174,19 @@ class Cluster:
     def size(self, copy: str) -> int:
         """Bytes that a copy id really takes in memory: whatever revision it is of, as the first."""
         copy = copy.removesuffix("+")
+        if (uid := copy.partition(".")[0]) in self.unregistered:
+            return self.unregistered[uid]
         if copy not in self.real:
             uid, _, digest = copy.partition(".")
-            self.real[copy] = next(
+            sizes = (
                 self.real[first]
                 for uri, revisions in self.revisions.items()
                 for revision in revisions
                 if digest == content_digest(uri, "sklearn", revision=revision)
                 and (first := copy_id(uid, content_digest(uri, "sklearn"))) in self.real
             )
+            # Else it is asked for by the name of a model whose object the operator has not seen, or not any more.
+            self.real[copy] = next(sizes, 5 * self.options.unit)
         return self.real[copy]
 
     def storage(self, uri: str) -> str:
@@ -185,8 +203,15 @@ class Cluster:
         return self.storage(model.storage_uri).endswith(BROKEN)
 
     def broken(self, intent: CopyIntent) -> bool:
-        """No server loads it."""
-        return "broken" in intent.storage_uri
+        """No server loads it, as one finds now."""
+        broken = "broken" in intent.storage_uri
+        if broken:
+            self.tried.add(intent.storage_uri)
+        return broken
+
+    def untried(self, model: ModelSpec) -> bool:
+        """No server loads it, and none has tried."""
+        return "broken" in model.storage_uri and model.storage_uri not in self.tried
 
     def broken_spec(self, model: ModelSpec) -> bool:
         """No server loads what it names, or it is not there."""

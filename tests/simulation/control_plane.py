@@ -27,7 +27,7 @@ from shoal_operator.state.world.effects import (
     WakeAt,
 )
 from shoal_operator.state.world.entities import World
-from shoal_operator.state.world.values import ServiceKey
+from shoal_operator.state.world.values import ServiceKey, Source
 
 from .options import TIMING
 from .parts import SimEnvoy
@@ -82,6 +82,7 @@ class ControlPlane:
         self.absent: dict[ServiceKey, float] = {}  # InferenceServices without a pod, as the activator knows, since when
         self.busy_effects = 0
         self.ticks = 0
+        self.woken = 0  # how often pods were asked for where there were to be none
         self.wake = 0  # the timer that counts
         self.trace: deque[tuple[float, Effect]] = deque(maxlen=50)
         self.digest = Digest()
@@ -146,7 +147,8 @@ class ControlPlane:
         gone += [
             events.ModelGone(key, model.spec.uid)
             for key, model in world.models.items()
-            if key not in cluster.models or cluster.models[key].uid != model.spec.uid
+            if model.spec.source is not Source.PREFIX
+            and (key not in cluster.models or cluster.models[key].uid != model.spec.uid)
         ]
         return gone
 
@@ -203,6 +205,7 @@ class ControlPlane:
                 self.lease = max(self.lease + 1, epoch)
                 loop.at(0.1, partial(self.deliver, events.EpochClaimed(self.lease), generation))
             case ReplicasWanted(service, replicas):
+                self.woken += not cluster.replicas.get(service.name, 0) and replicas > 0
                 cluster.replicas[service.name] = replicas
                 loop.at(self.rng.uniform(0, 1), partial(cluster.reconcile, service.name))
             case DeletionCost(uid):

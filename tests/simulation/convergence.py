@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from shoal_operator.state.wish import floor
 from shoal_operator.state.world.effects import RouteChanged, Unavailable
 from shoal_operator.state.world.entities import World
-from shoal_operator.state.world.values import ModelSpec
+from shoal_operator.state.world.values import ModelSpec, Source
+
+from .unregistered import MOST
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 def check_converged(simulation: "Simulation", world: World) -> None:
     cluster = simulation.cluster
     assert not world.recovering
-    assert set(world.models) == set(cluster.models)
+    registered = {key for key, model in world.models.items() if model.spec.source is not Source.PREFIX}
+    assert registered == set(cluster.models)
+    idle = [model for key, model in world.models.items() if key not in registered and not model.copies]
+    assert len(idle) <= MOST * len(cluster.services), "names that nobody uses"
     assert set(world.pods) == set(cluster.pods)
     assert world.services.keys() == cluster.services.keys()
     assert not any(pod.leaving or pod.occupied for pod in world.pods.values()), "a drain that never ends"
@@ -51,8 +56,8 @@ def _check_model(simulation: "Simulation", world: World, model: ModelSpec) -> No
         assert len(revisions) < 2, f"two contents of {model.name} at once: {revisions}"
         if model.check:
             assert revisions <= {cluster.storage(model.storage_uri)}, f"{model.name} does not follow its artifact"
-    strict = cluster.services[model.service_key].strict
-    least = model.min_copies or (1 if strict else 0)
+    strict, idle = cluster.services[model.service_key].strict, cluster.services[model.service_key].idle
+    least = 0 if idle is not None else model.min_copies or (1 if strict else 0)
     if model.max_copies is not None:
         assert len(route.pods) <= max(least, model.max_copies), "more copies than allowed"
     if state.refusal is not None:
@@ -85,7 +90,8 @@ def _check_cold(simulation: "Simulation", world: World, model: ModelSpec, route:
     if state.refusal is not None:
         return
     assert not simulation.cluster.services[model.service_key].strict, f"{model.name} is not loaded without a reason"
-    assert not model.min_copies, f"{model.name} is not loaded without a reason"
+    idle = simulation.cluster.services[model.service_key].idle
+    assert not model.min_copies or idle is not None, f"{model.name} is not loaded without a reason"
     if model.idle_unload is not None:
         return
     pods = [pod for pod in world.pods.values() if pod.spec.service == model.service and pod.placeable]

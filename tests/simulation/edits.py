@@ -10,6 +10,7 @@ from shoal_api.messages import content_digest, copy_id
 from shoal_operator.state.world.values import ModelSpec, Problem, ServiceSpec
 
 from .parts import BROKEN
+from .unregistered import names, place
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -45,7 +46,13 @@ class Edits:
             self.spoil_service,
         )
         if simulation.options.varied:
-            self.actions += (self.change_bounds, self.change_bounds, self.change_bounds, self.switch_strict)
+            self.actions += (self.change_bounds, self.change_bounds, self.change_bounds)
+            # Where there may be no pod nothing is strict: manifests/resolve.py
+            self.actions += (self.change_bounds if simulation.options.idle else self.switch_strict,)
+        if simulation.options.idle:
+            self.actions += (self.switch_idle, self.create_model, self.update_model)
+        if simulation.options.unregistered:
+            self.actions += (self.change_place, self.change_place, self.register)
         if simulation.options.overwritten:
             self.actions += (self.overwrite,) * 12
 
@@ -208,6 +215,34 @@ class Edits:
         service = self._service()
         if service is not None:
             self._change_service(service, strict=not service.strict)
+
+    def switch_idle(self) -> None:
+        """There are to be pods at any time, until someone thinks otherwise."""
+        service = self._service()
+        if service is not None and service.idle is not None:
+            self._change_service(service, idle=None)
+            self.loop.at(self.rng.uniform(0, 1), partial(self.cluster.reconcile, service.name))
+            self.loop.at(self.rng.uniform(0.5, 8), partial(self._change_back, service, "idle"))
+
+    def change_place(self) -> None:
+        """Unregistered models are elsewhere, or nowhere, or nobody can read where, until someone thinks otherwise."""
+        service = self._service()
+        if service is None or service.models_from is None or service.place_unusable:
+            return
+        unusable = self.rng.random() < 0.3
+        other = None if unusable or self.rng.random() < 0.5 else place(self.simulation, "s3://others/")
+        self._change_service(service, models_from=other, place_unusable=unusable)
+        self.loop.at(self.rng.uniform(0.5, 8), partial(self._place_back, service))
+
+    def _place_back(self, service: ServiceSpec) -> None:
+        now = self.cluster.services.get(service.key)
+        if now is not None and now.uid == service.uid:
+            self._change_service(now, models_from=service.models_from, place_unusable=False)
+
+    def register(self) -> None:
+        """A model that nobody had registered gets an object, by the name that it has."""
+        service = self.rng.choice(self.cluster.names)
+        self.cluster.add_model(self.rng.choice(names(service)), service)
 
     def switch_runtime(self) -> None:
         """The runtime that is chosen now loads something else, until someone corrects it."""

@@ -25,13 +25,13 @@ def check(simulation: "Simulation", world: World) -> None:
     for real in pods.values():  # also while the operator knows nothing yet
         assert sum(real.physical().values()) <= real.capacity, f"{real.name} is out of memory at {now}"
     for pod in world.pods.values():
-        _check_sums(pod)
+        check_sums(pod)
         assert pod.committed <= pod.spec.capacity_bytes, f"{pod.spec.name} is overcommitted at {now}"
         if pod.taken_in and not world.recovering and not world.pieces.pending(Task.SLOTS, pod.spec.uid):
             _check_against_server(pod, pods.get(pod.spec.uid))
-    _check_standings(world)
+    check_standings(world)
     for service in world.services.values():
-        _check_wishes(world, service, now)
+        check_wishes(world, service, now)
         if not world.touched:
             own_pods = [world.pods[uid] for uid in world.pods_of.get(service.spec.key, ())]
             counted = [pod for pod in own_pods if pod.placeable] or [pod for pod in own_pods if pod.serves]
@@ -44,7 +44,7 @@ def check(simulation: "Simulation", world: World) -> None:
             assert service.failed_count == sum(model.failed for model in models), "failed count drifted"
 
 
-def _check_wishes(world: World, service: Service, now: float) -> None:
+def check_wishes(world: World, service: Service, now: float) -> None:
     """A model is where its wish says, and nowhere else."""
     own = world.models.of(service.spec.key)
     for keys in (service.cold.keys(), service.refused, service.hot):
@@ -62,7 +62,7 @@ def _check_wishes(world: World, service: Service, now: float) -> None:
                 assert copy.urgent or not asked, f"the agent of {uid} does not know that {key.name} is asked for"
 
 
-def _check_sums(pod: Pod) -> None:
+def check_sums(pod: Pod) -> None:
     assert pod.committed == sum(copy.charged for copy in pod.copies.values()), "the ledger drifted"
     assert pod.unloading <= pod.occupied <= pod.copies.keys()
     leaving = {name: copy for name, copy in pod.copies.items() if not on_its_way(copy)}
@@ -94,7 +94,7 @@ def _check_against_server(pod: Pod, real: SimPod | None) -> None:
         assert copy.charged >= taken or pod.ledger.free <= 0, f"{name} takes more than is charged"
 
 
-def _check_standings(world: World) -> None:
+def check_standings(world: World) -> None:
     """Placement's orders are right for all pods but those that it will look at again anyway."""
     for uid, pod in world.pods.items():
         if uid in world.touched:

@@ -2,17 +2,20 @@
 
 The status says so, and the request is sent, in a copy of the whole simulated world (operator, agents, servers, Envoys,
 clock), which shares nothing with the first one and in which nobody does anything else. What is on its way gets
-``ON_ITS_WAY`` seconds first. Two things are not known to anybody beforehand and excuse an unanswered request: a server
-that hangs, and an operator that is away; nor is it known before it is tried that an artifact was overwritten with what
-does not load, and where what was there before is still on disk. And two excuse an answer: not Ready is said of what is
-on its way (reasons that pass by themselves) until somebody sees it work, and the answer then takes its time.
+``ON_ITS_WAY`` seconds first. Where a pod has to come first, a request waits for the wake timeout. Three things are not
+known to anybody beforehand and excuse an unanswered request: a pod that was asked for and never starts, a server that
+hangs, and an operator that is away; nor is it known before it is tried that an artifact does not load, or was
+overwritten with what does not, and where what was there before is still on disk. And two excuse an answer: not Ready
+is said of what is on its way (reasons that pass by themselves) until somebody sees it work, and the answer then takes
+its time.
 """
 
 import pickle
 import random
 from typing import TYPE_CHECKING
 
-from shoal_operator.state.world.values import ModelKey
+from shoal_operator.state.owners.project import activation_view
+from shoal_operator.state.world.values import ModelKey, ModelSpec
 from shoal_operator.status import reasons
 
 from .clients import Reply
@@ -63,7 +66,9 @@ def check(simulation: "Simulation", key: ModelKey, *, at_rest: bool = False) -> 
     troubled = any(
         pod.service == model.service and pod.troubled_until > simulation.loop.now for pod in cluster.pods.values()
     )
+    troubled |= _never_starts(copied, model)
     troubled |= cluster.broken_now(model)  # nobody knows that before it is tried, on each pod
+    troubled |= simulation.cluster.untried(model)  # likewise
     reply = request(copied, key)
     took = copied.loop.now - began
     answered = reply is not None and reply.refused is None
@@ -89,7 +94,7 @@ def check(simulation: "Simulation", key: ModelKey, *, at_rest: bool = False) -> 
 def request(simulation: "Simulation", key: ModelKey) -> Reply | None:
     """Send one, and wait for what comes of it; None: nothing within the activation timeout."""
     clients, loop = simulation.clients, simulation.loop
-    deadline, demand_at = loop.now + ACTIVATION_TIMEOUT, loop.now
+    deadline, demand_at = loop.now + _longest_wait(simulation, key), loop.now
     while loop.now < deadline:
         model = simulation.cluster.usable.get(key)
         reply = clients.attempt(model) if model is not None else Reply("ModelNotFound")
@@ -100,6 +105,23 @@ def request(simulation: "Simulation", key: ModelKey) -> Reply | None:
             demand_at = loop.now + 1.0
         loop.advance(LOOK)
     return None
+
+
+def _longest_wait(simulation: "Simulation", key: ModelKey) -> float:
+    """As the activator would hold it: longer where a pod has to come first."""
+    engine, model = simulation.operator.engine, simulation.cluster.usable.get(key)
+    if engine is None or model is None:
+        return ACTIVATION_TIMEOUT
+    view = activation_view(engine.world, model.service_key, key.name, simulation.loop.now)
+    return view.timeout if view is not None else ACTIVATION_TIMEOUT
+
+
+def _never_starts(simulation: "Simulation", model: ModelSpec) -> bool:
+    """The pod that was asked for has a server that does not come: nobody knows that of a pod before it has come."""
+    service = simulation.cluster.services.get(model.service_key)
+    if service is None or service.idle is None:
+        return False
+    return any(pod.service == model.service and not pod.server_ready for pod in simulation.cluster.pods.values())
 
 
 def copy(simulation: "Simulation") -> "Simulation":

@@ -6,6 +6,7 @@ from shoal_operator.state.world.timing import Timing
 
 NAMESPACE = "ns"
 ACTIVATION_TIMEOUT = 10.0
+WAKE_TIMEOUT = 20.0
 TIMING = Timing(
     recovery=5,
     unload=4,
@@ -25,6 +26,8 @@ TIMING = Timing(
     working_set=10,
     revise_first=0.5,
     revise_last=3,
+    use_told=1,
+    look_up=6,
 )
 
 
@@ -46,6 +49,8 @@ class Options:
     undeclared: float = 0.0  # models that leave their memory out
     varied: bool = False  # idle unloads, bounds of copies, services that turn strict and back
     most_pods: int = 0  # autoscaled, from `pods` up to so many
+    idle: float = 0.0  # seconds without use after which services have no pod; 0: they have pods at any time
     piece: int = 0  # so few items of work for many are done at once, with other events in between; 0: as many as real
     overwritten: bool = False  # artifacts are overwritten in place, also with what no server loads
+    unregistered: float = 0.0  # requests a second for names that have no object
     samples: int = 6  # how often, while all goes on, a status is compared with what comes of a request

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shoal_api.messages import (
+    ARTIFACT_NOT_FOUND,
     Action,
     CopyFailure,
     CopyIntent,
@@ -257,7 +258,7 @@ class SimPod:
         if self.desired.get(name) != intent:
             return
         if "missing" in intent.storage_uri:
-            failure = CopyFailure(stage=FailureStage.STORAGE, reason="ObjectNotFound", message="missing")
+            failure = CopyFailure(stage=FailureStage.STORAGE, reason=ARTIFACT_NOT_FOUND, message="missing")
             self._report(name, target=intent.copy_id, phase=CopyPhase.WAITING, failure=failure)
             return
         revision = self.fetched[name]

@@ -14,10 +14,11 @@ from .control_plane import ControlPlane
 from .convergence import check_converged
 from .faults import Faults
 from .invariants import check, check_counts
-from .law import Law
+from .law import Law, copy
 from .loop import Loop
 from .options import Options
 from .statuses import Statuses
+from .unregistered import Unregistered
 
 
 class Simulation:
@@ -30,6 +31,7 @@ class Simulation:
         self.agents = Agents(self, self.rng)
         self.statuses = Statuses(self, self.rng)
         self.clients = Clients(self, self.rng)
+        self.unregistered = Unregistered(self, self.rng)
         self.law = Law(self, random.Random(f"law {seed}"))
         self.faults = self.options.faults
         self.checked = True  # the invariants after each step
@@ -41,7 +43,7 @@ class Simulation:
         if self.operator.engine is None:
             self.loop.advance(5)
         self.loop.advance(60.0)
-        self.options.requests = 0.0
+        self.options.requests = self.options.unregistered = 0.0
         self.loop.advance(120.0 if self.options.most_pods else 60.0)
         self.end()
 
@@ -55,6 +57,8 @@ class Simulation:
             self.loop.at(self.rng.uniform(1, 3), Faults(self, self.rng).strike)
         if self.options.requests:
             self.loop.at(1.0, self.clients.traffic)
+        if self.options.unregistered:
+            self.loop.at(1.0, self.unregistered.traffic)
         for _ in range(self.options.samples):
             self.loop.at(self.law.rng.uniform(5, self.options.seconds + 60), partial(self.look, one=True))
 
@@ -68,6 +72,7 @@ class Simulation:
     def end(self) -> None:
         """Everything has converged, and nothing moves any more."""
         operator, pods = self.operator, self.cluster.pods
+        assert not self.unregistered.waiting, f"requests that are never answered: {self.unregistered.waiting}"
         assert not self.clients.waiting, f"requests that are never answered: {self.clients.waiting}"
         operator.busy_effects = operator.ticks = 0
         loads = sum(pod.loads for pod in pods.values())
@@ -83,6 +88,10 @@ class Simulation:
             assert operator.ticks <= 1 or checked or self.options.most_pods, "timers that never end"
         self.look()
         self.law.sample_at_rest(self.options.samples // 2)
+        if self.unregistered.answered:
+            copied = copy(self)
+            copied.be_quiet()
+            copied.unregistered.check_at_rest()
 
     def check(self) -> None:
         """What must always hold."""
@@ -92,4 +101,4 @@ class Simulation:
     def be_quiet(self) -> None:
         """Nobody does anything any more; what is under way goes on."""
         self.faults = self.checked = False
-        self.options.requests = 0.0
+        self.options.requests = self.options.unregistered = 0.0

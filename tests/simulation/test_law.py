@@ -202,6 +202,35 @@ def test_an_update_that_hangs_is_answered_by_what_worked() -> None:
     _answered_by(simulation, good)
 
 
+def test_without_a_pod_ready_is_as_true_as_with_one() -> None:
+    simulation = _calm(idle=3.0)
+    assert not simulation.cluster.pods, "looked up, and gone"
+    assert simulation.statuses.ready(MODEL) == ("True", "OnDemand")
+    for _ in range(2):
+        for key in sorted(simulation.cluster.models):
+            law.check(simulation, key, at_rest=True)
+        woken = simulation.operator.woken
+        _restart(simulation)  # nobody holds anything, and no store remembers: their statuses do
+        assert (simulation.operator.woken, simulation.cluster.pods) == (woken, {})
+    made = simulation.cluster.new_model("late", "svc0")
+    simulation.cluster.show_model(made)
+    simulation.loop.advance(0.9)
+    assert simulation.statuses.ready(made.key) == ("Unknown", "NotLookedUp")
+    simulation.loop.advance(30.0)
+    assert simulation.statuses.ready(made.key) == ("True", "OnDemand")
+    assert (simulation.operator.woken, simulation.cluster.pods) == (woken + 1, {})
+
+
+def test_requests_now_and_then_keep_the_pod_and_its_absence_costs_none() -> None:
+    simulation = _calm(idle=6.0)
+    for pause in (1.0, 5.0, 5.0, 5.0, 20.0, 1.0, 20.0):
+        before, there = simulation.operator.woken, bool(simulation.cluster.pods)
+        _ask(simulation, MODEL)
+        assert simulation.operator.woken == before + (not there)
+        simulation.loop.advance(pause)
+        assert bool(simulation.cluster.pods) is (pause < 6.0)
+
+
 @pytest.mark.parametrize("status", ["True", "False"])
 def test_a_status_that_is_not_so_is_found(status: str) -> None:
     simulation = _calm()

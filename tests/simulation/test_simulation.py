@@ -4,6 +4,7 @@ More seeds: ``SHOAL_SIMULATION_SEEDS=100000 pytest tests/simulation``; others: `
 A seed runs the same every time, in every process: no order of a set of strings decides anything.
 """
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -75,6 +76,28 @@ def test_artifacts_that_are_overwritten(seed: int, strict: bool) -> None:
     away."""
     given = Options(models=16, capacity=80, overwritten=True, strict=strict, requests=0.0 if strict else 3.0)
     Simulation(seed, given).run()
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 8))
+@pytest.mark.parametrize("most_pods", [0, 3], ids=["one pod", "scaled"])
+def test_to_nothing_and_back(seed: int, most_pods: int) -> None:
+    """Services that have no pod while nobody asks: in the end none has, and what Ready says was true all the while."""
+    given = Options(pods=1, most_pods=most_pods, models=16, capacity=60, strict=False, requests=0.5, idle=4.0)
+    simulation = Simulation(seed, dataclasses.replace(given, unit=MI, undeclared=0.3, varied=True, samples=10))
+    simulation.run()
+    assert not simulation.cluster.pods, "a pod that nobody asks for"
+    assert simulation.operator.woken, "none was woken"
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 8))
+@pytest.mark.parametrize("idle", [0.0, 4.0], ids=["pods at any time", "to nothing and back"])
+def test_models_that_nobody_registered(seed: int, idle: float) -> None:
+    """What is asked for is answered if it is there, and unknown if not, beside those that have an object."""
+    given = Options(models=12, capacity=60, strict=False, requests=1.0, unregistered=3.0, idle=idle, unit=MI)
+    simulation = Simulation(seed, dataclasses.replace(given, pods=1 if idle else 3))
+    simulation.run()
+    assert simulation.unregistered.answered > 10
+    assert simulation.unregistered.unknown > 10
 
 
 OVERCOMMITTED = """

@@ -36,13 +36,15 @@ class ServerGone(Exception):
 class Place:
     """Where an adapter finds its server. ``ports``: those that the operator's profile names, by ``http``, ``grpc``,
     ``metrics``, ``management``, ``health``. ``models_dir``: the server reads it. ``shared_dir``: both write there.
-    ``loading_timeout`` in seconds."""
+    ``loading_timeout`` in seconds. ``threads``: what numeric libraries in the server's container are told to start
+    (OMP_NUM_THREADS), for engines that do not read it and would count the node's processors; None: nobody said."""
 
     host: str
     ports: Mapping[str, int]
     models_dir: Path
     shared_dir: Path
     loading_timeout: float
+    threads: int | None = None
 
     def url(self, port: str = "http") -> str:
         """Of one of the ports, over HTTP."""

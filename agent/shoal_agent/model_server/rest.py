@@ -58,7 +58,7 @@ class Rest:
         """Status and the answer of a GET as JSON; None where it is none. Raises as ``text``."""
         status, text = await self.text(path, seconds)
         content: Any = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             content = json.loads(text)
         return status, content
 
@@ -87,7 +87,7 @@ class Rest:
 def cause(body: str, status: int, *fields: str) -> str:
     """The server's own error, cut short: one of its JSON's ``fields`` (``error``), or the last line of a traceback."""
     text = body.strip()
-    with contextlib.suppress(ValueError, KeyError, TypeError, StopIteration):
+    with contextlib.suppress(ValueError, KeyError, TypeError, StopIteration, RecursionError):
         said = json.loads(text)
         text = str(next(said[name] for name in (*fields, "error") if name in said))
     lines = [line.strip() for line in text.splitlines() if line.strip()]

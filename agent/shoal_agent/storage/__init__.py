@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from shoal_api.messages import ARTIFACT_NOT_FOUND as ARTIFACT_NOT_FOUND  # the operator knows it too
 from shoal_api.names import ANNOTATION_MAX_ARTIFACT_BYTES, ANNOTATION_MAX_ARTIFACT_FILES, ANNOTATION_MAX_DISK_BYTES
 from shoal_api.storage_uri import StorageUri
 
@@ -19,24 +20,26 @@ STORAGE_CREDENTIALS_INVALID: Final = "StorageCredentialsInvalid"
 STORAGE_UNREACHABLE: Final = "StorageUnreachable"
 STORAGE_UNAVAILABLE: Final = "StorageUnavailable"
 BUCKET_NOT_FOUND: Final = "BucketNotFound"
-ARTIFACT_NOT_FOUND: Final = "ArtifactNotFound"
+REPOSITORY_NOT_FOUND: Final = "RepositoryNotFound"
 ARTIFACT_TOO_LARGE: Final = "ArtifactTooLarge"
 ARTIFACT_INVALID: Final = "ArtifactInvalid"
 ARTIFACT_CHANGED: Final = "ArtifactChanged"
 DISK_FULL: Final = "DiskFull"
 
 CREDENTIAL_REASONS: Final = frozenset(
-    {STORAGE_ACCESS_DENIED, STORAGE_CREDENTIALS_INVALID, STORAGE_UNREACHABLE, BUCKET_NOT_FOUND}
+    {STORAGE_ACCESS_DENIED, STORAGE_CREDENTIALS_INVALID, STORAGE_UNREACHABLE, BUCKET_NOT_FOUND, REPOSITORY_NOT_FOUND}
 )
 """Failures that other credentials (which carry the endpoint too) could heal."""
 
 
 class StorageError(Exception):
-    """A pull failed. ``reason`` is stable CamelCase; ``message`` says what, where, what to do, and holds no secret."""
+    """A pull failed. ``reason`` is stable CamelCase; ``message`` says what, where, what to do, and holds no secret.
+    ``after``: seconds before which the storage does not want to be asked again."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, after: float = 0.0) -> None:
         self.reason = reason
-        self.message = redact(message)
+        self.after = after
+        self.message = redact(message.encode(errors="replace").decode())  # a server's header may be no UTF-8
         super().__init__(self.message)
 
 
@@ -85,23 +88,30 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class ArtifactFile:
     """One file of an artifact. ``path`` is relative, with ``/``, and safe to join to a folder. ``unpack``: it is an
-    archive, and the artifact is what is in it."""
+    archive, and the artifact is what is in it. ``digest``: what its bytes are held to once they are there
+    (``digests.py``); empty: its size alone."""
 
     key: str
     path: str
     size: int
     etag: str
     unpack: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What an artifact is made of, before any of it is fetched. ``access`` is its source's own: what it was listed
-    with, and is fetched with. ``place`` is where it was found, so that equal ETags of different stores stay apart."""
+    with, and is fetched with. ``place`` is where it was found, so that equal ETags of different stores stay apart.
+    ``layers``: the files are an image's, the lowest first, and the artifact is what they make together below
+    ``/models``. ``anybodys``: the ETags are whatever a server says that anybody may have named, so that they tell
+    nothing of other places' content."""
 
     place: str
     files: tuple[ArtifactFile, ...]
     access: Hashable = field(default=None, compare=False, repr=False)
+    layers: bool = False
+    anybodys: bool = False
 
     @property
     def size(self) -> int:

@@ -30,6 +30,8 @@ ATTEMPTS: Final = 5
 AGAIN: Final = Backoff(initial=0.25, maximum=5.0, jitter=0.5)
 PASSING: Final = frozenset({STORAGE_UNAVAILABLE, STORAGE_UNREACHABLE})
 """Failures that another try may not meet."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds. A storage that wants to be left alone for longer ends the pull, which is tried again later."""
 NOTED: Final = 1024 * 1024
 """Bytes of an artifact from which on it is noted what has come; a smaller one is fetched as a whole again."""
 _IN_LOOP: Final = 256 * 1024
@@ -133,9 +135,10 @@ class Fetching:
                 return
             except StorageError as error:
                 failures = 1 if part.at > before else failures + 1
-                if error.reason not in PASSING or failures >= ATTEMPTS:
+                if error.reason not in PASSING or failures >= ATTEMPTS or error.after > LONGEST_WAIT:
                     raise
-            await asyncio.sleep(self._again.delay(failures, self._chance()))
+                wait = max(error.after, self._again.delay(failures, self._chance()))
+            await asyncio.sleep(wait)
 
 
 async def _read(order: Order, part: _Part, target: str) -> None:

@@ -17,10 +17,13 @@ _OF_CONTENT: Final = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
 def artifact_key(listing: Listing) -> str:
     """The content key of a listing."""
     digest = hashlib.blake2b(digest_size=_KEY_BYTES)
-    if not all(_OF_CONTENT.fullmatch(file.etag) for file in listing.files):
+    hashed = not listing.anybodys
+    if not all(file.digest or (hashed and _OF_CONTENT.fullmatch(file.etag)) for file in listing.files):
         digest.update(f"{listing.place}\n".encode())
     for file in listing.files:
         digest.update(f"{file.path}\0{file.size}\0{file.etag}\0{file.unpack}\n".encode())
+    if listing.layers:
+        digest.update(b"layers\n")
     return digest.hexdigest()
 
 

@@ -4,11 +4,9 @@ A type of store (``StoreType``) says how it is reached and as whom, and puts its
 """
 
 import asyncio
-import contextlib
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from obstore.exceptions import BaseError
@@ -18,28 +16,19 @@ from . import (
     ARTIFACT_INVALID,
     ARTIFACT_NOT_FOUND,
     ARTIFACT_TOO_LARGE,
-    CREDENTIAL_REASONS,
     STORAGE_ACCESS_DENIED,
-    STORAGE_UNAVAILABLE,
-    STORAGE_UNREACHABLE,
     ArtifactFile,
     Limits,
     Listing,
     StorageError,
 )
-from .fetching import PASSING, changed
-from .paths import check_tree, safe_path
+from .fetching import changed
+from .paths import safe_path
 from .stores import Entry, Store, Unsayable
-from .unpack.formats import is_archive
+from .tree import as_artifact
+from .trying import Trying, remember
 
-ACCESSES_SECONDS: Final = 1.0
-"""How long what was read of the Secrets is used."""
 _MAX_STORES: Final = 64
-_MAX_REMEMBERED: Final = 20_000
-_ANOTHERS: Final = CREDENTIAL_REASONS | PASSING | {ARTIFACT_NOT_FOUND}
-"""Another Secret, which may be for another store, may find what this one does not."""
-_ORDER: Final = {STORAGE_UNREACHABLE: 0, STORAGE_UNAVAILABLE: 1, ARTIFACT_NOT_FOUND: 2}
-"""Which of several failures is told: that of a store that may have it, then of one that would."""
 
 
 class Access(Protocol):
@@ -98,11 +87,8 @@ class ObjectSource(Generic[A]):
 
     def __init__(self, of_type: StoreType[A], connections: int) -> None:
         self._type, self._connections = of_type, connections
-        self._known: list[A] = []
-        self._read_at = -ACCESSES_SECONDS
+        self._trying: Trying[A] = Trying(of_type.read)
         self._stores: OrderedDict[tuple[Place[A], bool], Store] = OrderedDict()
-        self._worked: OrderedDict[str, A] = OrderedDict()  # by bucket: tried first
-        self._found: OrderedDict[str, A] = OrderedDict()  # by URI: tried before all others
         self._exact: OrderedDict[Hashable, None] = OrderedDict()  # URIs and places that are the other library's
 
     async def find(self, uri: StorageUri, limits: Limits) -> Listing:
@@ -112,9 +98,9 @@ class ObjectSource(Generic[A]):
         not answer no other one is: a bucket of that name elsewhere may hold something else under that key.
         """
         try:
-            return await self._found_by_one(uri, self._type.candidates(await self._accesses(), uri), limits)
+            return await self._found_by_one(uri, self._type.candidates(await self._trying.known(), uri), limits)
         except StorageError:
-            self._read_at = -ACCESSES_SECONDS  # a corrected Secret is tried at once
+            self._trying.forget()
             raise
 
     async def find_with(self, uri: StorageUri, access: A, limits: Limits) -> Listing:
@@ -123,39 +109,12 @@ class ObjectSource(Generic[A]):
 
     async def read_secrets(self) -> None:
         """Something of the Secrets has changed: looked at now, so that each change is seen by itself."""
-        self._read_at = -ACCESSES_SECONDS
-        with contextlib.suppress(StorageError):
-            await self._accesses()
-
-    async def _accesses(self) -> list[A]:
-        """All that may be tried, as they were not longer than a moment ago: thousands of models ask at once."""
-        now = time.monotonic()
-        if now - self._read_at >= ACCESSES_SECONDS:
-            self._known = await asyncio.to_thread(self._type.read)
-            self._read_at = now
-        return self._known
+        await self._trying.read_secrets()
 
     async def _found_by_one(self, uri: StorageUri, candidates: list[A], limits: Limits) -> Listing:
-        mine, often = self._found.get(uri.raw), self._worked.get(uri.bucket)
-        candidates.sort(key=lambda access: (access != mine, access != often))
-        errors: list[StorageError] = []
-        for access in candidates:
-            try:
-                listing = await self._list(Place(access, uri.bucket), uri, limits)
-            except StorageError as error:
-                if error.reason not in _ANOTHERS:
-                    raise
-                if access == mine and error.reason in PASSING:
-                    raise
-                errors.append(error)
-                continue
-            _remember(self._worked, uri.bucket, access)
-            _remember(self._found, uri.raw, access)
-            return listing
-        worst = min(errors, key=lambda error: _ORDER.get(error.reason, len(_ORDER)))
-        if len(candidates) > 1:
-            raise StorageError(worst.reason, f"{worst.message} ({len(candidates)} ways to reach it were tried.)")
-        raise worst
+        return await self._trying.first(
+            uri, candidates, lambda access: self._list(Place(access, uri.bucket), uri, limits)
+        )
 
     async def _list(self, place: Place[A], uri: StorageUri, limits: Limits) -> Listing:
         access, bucket = place.access, place.bucket
@@ -183,11 +142,7 @@ class ObjectSource(Generic[A]):
                 f"{what}, at {self._type.endpoint(access)} (asked with {access.origin}). Upload the artifact, or "
                 "correct storageUri; it is looked for again.",
             )
-        check_tree([file.path for file in files], what)
-        if len(files) == 1 and is_archive(files[0].path):
-            files = [replace(files[0], unpack=True)]
-        files.sort(key=lambda file: file.path)
-        return Listing(f"{self._type.endpoint(access)}/{bucket}", tuple(files), place)
+        return Listing(f"{self._type.endpoint(access)}/{bucket}", as_artifact(files, what), place)
 
     async def _below_prefix(self, place: Place[A], uri: StorageUri, limits: Limits, what: str) -> list[ArtifactFile]:
         exact = uri.raw in self._exact
@@ -199,11 +154,11 @@ class ObjectSource(Generic[A]):
                     ARTIFACT_INVALID,
                     f"{what} holds an object that is refused: {error.__cause__ or error}. Rename or remove it.",
                 ) from error
-            _remember(self._exact, uri.raw, None)
+            remember(self._exact, uri.raw, None)
         except BaseError as error:
             if place in self._exact or not self._type.wants_exact(place.access, error):
                 raise
-            _remember(self._exact, place, None)
+            remember(self._exact, place, None)
         return await self._below((await self._store(place, exact=True)).list(uri.prefix), uri, limits, what)
 
     async def _below(
@@ -262,12 +217,5 @@ class ObjectSource(Generic[A]):
         if store is None:
             store = await asyncio.to_thread(self._type.open, place.access, place.bucket, self._connections, exact=exact)
             store = self._stores.setdefault((place, exact), store)
-        _remember(self._stores, (place, exact), store, _MAX_STORES)
+        remember(self._stores, (place, exact), store, _MAX_STORES)
         return store
-
-
-def _remember(kept: "OrderedDict[Any, Any]", key: object, value: object, most: int = _MAX_REMEMBERED) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > most:
-        kept.popitem(last=False)

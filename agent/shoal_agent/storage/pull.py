@@ -16,10 +16,13 @@ from typing import Final
 
 from shoal_agent.threads import in_thread
 
-from . import ARTIFACT_CHANGED, ArtifactFile, Limits, StorageError
+from . import ARTIFACT_CHANGED, Limits, Listing, StorageError
+from .digests import verify
 from .disk import Room
 from .fetching import Fetching, Landed, Order
+from .paths import check_tree
 from .unpack import UnpackedFile, Unpacking
+from .unpack.formats import is_archive
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files"
@@ -60,15 +63,17 @@ class Pulling:
         order.landed(listing.size - plan.missing)
         await reserve(Room(plan.missing, inodes(len(listing.files))))
         await self._fetching.fetch(order, plan)
-        content = tuple(UnpackedFile(file.path, file.size) for file in listing.files)
-        if listing.files[0].unpack:
-            content = await self._unpack(listing.files[0], folder, reserve, order.landed)
+        await verify(listing.files, files, folder / _JOURNAL)
+        content = tuple(UnpackedFile(file.path, file.size) for file in listing.files if not file.unpack)
+        if any(file.unpack for file in listing.files):
+            content = await self._unpack(listing, content, folder, reserve, order.landed)
         await in_thread(_finish, folder, listing.place, content)
         return Whole(sum(file.size for file in content), len(content))
 
     async def _unpack(
-        self, archive: ArtifactFile, folder: Path, reserve: Reserve, landed: Landed
+        self, listing: Listing, plain: tuple[UnpackedFile, ...], folder: Path, reserve: Reserve, landed: Landed
     ) -> tuple[UnpackedFile, ...]:
+        """What is in the archives of a listing, and beside that the files that are none."""
         loop = asyncio.get_running_loop()
         target = folder / _UNPACKED
         await in_thread(_empty, target)
@@ -82,7 +87,14 @@ class Pulling:
             asyncio.run_coroutine_threadsafe(reserve(more), loop).result()  # type: ignore[arg-type]
             granted = more
 
-        unpacking = Unpacking(folder / FILES / archive.path, archive.path, target, self._limits, flatten=True)
+        archives = [folder / FILES / file.path for file in listing.files if file.unpack]
+        if listing.layers:
+            unpacking = Unpacking.of_layers(archives, "The image", target, self._limits)
+        elif len(listing.files) == 1 and is_archive(listing.files[0].path):
+            unpacking = Unpacking(archives[0], listing.files[0].path, target, self._limits, flatten=True)
+        else:
+            flatten = not plain and len(archives) == 1
+            unpacking = Unpacking.of_folders(archives, "The artifact", target, self._limits, flatten=flatten)
         work = asyncio.wrap_future(self._unpacking.submit(unpacking.run, _SMALL, grant))
         try:
             content = await asyncio.shield(work)
@@ -90,8 +102,9 @@ class Pulling:
             unpacking.stop()
             await asyncio.wait({work})
             raise
-        await in_thread(_replace, folder / FILES, target)
-        return content
+        check_tree([file.path for file in (*plain, *content)], listing.place)
+        await in_thread(_replace, folder / FILES, target, plain)
+        return (*plain, *content)
 
 
 def inodes(files: int) -> int:
@@ -134,6 +147,9 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _replace(folder: Path, by: Path) -> None:
+def _replace(folder: Path, by: Path, kept: tuple[UnpackedFile, ...]) -> None:
+    for file in kept:
+        (by / file.path).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder / file.path, by / file.path)
     shutil.rmtree(folder)
     os.rename(by, folder)

@@ -1,6 +1,7 @@
 """``storage://key/path``: a place that an entry of the Secret ``storage-config`` describes, as in KServe and ModelMesh.
 
-The entry is JSON and says all of it: which store, whose keys, which bucket. So nothing has to be joined.
+The entry is JSON and says all of it: which store, whose keys, which bucket. So nothing has to be joined. One of type
+pvc says a claim, which a model may do itself by its parameters ``type`` and ``name``: no entry is needed then.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from shoal_api.claim_uri import CLAIM_SCHEME
 from shoal_api.model_storage import STORAGE_CONFIG_SECRET
 from shoal_api.storage_secrets import CA_FOLDER
 from shoal_api.storage_uri import (
@@ -24,7 +26,7 @@ from shoal_api.storage_uri import (
     parse_storage_uri,
 )
 
-from . import STORAGE_CREDENTIALS_INVALID, ArtifactFile, Limits, Listing, StorageError
+from . import STORAGE_CREDENTIALS_INVALID, ArtifactFile, Limits, Listing, Source, StorageError
 from .azure_access import AzureAccess, with_keys
 from .credentials import S3Access, access_by
 from .gcs_access import GcsAccess, of_key_file
@@ -65,38 +67,46 @@ Configured = S3Access | GcsAccess | AzureAccess
 
 
 class ConfiguredSource:
-    """``Source`` of ``storage://``. ``sources``: those of the types of store, by what reaches them."""
+    """``Source`` of ``storage://``. ``sources``: those of the types of store, by what reaches them; ``claims``: that of
+    volumes."""
 
-    def __init__(self, secrets: Path, sources: Mapping[type[Configured], ObjectSource[Any]]) -> None:
-        self._secrets, self._sources = secrets, sources
+    def __init__(self, secrets: Path, sources: Mapping[type[Configured], ObjectSource[Any]], claims: Source) -> None:
+        self._secrets, self._sources, self._claims = secrets, sources, claims
 
     async def find(self, uri: StorageUri, limits: Limits) -> Listing:
         """As an entry says. Raises StorageError."""
         place, access = await asyncio.to_thread(configured, uri, self._secrets)
+        if access is None:
+            return await self._claims.find(place, limits)
         return await self._sources[type(access)].find_with(place, access, limits)
 
     def read(self, listing: Listing, file: ArtifactFile, start: int, end: int) -> AsyncIterator[bytes | memoryview]:
         """As the source that found it."""
         place: Any = listing.access
         if not isinstance(place, Place):
-            raise TypeError("a listing of another source")
+            return self._claims.read(listing, file, start, end)
         return self._sources[type(place.access)].read(listing, file, start, end)
 
 
-def configured(uri: StorageUri, secrets: Path) -> tuple[StorageUri, Configured]:
-    """Where a model lies, and how that is reached. Raises StorageError, with reasons of credentials or, for what
-    cannot be at all, StorageUriInvalid and StorageUriNotSupported."""
+def configured(uri: StorageUri, secrets: Path) -> tuple[StorageUri, Configured | None]:
+    """Where a model lies, and how that is reached; None: it is on a claim, which this pod mounts or not. Raises
+    StorageError, with reasons of credentials or, for what cannot be at all, StorageUriInvalid and
+    StorageUriNotSupported."""
     overridden = dict(uri.parameters)
     key = uri.bucket or (f"default_{overridden['type']}" if overridden.get("type") else "default")
     origin = f"entry {key!r} of Secret {STORAGE_CONFIG_SECRET!r}"
 
-    def read(mounted: Mounted) -> tuple[StorageUri, Configured]:
+    def read(mounted: Mounted) -> tuple[StorageUri, Configured | None]:
         entry = _entry(key, mounted)
         _refuse_elsewhere(entry, overridden, origin)
         entry |= overridden
         scheme = _scheme(entry, origin)
+        if scheme == CLAIM_SCHEME:
+            return _on_claim(uri, entry, origin), None
         return _place(uri, scheme, entry, origin), _ACCESS[scheme](entry, origin, mounted, secrets / CA_FOLDER)
 
+    if not uri.bucket and overridden.get("type") == CLAIM_SCHEME and "name" in overridden:
+        return _on_claim(uri, overridden, "storage.parameters"), None
     return read_mount(secrets / STORAGE_CONFIG_SECRET, read)
 
 
@@ -154,6 +164,21 @@ def _place(uri: StorageUri, scheme: str, entry: Mapping[str, str], origin: str) 
             f"No bucket for {uri.raw}: {origin} has none. Add bucket (or default_bucket) to it, or "
             "storage.parameters.bucket to the model.",
         )
+    return _at(scheme, bucket, uri, origin)
+
+
+def _on_claim(uri: StorageUri, entry: Mapping[str, str], origin: str) -> StorageUri:
+    claim = entry.get("name")
+    if not claim:
+        raise StorageError(
+            STORAGE_CREDENTIALS_INVALID,
+            f"No claim for {uri.raw}: {origin} is of type pvc and has no name. Add name, which is the "
+            "PersistentVolumeClaim's, to it.",
+        )
+    return _at(CLAIM_SCHEME, claim, uri, origin)
+
+
+def _at(scheme: str, bucket: str, uri: StorageUri, origin: str) -> StorageUri:
     try:
         return parse_storage_uri(f"{scheme}://{bucket}/{uri.key}{'/' if uri.folder and uri.key else ''}")
     except StorageUriError as error:

@@ -1,7 +1,8 @@
 """The border: bytes that an agent sent become facts here, once, or are refused. Pure.
 
 What a report may cost is bounded before it is looked at: its bytes by how many models the pod's InferenceService has,
-its slots by what was wanted of the pod and a number of others. Values are bounded by ``shoal_api.messages``.
+its lists and objects (which cost many times what their bytes do) by its bytes, its slots by what was wanted of the pod
+and a number of others. Values are bounded by ``shoal_api.messages``.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,11 @@ FREE_BYTES = 2 * 1024 * 1024
 BYTES_PER_MODEL = 1536
 """The longest report of one slot: names, copy ids, a failure with a message of 1 KiB."""
 
+FREE_BRACKETS = 20_000
+"""Lists and objects, and brackets in texts, that any message may have: metadata of models, messages of failures."""
+BYTES_PER_BRACKET = 48
+"""The shortest report of a slot, or of its use, is one object of 40 bytes; most are longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -49,6 +55,8 @@ def body_limit(known: Known | None) -> int:
 
 def read(body: bytes, known: Known | None) -> Read:
     """A SyncRequest and the facts in it. Raises Refused (400)."""
+    if body.count(b"[") + body.count(b"{") > FREE_BRACKETS + len(body) // BYTES_PER_BRACKET:
+        raise _invalid("body", "more lists and objects than slots can have in so many bytes")
     try:
         content = from_json(body, allow_inf_nan=True)
     except ValueError as error:

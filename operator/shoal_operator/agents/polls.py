@@ -22,6 +22,10 @@ SILENT_SECONDS = 15.0
 MAX_AGENTS = 5_000
 REQUESTS_PER_SECOND = 40.0
 REQUESTS_BURST = 100.0
+BODIES_PER_SECOND = 0.1
+BODIES_BURST = 4.0
+"""Of bodies as long as they may be at most, or as many times more of shorter ones. An agent sends one with all that it
+holds when it connects, a hundredth of that when it is busy; what is longer than the truth can be costs its reader."""
 RESTARTED_SECONDS = 10.0
 """Between two lines of the log about restarts of one pod's agent."""
 
@@ -87,6 +91,7 @@ class Polls:
         self._max_agents = max_agents
         self._agents: dict[str, _Agent] = {}
         self._rates = Rates(REQUESTS_PER_SECOND, REQUESTS_BURST)
+        self._bodies = Rates(BODIES_PER_SECOND, BODIES_BURST)
         self._log_again = OncePer(RESTARTED_SECONDS)
         self._closed = False
 
@@ -100,6 +105,11 @@ class Polls:
         agent = self._agents.get(pod_uid)
         if agent is not None and agent.timer is not None:
             self._start_timer(pod_uid, agent, self._hung_up_seconds)  # a large report takes its time to arrive
+
+    def weigh(self, pod_uid: str, share: float) -> None:
+        """This pod's request has a body of this share of the most that it may have. Raises Refused (429)."""
+        if not self._bodies.take(pod_uid, asyncio.get_running_loop().time(), share):
+            raise Refused(429, "TooManyBytes", "this pod reports more than it can have to say: wait ten seconds")
 
     @contextmanager
     def answering(self, pod_uid: str, session: str) -> Iterator[Poll]:
@@ -190,6 +200,7 @@ class Polls:
             return
         del self._agents[pod_uid]
         self._rates.forget(pod_uid)
+        self._bodies.forget(pod_uid)
         self._metrics.connected.set(len(self._agents))
         if self._lost(pod_uid, agent.session):
             self._metrics.lost.inc()

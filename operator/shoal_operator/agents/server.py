@@ -208,17 +208,19 @@ class AgentsServer:
     async def _read(self, request: web.Request, identity: AgentIdentity) -> tuple[SyncRequest, AgentReport]:
         """The request's facts, from its own pod, and within bounds. Raises Refused."""
         known = self._backend.known(identity.pod_uid)
-        body = await self._body(request, identity.namespace, body_limit(known))
+        limit = body_limit(known)
+        body = await self._body(request, identity.namespace, limit)
+        self._polls.weigh(identity.pod_uid, len(body) / limit)
         read = border.read(body, known)
         check(identity, read.message)
-        limit = self._backend.epoch_limit()
-        if read.report.epoch > limit:
+        highest = self._backend.epoch_limit()
+        if read.report.epoch > highest:
             raise Refused(
                 409,
                 "EpochTooFar",
                 f"the agent of pod {identity.namespace}/{identity.pod} says that it has obeyed epoch "
-                f"{read.report.epoch}; by Lease and store none above {limit} can have been. If it has, delete the pod; "
-                "if all agents say so, delete Lease shoal-operator and restart the operator",
+                f"{read.report.epoch}; by Lease and store none above {highest} can have been. If it has, delete the "
+                "pod; if all agents say so, delete Lease shoal-operator and restart the operator",
             )
         if read.dropped:
             self._metrics.strays.inc(read.dropped)

@@ -15,12 +15,12 @@ class Rates:
         self._max_keys = max_keys
         self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # how many are left, as of when
 
-    def take(self, key: Hashable, now: float) -> bool:
-        """Whether one more is allowed now; ``now`` in seconds, of any clock."""
+    def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
+        """Whether so much more is allowed now; ``now`` in seconds, of any clock."""
         left, at = self._left.get(key, (self._burst, now))
         left = min(self._burst, left + max(0.0, now - at) * self._per_second)
-        allowed = left >= 1
-        self._left[key] = (left - 1 if allowed else left, now)
+        allowed = left >= amount
+        self._left[key] = (left - amount if allowed else left, now)
         self._left.move_to_end(key)
         if len(self._left) > self._max_keys:
             self._left.popitem(last=False)

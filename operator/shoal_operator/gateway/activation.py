@@ -76,7 +76,7 @@ class Told:
 
 
 @dataclass(slots=True)
-class _Wanted:
+class _Awaited:
     """A model that requests wait for. ``emptied``: how often it was seen without endpoints."""
 
     view: ActivationView | None
@@ -114,8 +114,9 @@ class Activator:
         self._memory = memory
         self._open = asyncio.Event()
         self._absent: dict[ServiceKey, float] = {}  # InferenceServices without a pod, and since when
-        self._wanted: dict[tuple[ServiceKey, str], _Wanted] = {}
+        self._awaited: dict[tuple[ServiceKey, str], _Awaited] = {}
         self._held: Counter[ServiceKey] = Counter()
+        self._unknown: Counter[ServiceKey] = Counter()  # of them, those of which nobody knew whether there is a model
         self._models: Counter[ServiceKey] = Counter()  # that requests wait for
         self._turn = 0
 
@@ -125,17 +126,17 @@ class Activator:
 
     def waiting(self, service: ServiceKey, model: str) -> int:
         """Requests that wait for the model now."""
-        wanted = self._wanted.get((service, model))
-        return wanted.requests if wanted is not None else 0
+        awaited = self._awaited.get((service, model))
+        return awaited.requests if awaited is not None else 0
 
     def changed(self, effects: Iterable[Effect]) -> None:
         """Let the requests go on whose models' routes changed; nothing is called back from within."""
         for effect in effects:
             match effect:
                 case RouteChanged(service, model):
-                    wanted = self._wanted.get((service, model))
-                    if wanted is not None:
-                        self._look(wanted, self._view(service, model))
+                    awaited = self._awaited.get((service, model))
+                    if awaited is not None:
+                        self._look(awaited, self._view(service, model))
                 case ServiceRouteChanged(service, known=False):
                     self._metrics.forget(service)
                     self._absent.pop(service, None)
@@ -178,14 +179,20 @@ class Activator:
         if isinstance(answer, Endpoint):
             self._requested(service, model)
         elif answer is None:
-            if self._held[service] >= view.max_held:
+            # Made-up names leave half of the places to models that are there.
+            beyond = view.unknown and self._unknown[service] >= max(1, view.max_held // 2)
+            if self._held[service] >= view.max_held or beyond:
                 answer = _too_many(view)
             elif not self._memory.take(cost.gateway, service, cost.bytes):
                 answer = _no_memory(view)
             else:
+                self._unknown[service] += view.unknown
                 try:
                     answer = await self._hold(service, model, view, tried, arrived)
                 finally:
+                    self._unknown[service] -= view.unknown
+                    if not self._unknown[service]:
+                        del self._unknown[service]
                     self._memory.give_back(cost.gateway, service, cost.bytes)
         if isinstance(answer, Refused):
             self._metrics.refused(service, answer.reason)
@@ -219,73 +226,73 @@ class Activator:
     ) -> Endpoint | Refused | None:
         loop = asyncio.get_running_loop()
         deadline, patience = arrived + view.timeout, arrived + HEAL_SECONDS
-        wanted = self._enter(service, model, view)
-        emptied = wanted.emptied
+        awaited = self._enter(service, model, view)
+        emptied = awaited.emptied
         try:
-            if wanted.requests == 1:
+            if awaited.requests == 1:
                 self._requested(service, model)
             else:
-                self._look(wanted, view)
-            while wanted.view is not None:
+                self._look(awaited, view)
+            while awaited.view is not None:
                 now = time.monotonic()
-                if now >= patience or wanted.emptied != emptied:
+                if now >= patience or awaited.emptied != emptied:
                     tried = frozenset()  # whatever is there now is worth another attempt
-                answer = self._answer(service, wanted.view, tried)
+                answer = self._answer(service, awaited.view, tried)
                 if answer is not None:
                     return answer
                 if now >= deadline:
                     return _too_late(view)
                 change = loop.create_future()
-                wanted.waiting.add(change)
-                until = min(patience, deadline) if wanted.view.endpoints else deadline
+                awaited.waiting.add(change)
+                until = min(patience, deadline) if awaited.view.endpoints else deadline
                 timer = loop.call_later(until - now, _done, change)
                 try:
                     await change
                 finally:
                     timer.cancel()
-                    wanted.waiting.discard(change)
+                    awaited.waiting.discard(change)
             return None
         finally:
-            self._leave(service, model, wanted)
+            self._leave(service, model, awaited)
 
-    def _enter(self, service: ServiceKey, model: str, view: ActivationView) -> _Wanted:
+    def _enter(self, service: ServiceKey, model: str, view: ActivationView) -> _Awaited:
         key = (service, model)
-        wanted = self._wanted.get(key)
-        if wanted is None:
-            wanted = self._wanted[key] = _Wanted(view)
+        awaited = self._awaited.get(key)
+        if awaited is None:
+            awaited = self._awaited[key] = _Awaited(view)
             self._models[service] += 1
-            self._repeat_later(service, model, wanted)
-        wanted.requests += 1
+            self._repeat_later(service, model, awaited)
+        awaited.requests += 1
         self._count(service, +1)
-        return wanted
+        return awaited
 
-    def _leave(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
+    def _leave(self, service: ServiceKey, model: str, awaited: _Awaited) -> None:
         self._count(service, -1)
-        wanted.requests -= 1
-        if not wanted.requests:
-            if wanted.repeat is not None:
-                wanted.repeat.cancel()
-            del self._wanted[service, model]
+        awaited.requests -= 1
+        if not awaited.requests:
+            if awaited.repeat is not None:
+                awaited.repeat.cancel()
+            del self._awaited[service, model]
             self._models[service] -= 1
             if not self._models[service]:
                 del self._models[service]
 
-    def _repeat_later(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
+    def _repeat_later(self, service: ServiceKey, model: str, awaited: _Awaited) -> None:
         seconds = max(REPEAT_SECONDS, self._models[service] / REPEATS_PER_SECOND)
-        wanted.repeat = asyncio.get_running_loop().call_later(seconds, self._repeat, service, model, wanted)
+        awaited.repeat = asyncio.get_running_loop().call_later(seconds, self._repeat, service, model, awaited)
 
-    def _repeat(self, service: ServiceKey, model: str, wanted: _Wanted) -> None:
-        self._repeat_later(service, model, wanted)
-        self._look(wanted, self._view(service, model))
+    def _repeat(self, service: ServiceKey, model: str, awaited: _Awaited) -> None:
+        self._repeat_later(service, model, awaited)
+        self._look(awaited, self._view(service, model))
         self._requested(service, model)
 
-    def _look(self, wanted: _Wanted, view: ActivationView | None) -> None:
-        wanted.view = view
+    def _look(self, awaited: _Awaited, view: ActivationView | None) -> None:
+        awaited.view = view
         if view is not None and not view.endpoints:
-            wanted.emptied += 1
+            awaited.emptied += 1
             if view.unavailable is Unavailable.COLD:
                 return
-        for change in wanted.waiting:
+        for change in awaited.waiting:
             _done(change)
 
     def _answer(

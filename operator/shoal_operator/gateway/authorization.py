@@ -213,7 +213,7 @@ def _said(
 def _unknown(question: Question) -> str:
     """What is no name is not repeated: it may be long, or hold anything."""
     model = question.model if MODEL_NAME.matches(question.model) else "(no model's name)"
-    return unknown_model(model, question.host[:_MAX_SHOWN])
+    return unknown_model(model, question.host[:_MAX_SHOWN], artifacts=True)
 
 
 def _number(text: str) -> int | None:

@@ -72,7 +72,7 @@ _PROBES_LIMIT = "envoy.resource_limits.listener.probes.connection_limit"
 def overload_manager(limits: Limits) -> Json:
     """envoy.config.overload.v3.OverloadManager. Listeners that say ``bypass_overload_manager`` are exempt."""
     return {
-        "refresh_interval": "0.05s",  # at 1 GB/s a client can send 50 MB in between
+        "refresh_interval": "0.02s",  # at 1 GB/s a client can send 20 MB in between
         "resource_monitors": [
             {
                 "name": _HEAP,
@@ -90,7 +90,7 @@ def overload_manager(limits: Limits) -> Json:
             },
         ],
         "actions": [
-            _action("shrink_heap", threshold=0.6),
+            _action("shrink_heap", threshold=0.5),
             {
                 # Connections without a request go sooner, down to after 2 s, the fewer are left.
                 **_action("reduce_timeouts", scaled=(0.6, 0.9), resources=(_HEAP, _CONNECTIONS)),
@@ -99,9 +99,9 @@ def overload_manager(limits: Limits) -> Json:
                     "timer_scale_factors": [{"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "2s"}],
                 },
             },
-            _action("reset_high_memory_stream", scaled=(0.7, 0.9)),
-            _action("stop_accepting_requests", threshold=0.93),
-            _action("reject_incoming_connections", threshold=0.97),
+            _action("reset_high_memory_stream", scaled=(0.6, 0.8)),
+            _action("stop_accepting_requests", threshold=0.95),
+            _action("reject_incoming_connections", threshold=0.98),
         ],
         # Streams that hold 256 KiB and more are told apart by size: the largest go first.
         "buffer_factory_config": {"minimum_account_to_track_power_of_two": 18},

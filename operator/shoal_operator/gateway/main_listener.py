@@ -8,7 +8,7 @@ from base64 import b64encode
 
 from google.protobuf import descriptor_pb2
 
-from . import limits, not_sent_on, replies
+from . import limits, not_sent_on, replies, sagemaker
 from . import vocabulary as words
 from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, ads_source, listener, lua, router, set_header
 from .policy import MAX_REQUEST_BYTES
@@ -49,6 +49,7 @@ def main_listener(host: str, port: int, bounds: limits.Limits) -> Json:
         "early_header_mutation_extensions": [_scope_header()],
         "local_reply_config": {"mappers": _local_replies()},
         "http_filters": [
+            sagemaker.filter_(),
             *not_sent_on.filters(),
             _health(),
             _limit(),
@@ -112,6 +113,7 @@ def _limit() -> Json:
 
 def _local_replies() -> list[Json]:
     return [
+        *sagemaker.local_replies(not_sent_on.STATUS),
         *replies.not_sent_on(not_sent_on.STATUS),
         *replies.no_upgrade(),
         *replies.no_route(),

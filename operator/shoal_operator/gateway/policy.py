@@ -9,7 +9,7 @@ from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 
 from shoal_operator.state.world.values import RoutePolicy
 
-from . import replies
+from . import replies, surface
 from . import vocabulary as words
 from .envoy_json import Json, packed
 
@@ -23,16 +23,18 @@ BODY_SECONDS = 600.0
 """How much longer than that a whole REST request may take, its body's arrival included: a body that comes byte by byte
 is never idle, and its time at a pod has not begun."""
 _AFTER = 5.0
-"""Envoy's idle timers are set so much later than the limit itself, which says more when it ends a request."""
+"""The idle timer of a gRPC call is set so much later than its limit, which says more when it ends a call."""
 _MAX_LENGTH = 2**63 - 1
 
 
 def rest(policy: RoutePolicy, held: float = 0.0) -> Json:
     """Fields of a route action for REST. ``held``: seconds that the request may wait for its model before."""
+    # Beside a longest duration, which a body has that comes byte by byte, Envoy leaves the route's timeout alone. That
+    # nothing passes for so long is the same for an answer that comes at once.
     limit = policy.seconds + held
     return {
         "timeout": _duration(limit),
-        "idle_timeout": _duration(limit + _AFTER),
+        "idle_timeout": _duration(limit),
         "max_stream_duration": {"max_stream_duration": _duration(limit + BODY_SECONDS)},
     }
 
@@ -88,7 +90,7 @@ def guards(policy: RoutePolicy) -> list[Json]:
                 "treat_missing_header_as_empty": True,
             },
         ]
-        refused.append(_refusal({"prefix": "/v", "headers": unstated}, 411, replies.NO_LENGTH))
+        refused += [_refusal({"prefix": each, "headers": unstated}, 411, replies.NO_LENGTH) for each in _asked_by()]
     return refused
 
 
@@ -98,6 +100,11 @@ def filters(policy: RoutePolicy, method: str = "") -> dict[str, Json]:
         return {}
     limit = packed(buffer_pb2.BufferPerRoute, buffer={"max_request_bytes": policy.max_request_bytes})
     return {words.LIMIT_FILTER: packed(route_components_pb2.FilterConfig, config=limit, disabled=False)}
+
+
+def _asked_by() -> tuple[str, ...]:
+    """How the paths begin that models are asked by."""
+    return ("/v", *sorted({f"/{path.split('/')[1]}/" for path in surface.native()}))
 
 
 def _refusal(match: Json, status: int, said: tuple[str, str] | None = None) -> Json:

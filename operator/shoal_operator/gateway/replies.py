@@ -140,11 +140,16 @@ _TOO_LARGE = (
     "the request is longer than is taken: annotation shoal.dev/max-request-bytes of the InferenceService sets a limit,"
     " and a gRPC message is held whole, up to a smaller one, where metadata mm-model-id does not name its model",
 )
+NO_TARGET = (
+    "ModelNotFound",
+    "no TargetModel was given, and the InferenceService at host %REQ(:authority):256% has no model of its own; name one"
+    " of its models: kubectl get trainedmodels lists those that have an object",
+)
 NOT_LOADED = (
     "ModelNotLoaded",
     "the pod that should have the model does not have it, and no other has; nothing was computed: try again",
 )
-_NOT_SENT_ON = (
+NOT_SENT_ON = (
     "ModelNotLoaded",
     "the pod that should have the model does not have it, and the request could not be sent on to another: it is longer"
     " than 1 MiB, or its InferenceService allows no retries; nothing was computed: try again",
@@ -156,11 +161,23 @@ def protocol_not_offered(spoken: str) -> tuple[str, str]:
     return "ProtocolNotOffered", f"the model's server does not speak this protocol; it answers {spoken}"
 
 
-def unknown_model(model: str, host: str) -> str:
-    """404 for a model that no TrainedModel of the InferenceService names."""
+def unknown_model(model: str, host: str, *, artifacts: bool = False) -> str:
+    """404 for a model that no TrainedModel of the InferenceService names. ``artifacts``: it may have such as nobody
+    registered."""
+    more = ", nor an artifact (shoal.dev/models-from) that an inference request has found" if artifacts else ""
     return (
-        f"{model}: the InferenceService at host {host} has no TrainedModel of this name;"
+        f"{model}: the InferenceService at host {host} has no TrainedModel of this name{more};"
         " kubectl get trainedmodels lists them"
+    )
+
+
+def content_type_not_taken(path: str) -> tuple[str, str]:
+    """415: to SageMaker's clients, for a server that reads JSON alone, by ``path``."""
+    body = '{"instances": [...]}' if path.startswith("/v1/") else '{"inputs": [...]}'
+    return (
+        "ContentTypeNotTaken",
+        f"ContentType %REQ(content-type):64% is not taken: the body goes to {path}, which takes"
+        f" application/json, {body}; the InferenceService's protocolVersion says which of v1 and v2 it is",
     )
 
 
@@ -183,21 +200,21 @@ def no_route() -> list[Json]:
 def grpc_codes() -> list[Json]:
     """Our own replies keep their text; these are the gRPC statuses where Envoy would derive others from HTTP's."""
     return [
-        {"filter": _both(_status(status), _GRPC), "headers_to_add": [_grpc_status(code)]}
+        {"filter": both(with_status(status), _GRPC), "headers_to_add": [_grpc_status(code)]}
         for status, code in _GRPC_CODES.items()
     ]
 
 
 def too_large() -> list[Json]:
     """Replies to a body longer than may be: 413; RESOURCE_EXHAUSTED."""
-    return _mapped(_status(413), _TOO_LARGE, grpc_status=8)
+    return _mapped(with_status(413), _TOO_LARGE, grpc_status=8)
 
 
 def compressed() -> list[Json]:
     """The reply of the filter that reads the model's name to a message that it cannot read: it takes no compressed
     one. UNIMPLEMENTED, as gRPC has it for compression that is not offered."""
     encoded = {"header_filter": {"header": {"name": "grpc-encoding", "present_match": True}}}
-    return _mapped(_both(_status(400), encoded, _GRPC), _NO_COMPRESSION, grpc_status=12)[:1]
+    return _mapped(both(with_status(400), encoded, _GRPC), _NO_COMPRESSION, grpc_status=12)[:1]
 
 
 def no_upgrade() -> list[Json]:
@@ -205,7 +222,7 @@ def no_upgrade() -> list[Json]:
     asked = {
         "header_filter": {"header": {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}}
     }
-    matched = _both(_status(403), asked)
+    matched = both(with_status(403), asked)
     return [{"filter": matched, "status_code": 501, "body_format_override": error_body(*_NO_WEBSOCKET)}]
 
 
@@ -230,28 +247,28 @@ def too_many_questions() -> list[Json]:
 def named_twice(marker: int) -> list[Json]:
     """Local replies with the status ``marker``, which nothing else uses, to a call that the gateway answers by itself
     and whose message names another model than its metadata: INVALID_ARGUMENT."""
-    return _mapped(_both(_status(marker), _GRPC), _NAMES_DISAGREE, grpc_status=3)[:1]
+    return _mapped(both(with_status(marker), _GRPC), _NAMES_DISAGREE, grpc_status=3)[:1]
 
 
 def message_not_read() -> list[Json]:
     """Local replies to a gRPC call that no model's name could be read from: its path is no call's, or its message too
     large or none."""
     called = {"name": ":path", "string_match": {"safe_regex": {"regex": "/[^/?]+/[^/?]+"}}, "invert_match": True}
-    elsewhere = _both(_status(400), _GRPC, {"header_filter": {"header": called}})
+    elsewhere = both(with_status(400), _GRPC, {"header_filter": {"header": called}})
     return [
         *_mapped(elsewhere, NO_METHOD, grpc_status=12)[:1],
-        *_mapped(_both(_status(400), _GRPC), _NOT_READ)[:1],
+        *_mapped(both(with_status(400), _GRPC), _NOT_READ)[:1],
     ]
 
 
 def malformed() -> list[Json]:
     """Local replies to what is no proper request, which Envoy gives a bare word or none: 400, and 426 for HTTP/1.0."""
-    return [each for status in (400, 426) for each in _mapped(_status(status), _MALFORMED)[1:]]
+    return [each for status in (400, 426) for each in _mapped(with_status(status), _MALFORMED)[1:]]
 
 
 def slow() -> list[Json]:
     """Local replies to requests that do not end: 408; DEADLINE_EXCEEDED."""
-    return _mapped(_status(408), _SLOW, grpc_status=4)
+    return _mapped(with_status(408), _SLOW, grpc_status=4)
 
 
 def timeout() -> list[Json]:
@@ -261,13 +278,13 @@ def timeout() -> list[Json]:
 
 def activator_unavailable(marker: int) -> list[Json]:
     """Local replies with the status ``marker``, which nothing else uses: 503."""
-    mapped = _mapped(_status(marker), NO_ACTIVATOR, grpc_status=14, headers=(set_header("retry-after", "1"),))
+    mapped = _mapped(with_status(marker), NO_ACTIVATOR, grpc_status=14, headers=(set_header("retry-after", "1"),))
     return [{**mapper, "status_code": 503} for mapper in mapped]
 
 
 def not_sent_on(marker: int) -> list[Json]:
     """The same for a pod's answer that it lacks the model, where the request cannot go to another one: 503."""
-    mapped = _mapped(_status(marker), _NOT_SENT_ON, grpc_status=14, headers=(set_header("retry-after", "1"),))
+    mapped = _mapped(with_status(marker), NOT_SENT_ON, grpc_status=14, headers=(set_header("retry-after", "1"),))
     return [{**mapper, "status_code": 503} for mapper in mapped]
 
 
@@ -293,7 +310,7 @@ def _mapped(
     status = () if grpc_status is None else (_grpc_status(grpc_status),)
     return [
         {
-            "filter": _both(matched, _GRPC),
+            "filter": both(matched, _GRPC),
             "headers_to_add": [*headers, *status],
             "body_format_override": text_body(grpc_text(*words)),
         },
@@ -305,7 +322,8 @@ def _flags(*flags: str) -> Json:
     return {"response_flag_filter": {"flags": list(flags)}}
 
 
-def _status(code: int) -> Json:
+def with_status(code: int) -> Json:
+    """Of local replies: those with this status."""
     return {
         "status_code_filter": {
             "comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"shoal.status_{code}"}}
@@ -320,7 +338,8 @@ def _details(text: str) -> Json:
     return {"extension_filter": {"name": "cel", "typed_config": {"@type": kind, "expression": expression}}}
 
 
-def _both(*filters: Json) -> Json:
+def both(*filters: Json) -> Json:
+    """Of local replies: those that all of these take."""
     return {"and_filter": {"filters": list(filters)}}
 
 

@@ -18,9 +18,10 @@ from shoal_operator.state.world.effects import Unavailable
 from shoal_operator.state.world.values import DEFAULT_POLICY, RoutePolicy
 
 from . import policy as policies
-from . import replies, surface
+from . import replies, sagemaker, surface
 from . import vocabulary as words
 from .envoy_json import Json, packed, set_header
+from .route_parts import allowed, forward, reply, reply_grpc, reply_json, route
 from .surface import Surface
 
 _OFF = packed(route_components_pb2.FilterConfig, disabled=True)
@@ -70,18 +71,19 @@ def to_pods(name: str, policy: RoutePolicy, target: str) -> route_pb2.RouteConfi
     paths = surface.of(policy.server_type)
     retry = {"retry_policy": policies.retries(policy, {**_HEAL, "retry_on": _HEAL["retry_on"] + ",reset"})}
     asked = {
-        **_forward(target, {**policies.rest(policy), **retry}),
+        **forward(target, {**policies.rest(policy), **retry}),
         "typed_per_filter_config": policies.filters(policy),
     }
     return _configuration(
         name,
         [
             *(() if paths.questions else _answered_here(paths)),
-            *_rest(paths.model, _forward(target, policies.rest(policy)), method="POST"),
+            *_rest(paths.model, forward(target, policies.rest(policy)), method="POST"),
             *_rest(paths.model, asked, method=_ASKING),
-            *_rest(paths.model, _allowed(405, replies.METHOD_NOT_ALLOWED)),
+            *_rest(paths.model, allowed(405, replies.METHOD_NOT_ALLOWED)),
             *_grpc_to(grpc_cluster(target), policy),
             *_not_spoken(paths),
+            *sagemaker.invoked(policy, forward(target, policies.rest(policy))),
         ],
         policy,
         retry=policies.retries(policy, _HEAL),
@@ -94,12 +96,12 @@ def cold(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
     meanwhile; a question is answered from what is known: by Envoy, that a request would be answered; by the activator,
     what the server said when it last held the model."""
     paths = surface.of(policy.server_type)
-    known = _forward(words.COLD) if paths.questions else _reply(404, replies.NO_METADATA_AT_ALL)
+    known = forward(words.COLD) if paths.questions else reply(404, replies.NO_METADATA_AT_ALL)
     # Nobody compares the message's name with the metadata's once a pod does not.
     compared = {"typed_per_filter_config": {words.EXTRACT_FILTER: _ON, words.RESOLVE_FILTER: _ON}}
     asks = [
-        _grpc_model("ModelReady", {**_forward(words.ANSWERS), **compared}),
-        _grpc_model("ModelMetadata", {**_forward(words.COLD), **compared}),
+        _grpc_model("ModelReady", {**forward(words.ANSWERS), **compared}),
+        _grpc_model("ModelMetadata", {**forward(words.COLD), **compared}),
     ]
     return _held(
         name,
@@ -108,9 +110,9 @@ def cold(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
             *_rest(paths.ready, _ANSWER, method="GET"),
             *_rest(paths.metadata, known, method="GET"),
             *(asks if paths.grpc else ()),
-            *_rest(paths.model, _allowed(200), method="HEAD"),
-            *_rest(paths.model, _allowed(200), method="OPTIONS"),
-            *_rest(paths.model, _allowed(405, replies.METHOD_NOT_ALLOWED)),
+            *_rest(paths.model, allowed(200), method="HEAD"),
+            *_rest(paths.model, allowed(200), method="OPTIONS"),
+            *_rest(paths.model, allowed(405, replies.METHOD_NOT_ALLOWED)),
         ],
     )
 
@@ -119,13 +121,13 @@ def waiting(name: str, policy: RoutePolicy) -> route_pb2.RouteConfiguration:
     """Routes of models whose InferenceService has no pod: held likewise, as one may be back in a moment; but whoever
     asks is told so."""
     said = (Unavailable.SERVICE_NOT_READY.value, replies.UNAVAILABLE[Unavailable.SERVICE_NOT_READY])
-    return _held(name, policy, _models(policy, _reply(503, said), _reply_grpc(503, said)))
+    return _held(name, policy, _models(policy, reply(503, said), reply_grpc(503, said)))
 
 
 def unavailable(name: str, policy: RoutePolicy, reason: Unavailable) -> route_pb2.RouteConfiguration:
     """Routes of models that cannot answer now: 503 with Retry-After; UNAVAILABLE (14) for gRPC."""
     said = (reason.value, replies.UNAVAILABLE[reason])
-    return _configuration(name, _models(policy, _reply(503, said), _reply_grpc(503, said)), policy)
+    return _configuration(name, _models(policy, reply(503, said), reply_grpc(503, said)), policy)
 
 
 def no_service(name: str) -> route_pb2.RouteConfiguration:
@@ -134,35 +136,43 @@ def no_service(name: str) -> route_pb2.RouteConfiguration:
 
 
 def of_service(name: str, policy: RoutePolicy, target: str | None = None) -> route_pb2.RouteConfiguration:
-    """An InferenceService's own routes: health and server metadata to ``target`` (None: 503); other models: 404."""
+    """An InferenceService's own routes: health and server metadata to ``target`` (None: 503); other models: 404,
+    or looked up where there are such that nobody registered."""
     if target is None:
         said = (Unavailable.SERVICE_NOT_READY.value, replies.SERVICE_NOT_READY)
-        rest, alive = _reply(503, said), _reply(503, said)
-        grpc = health = _reply_grpc(503, said)
+        rest, alive = reply(503, said), reply(503, said)
+        grpc = health = reply_grpc(503, said)
     else:
-        rest, alive = _forward(target, policies.rest(policy)), _json(200, {"status": "alive"})
-        grpc, health = _forward(grpc_cluster(target), policies.grpc(policy)), _forward(words.ANSWERS)
+        rest, alive = forward(target, policies.rest(policy)), reply_json(200, {"status": "alive"})
+        grpc, health = forward(grpc_cluster(target), policies.grpc(policy)), forward(words.ANSWERS)
     paths = surface.of(policy.server_type)
-    unknown = ("ModelNotFound", replies.unknown_model(f"%REQ({words.UNKNOWN_HEADER})%", "%REQ(:authority):256%"))
+    named = f"%REQ({words.UNKNOWN_HEADER})%", "%REQ(:authority):256%"
+    unknown = ("ModelNotFound", replies.unknown_model(*named, artifacts=policy.any_name))
     return _configuration(
         name,
         [
+            *sagemaker.unnamed(),
+            *(_looked_up(policy) if policy.any_name else ()),
             *(() if paths.questions or target is None else _health()),
             *_rest(paths.server, rest, method=_ASKING),
-            *_rest(paths.server, _allowed(405, replies.METHOD_NOT_ALLOWED)),
+            *_rest(paths.server, allowed(405, replies.METHOD_NOT_ALLOWED)),
             *(_grpc(method, grpc) for method in (words.GRPC_SERVER_METHODS if paths.grpc else ())),
-            _route({"path": words.GRPC_HEALTH, "grpc": {}}, health),
-            _route({"path": "/", "headers": [_ASKS]}, alive),
-            *_rest(paths.any_model, _reply(404, unknown)),
-            *(_grpc(method, _reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
-            *(_rest((_LIST,), _forward(words.COLD), method="GET|HEAD") if paths.lists else ()),
-            _route({"safe_regex": {"regex": _LISTS}}, _reply(404, replies.NO_LIST)),
-            _route({"prefix": "/", "grpc": {}}, _reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
-            _route({"prefix": "/inference.", **_TYPED}, _reply(415, replies.NO_GRPC_WEB)),
-            _route({"prefix": "/"}, _reply(404, replies.NO_PATH)),
+            route({"path": words.GRPC_HEALTH, "grpc": {}}, health),
+            route({"path": "/", "headers": [_ASKS]}, alive),
+            *_rest(paths.any_model, reply(404, unknown)),
+            *(_grpc(method, reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
+            *sagemaker.answered(reply(404, unknown)),
+            *(_rest((_LIST,), forward(words.COLD), method="GET|HEAD") if paths.lists else ()),
+            route({"safe_regex": {"regex": _LISTS}}, reply(404, replies.NO_LIST)),
+            route({"prefix": "/", "grpc": {}}, reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
+            route({"prefix": "/inference.", **_TYPED}, reply(415, replies.NO_GRPC_WEB)),
+            route({"prefix": "/"}, reply(404, replies.NO_PATH)),
         ],
         policy,
         normalise_others=False,
+        retry=policies.retries(policy, _ONCE_MORE, at_most=1) if policy.any_name else None,
+        count_attempts=policy.any_name,
+        body_bytes=_HELD_BODY_BYTES if policy.any_name else None,
     )
 
 
@@ -174,12 +184,14 @@ def model_host(name: str) -> route_pb2.RouteConfiguration:
         name,
         [
             *_health(),
-            _route({"path": words.GRPC_HEALTH, "grpc": {}}, _forward(words.ANSWERS)),
-            _route({"path": "/", "headers": [_ASKS]}, _json(200, {"status": "alive"})),
-            *_rest(paths.any_model, _reply(404, unknown)),
-            *(_grpc(method, _reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
-            _route({"prefix": "/", "grpc": {}}, _reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
-            _route({"prefix": "/"}, _reply(404, replies.NO_PATH)),
+            route({"path": words.GRPC_HEALTH, "grpc": {}}, forward(words.ANSWERS)),
+            route({"path": "/", "headers": [_ASKS]}, reply_json(200, {"status": "alive"})),
+            *_rest(paths.any_model, reply(404, unknown)),
+            *(_grpc(method, reply_grpc(404, unknown)) for method in words.GRPC_MODEL_METHODS),
+            *sagemaker.unnamed(),
+            *sagemaker.answered(reply(404, unknown)),
+            route({"prefix": "/", "grpc": {}}, reply_grpc(replies.UNIMPLEMENTED, replies.NO_METHOD)),
+            route({"prefix": "/"}, reply(404, replies.NO_PATH)),
         ],
         DEFAULT_POLICY,
         normalise_others=False,
@@ -191,10 +203,10 @@ def from_message(name: str, policy: RoutePolicy, message_bytes: int) -> route_pb
     routed again."""
     paths = surface.of(policy.server_type)
     if not paths.grpc:
-        said = _reply_grpc(replies.UNIMPLEMENTED, replies.protocol_not_offered(paths.spoken))
+        said = reply_grpc(replies.UNIMPLEMENTED, replies.protocol_not_offered(paths.spoken))
         return _configuration(name, [_grpc(method, said) for method in words.GRPC_MODEL_METHODS], policy)
     # A route to nowhere, not a direct response: the latter would hold only 1 MiB of the message.
-    nowhere = _forward(
+    nowhere = forward(
         "none",
         {
             "cluster_not_found_response_code": "NOT_FOUND",
@@ -234,29 +246,33 @@ def grpc_cluster(target: str) -> str:
 
 def _held(name: str, policy: RoutePolicy, others: list[Json]) -> route_pb2.RouteConfiguration:
     """``others``: routes of what is not held."""
-    held = policies.HOLD_SECONDS
-    own = set_header(words.TIMEOUT_HEADER, f"{policy.seconds * 1000:.0f}")
-    received = set_header(words.RECEIVED_HEADER, "%BYTES_RECEIVED% %REQUEST_DURATION%")
-    infer = {**_forward(words.COLD, policies.rest(policy, held)), "request_headers_to_add": [own]}
-    calls = []
-    for method in words.GRPC_INFER_METHODS:
-        stated = [own] if policies.limits_call(policy, method) else []
-        for call in _grpc_to(words.COLD, policy, held, methods=(method,)):  # none where the server speaks no gRPC
-            calls.append({**call, "request_headers_to_add": [received, *stated]})
     paths = surface.of(policy.server_type)
     return _configuration(
         name,
-        [
-            *_rest(paths.infer, infer, method="POST"),
-            *calls,
-            *others,
-            *_not_spoken(paths),
-        ],
+        [*_looked_up(policy), *others, *_not_spoken(paths)],
         policy,
         retry=policies.retries(policy, _ONCE_MORE, at_most=1),
         count_attempts=True,
         body_bytes=_HELD_BODY_BYTES,
     )
+
+
+def _looked_up(policy: RoutePolicy) -> list[Json]:
+    """Inference goes to the cold listener, which holds it until it is known where the model is."""
+    held = policies.HOLD_SECONDS
+    own = set_header(words.TIMEOUT_HEADER, f"{policy.seconds * 1000:.0f}")
+    received = set_header(words.RECEIVED_HEADER, "%BYTES_RECEIVED% %REQUEST_DURATION%")
+    infer = {**forward(words.COLD, policies.rest(policy, held)), "request_headers_to_add": [own]}
+    calls = []
+    for method in words.GRPC_INFER_METHODS:
+        stated = [own] if policies.limits_call(policy, method) else []
+        for call in _grpc_to(words.COLD, policy, held, methods=(method,)):  # none where the server speaks no gRPC
+            calls.append({**call, "request_headers_to_add": [received, *stated]})
+    return [
+        *_rest(surface.of(policy.server_type).infer, infer, method="POST"),
+        *calls,
+        *sagemaker.invoked(policy, infer),
+    ]
 
 
 def _configuration(
@@ -299,43 +315,43 @@ _TYPED: Json = {"headers": [{"name": "content-type", "string_match": {"prefix": 
 def _rest(paths: tuple[str, ...], action: Json, *, method: str | None = None) -> list[Json]:
     by = {"safe_regex": {"regex": method}} if method is not None and "|" in method else {"exact": method}
     only = {} if method is None else {"headers": [{"name": ":method", "string_match": by}]}
-    return [_route({"safe_regex": {"regex": path}, **only}, action) for path in paths]
+    return [route({"safe_regex": {"regex": path}, **only}, action) for path in paths]
 
 
 def _in_another_form(match: Json) -> Json:
     """Not found as it is: the filters write it in the one form, and it is routed again."""
-    tried = {words.NORMALISE_FILTER: _ON, words.RESOLVE_FILTER: _ON}
-    return {"match": match, **_reply(404, replies.NO_PATH), "typed_per_filter_config": tried}
+    tried = {words.SAGEMAKER_FILTER: _ON, words.NORMALISE_FILTER: _ON, words.RESOLVE_FILTER: _ON}
+    return {"match": match, **reply(404, replies.NO_PATH), "typed_per_filter_config": tried}
 
 
 def _grpc(method: str, action: Json) -> Json:
-    return _route({"path": f"/{words.GRPC_SERVICE}/{method}", "grpc": {}}, action)
+    return route({"path": f"/{words.GRPC_SERVICE}/{method}", "grpc": {}}, action)
 
 
 def _grpc_model(method: str, action: Json) -> Json:
     """Its scope was found by a part of the header: here the whole of it is a model's name, and so the model's."""
-    route = _grpc(method, action)
+    made = _grpc(method, action)
     named = {"name": words.MODEL_HEADER, "string_match": {"safe_regex": {"regex": MODEL_NAME.pattern}}}
-    route["match"]["headers"] = [named]
-    return route
+    made["match"]["headers"] = [named]
+    return made
 
 
 def _models(policy: RoutePolicy, action: Json, grpc: Json) -> list[Json]:
     paths = surface.of(policy.server_type)
     calls = [_grpc_model(method, grpc) for method in words.GRPC_MODEL_METHODS] if paths.grpc else []
-    return [*_rest(paths.model, action), *calls, *_not_spoken(paths)]
+    return [*_rest(paths.model, action), *calls, *_not_spoken(paths), *sagemaker.answered(action)]
 
 
 def _answered_here(paths: Surface) -> list[Json]:
     """Questions about a model that is loaded, where its server does not answer them."""
-    unknown = _reply(404, replies.NO_METADATA_AT_ALL)
+    unknown = reply(404, replies.NO_METADATA_AT_ALL)
     return [*_rest(paths.ready, _ANSWER, method=_ASKING), *_rest(paths.metadata, unknown, method=_ASKING)]
 
 
 def _health() -> list[Json]:
     """v2's questions about a server that is there, likewise."""
     return [
-        _route({"path": f"/v2/health/{asked}", "headers": [_ASKS]}, _json(200, {asked: True}))
+        route({"path": f"/v2/health/{asked}", "headers": [_ASKS]}, reply_json(200, {asked: True}))
         for asked in ("live", "ready")
     ]
 
@@ -344,12 +360,8 @@ def _not_spoken(paths: Surface) -> list[Json]:
     """Of a model that is there: in a protocol that its server does not speak."""
     said = replies.protocol_not_offered(paths.spoken)
     calls = () if paths.grpc else words.GRPC_MODEL_METHODS
-    refused = [_grpc_model(method, _reply_grpc(replies.UNIMPLEMENTED, said)) for method in calls]
-    return [*_rest(paths.refused, _reply(404, said)), *refused]
-
-
-def _route(match: Json, action: Json) -> Json:
-    return {"match": match, "metadata": {"filter_metadata": {words.RESOLVE_FILTER: {"found": True}}}, **action}
+    refused = [_grpc_model(method, reply_grpc(replies.UNIMPLEMENTED, said)) for method in calls]
+    return [*_rest(paths.refused, reply(404, said)), *refused]
 
 
 # What is done
@@ -364,7 +376,7 @@ def _grpc_to(
         _grpc_model(
             method,
             {
-                **_forward(cluster, policies.grpc(policy, method, held)),
+                **forward(cluster, policies.grpc(policy, method, held)),
                 "typed_per_filter_config": policies.filters(policy, method),
             },
         )
@@ -373,39 +385,3 @@ def _grpc_to(
 
 
 _ANSWER: Json = {"route": {"cluster": words.ANSWERS, "host_rewrite_path_regex": _NAME_AS_HOST}}
-
-
-def _forward(cluster: str, limits: Json | None = None) -> Json:
-    return {"route": {"cluster": cluster, **(limits or {})}}
-
-
-def _reply(status: int, said: tuple[str, str], *, retry: bool = True) -> Json:
-    reason, text = said
-    return {
-        "direct_response": {"status": status, "body_format": replies.error_body(reason, text)},
-        **_retry_after(status if retry else 0),
-    }
-
-
-def _reply_grpc(status: int, said: tuple[str, str], *, retry: bool = True) -> Json:
-    """Envoy turns it into a trailers-only answer: the text is grpc-message; 503 is UNAVAILABLE."""
-    return {
-        "direct_response": {"status": status, "body_format": replies.text_body(replies.grpc_text(*said))},
-        **_retry_after(status if retry else 0),
-    }
-
-
-def _json(status: int, body: Json) -> Json:
-    return {"direct_response": {"status": status, "body_format": {"json_format": body}}}
-
-
-def _allowed(status: int, said: tuple[str, str] | None = None) -> Json:
-    """200 without a body, or the refusal, and the methods that there are."""
-    reply = _reply(status, said) if said is not None else {"direct_response": {"status": status}}
-    return {**reply, "response_headers_to_add": [set_header("allow", replies.METHODS)]}
-
-
-def _retry_after(status: int) -> Json:
-    if status != 503:
-        return {}
-    return {"response_headers_to_add": [set_header("retry-after", str(replies.RETRY_AFTER_SECONDS))]}

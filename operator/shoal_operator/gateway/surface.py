@@ -30,7 +30,7 @@ class Surface:
     ``server``: paths of no model. ``questions``: GET of ``ready``, ``metadata`` and ``server`` is for the pod,
     else answered here. ``grpc``: the Open Inference Protocol over gRPC. ``lists``: models are listed, as
     KServe's v1 has it. ``spoken``: for people. ``idle_seconds``: how long an idle connection is kept.
-    ``not_loaded``: how the server says that."""
+    ``not_loaded``: how the server says that. ``native``: its own paths, with ``{model}``."""
 
     infer: tuple[str, ...]
     ready: tuple[str, ...]
@@ -45,6 +45,7 @@ class Surface:
     spoken: str
     idle_seconds: float
     not_loaded: NotLoaded
+    native: tuple[str, ...]
 
 
 @cache
@@ -71,9 +72,10 @@ def of(server_type: str) -> Surface:
         questions=profile.questions if profile is not None else True,
         grpc=Protocol.GRPC_V2 in protocols,
         lists=v1,
-        spoken=", ".join((*sorted(each for each in protocols if each != Protocol.NATIVE), *own)),
+        spoken=profile.spoken if profile is not None else ", ".join(sorted(_OPEN)),
         idle_seconds=profile.idle_seconds if profile is not None else 1.0,
         not_loaded=profile.not_loaded if profile is not None else _MARKED,
+        native=own,
     )
 
 

@@ -60,7 +60,10 @@ LIMIT_FILTER: Final = "shoal.limit"
 NORMALISE_FILTER: Final = "shoal.normalise"
 EXTRACT_FILTER: Final = "shoal.extract"
 RESOLVE_FILTER: Final = "shoal.resolve"
-FILTERS: Final = (NORMALISE_FILTER, EXTRACT_FILTER, RESOLVE_FILTER)
+SAGEMAKER_FILTER: Final = "shoal.sagemaker"
+ENDPOINTS_PATH: Final = "/endpoints/"
+"""Below it is SageMaker's runtime API (see ``sagemaker``)."""
+FILTERS: Final = (SAGEMAKER_FILTER, NORMALISE_FILTER, EXTRACT_FILTER, RESOLVE_FILTER)
 """Run in this order, and only when no scope matched: every model's route configuration switches them off, so that
 requests for known models that come in the canonical form never pay for them."""
 

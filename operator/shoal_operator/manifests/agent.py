@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shoal_api.model_storage import STORAGE_CONFIG_SECRET
@@ -23,6 +23,7 @@ from shoal_operator.server_profile import Parts, ServerProfile
 from .artifact_limits import ArtifactLimits
 from .settings import WorkloadSettings
 from .storage import Storage
+from .volume_claims import CLAIM_VOLUME_PREFIX
 
 Object = dict[str, Any]
 
@@ -35,7 +36,7 @@ SECRET_VOLUME_PREFIX = "shoal-storage-"  # noqa: S105  # of a name
 AUTHORITY_VOLUME_PREFIX = f"{SECRET_VOLUME_PREFIX}ca-"
 SCRATCH_VOLUME_PREFIX = "shoal-scratch-"
 _MEDIUM: Mapping[bool, Mapping[str, str]] = {False: {}, True: {"medium": "Memory"}}
-_STORAGE_ENV = ("AWS_", "S3_", "STORAGE_EMULATOR_HOST")
+_STORAGE_ENV = ("AWS_", "S3_", "STORAGE_EMULATOR_HOST", "HF_TOKEN", "HF_ENDPOINT")
 
 
 def agent_container(
@@ -44,7 +45,7 @@ def agent_container(
     parts: Parts,
     *,
     storage: Storage,
-    server_env: Iterable[Mapping[str, Any]],
+    server_env: Sequence[Mapping[str, Any]],
     loading_timeout_seconds: int,
     limits: ArtifactLimits,
     drain_seconds: int,
@@ -52,8 +53,8 @@ def agent_container(
 ) -> Object:
     """A native sidecar: started and healthy before the model server starts, ended after it has ended.
 
-    The storage settings that the user gave the model server (AWS_*, S3_*, STORAGE_EMULATOR_HOST) are the agent's, since
-    it is the one that pulls.
+    The storage settings that the user gave the model server (AWS_*, S3_*, STORAGE_EMULATOR_HOST, HF_TOKEN, HF_ENDPOINT)
+    are the agent's, since it is the one that pulls.
     """
     mounts = [
         {"name": MODELS_VOLUME, "mountPath": MODELS_DIR},
@@ -78,11 +79,13 @@ def agent_container(
                 "SHOAL_INFERENCE_SERVICE": service,
                 "SHOAL_SERVER_TYPE": profile.server_type,
                 "SHOAL_SERVER_PORTS": ",".join(f"{name}={port}" for name, port in profile.ports.by_name().items()),
+                **_threads(server_env),
                 **({"SHOAL_SERVER_FILES": json.dumps(dict(parts.files), sort_keys=True)} if parts.files else {}),
                 "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": str(loading_timeout_seconds),
                 "SHOAL_DRAIN_TIMEOUT_SECONDS": str(drain_seconds),
                 **limits.environment(),
                 "SHOAL_PRIVATE_ADDRESSES": str(settings.private_addresses).lower(),
+                **({"SHOAL_PLAIN_REGISTRIES": ",".join(plain)} if (plain := settings.plain_registries) else {}),
             },
             server_env,
             settings,
@@ -101,6 +104,13 @@ def agent_container(
         },
         "volumeMounts": mounts,
     }
+
+
+def _threads(server_env: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the server's numeric libraries start, for engines in there that do not read the variable."""
+    said = next((str(item.get("value") or "") for item in server_env if item.get("name") == "OMP_NUM_THREADS"), "")
+    number = int(said) if said.isascii() and said.isdecimal() and len(said) <= 4 else 0
+    return {"SHOAL_SERVER_THREADS": str(number)} if number else {}
 
 
 RESTRICTED: Mapping[str, Any] = {
@@ -174,7 +184,7 @@ def own_volume(name: str) -> bool:
     """A volume of that name is Shoal's: nobody else's may have it, and no other container may mount it. The agent's
     token is in one of them, the stores' Secrets in others."""
     own = (MODELS_VOLUME, SHARED_VOLUME, CREDENTIALS_VOLUME)
-    return name in own or name.startswith((SECRET_VOLUME_PREFIX, SCRATCH_VOLUME_PREFIX))
+    return name in own or name.startswith((SECRET_VOLUME_PREFIX, SCRATCH_VOLUME_PREFIX, CLAIM_VOLUME_PREFIX))
 
 
 def storage_configmap(service: str) -> str:

@@ -5,8 +5,10 @@ hold is written on their Deployment, so that an operator that starts beside a br
 """
 
 import json
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 
+from shoal_operator.state.world.prefix import Prefix
 from shoal_operator.state.world.values import Problem, ServiceSpec
 
 from . import reasons
@@ -27,6 +29,8 @@ def serves(spec: ServiceSpec) -> str:
             "formats": sorted(spec.formats),
             "serverType": spec.server_type,
             "protocol": spec.protocol,
+            **({"processes": spec.processes} if spec.processes > 1 else {}),
+            **({"modelsFrom": asdict(spec.models_from)} if spec.models_from is not None else {}),
         },
         separators=(",", ":"),
     )
@@ -36,6 +40,7 @@ def served(now: ServiceSpec, annotation: str) -> ServiceSpec | None:
     """The spec as it is written now, with what the pods serve by the annotation; None where that cannot be read."""
     try:
         read = json.loads(annotation)
+        now = with_former_place(now, annotation)
         return replace(
             now,
             capacity_bytes=int(read["capacityBytes"]),
@@ -43,10 +48,29 @@ def served(now: ServiceSpec, annotation: str) -> ServiceSpec | None:
             server_type=str(read["serverType"]),
             policy=replace(now.policy, server_type=str(read["serverType"])),
             protocol=str(read["protocol"]),
+            processes=max(1, int(read.get("processes", 1))),
             problem=None,
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def with_former_place(now: ServiceSpec, annotation: str) -> ServiceSpec:
+    """The same with the place of unregistered models that the annotation has, where the one that is written cannot be
+    used, or nobody can tell."""
+    if now.place_unusable or now.problem is not None:
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            read = json.loads(annotation)["modelsFrom"]
+            memory = read["memory_bytes"]
+            place = Prefix(
+                str(read["uri"]),
+                str(read["framework"]),
+                str(read["pattern"]),
+                None if memory is None else int(memory),
+                int(read["most"]),
+            )
+            return replace(now, models_from=place, policy=replace(now.policy, any_name=True))
+    return now
 
 
 def as_it_runs(

@@ -89,11 +89,12 @@ def group_object(namespace: str, runtime: Runtime, settings: GroupSettings) -> O
 
 
 def _pods(runtime: Runtime, settings: GroupSettings) -> Object:
-    """How many: by ModelMesh's annotations, the runtime's own word, or the installation's."""
+    """How many: by ModelMesh's annotations, the runtime's own word, or the installation's. 0: none unless asked."""
     least = whole_number(runtime.annotations.get(MIN_SCALE, ""), _MOST_PODS)
     most = whole_number(runtime.annotations.get(MAX_SCALE, ""), _MOST_PODS)
-    pods = least or runtime.spec.replicas or settings.pods
-    given: Object = {"minReplicas": max(1, pods)}
+    said = (least, runtime.spec.replicas, settings.pods)
+    pods = next(number for number in said if number is not None)
+    given: Object = {"minReplicas": max(0, pods)}
     if most is not None and most > pods:
         given["maxReplicas"] = most
     if (metric := runtime.annotations.get(METRICS)) is not None:

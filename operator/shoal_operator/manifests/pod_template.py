@@ -191,10 +191,10 @@ def _resources(written: Object, resolution: Resolution) -> Object:
 
     A request that equals the limit stays equal to it, so that the pod keeps its quality of service.
     """
-    capacity = resolution.spec.capacity_bytes
-    limit = str(capacity + resolution.buffer_bytes)
+    room = resolution.models_bytes
+    limit = str(room + resolution.buffer_bytes)
     requests = dict(written.get("requests") or {})
-    if requests.get("memory") is not None and quantity_bytes(requests["memory"], "requests.memory") >= capacity:
+    if requests.get("memory") is not None and quantity_bytes(requests["memory"], "requests.memory") >= room:
         requests["memory"] = limit
     result = {**written, "limits": {**(written.get("limits") or {}), "memory": limit}}
     if requests:

@@ -27,12 +27,19 @@ from .resolve import Resolution
 from .scaling import DEFAULT_UTILIZATION, Decision, Scaling
 from .settings import WorkloadSettings
 from .storage import Storage
+from .volume_claims import ANNOTATION_MOUNTED, NONE_MOUNTED, Mounting, mount, note
 
 Object = dict[str, Any]
 
 
 def render(
-    isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings, pods: Decision
+    isvc: InferenceService,
+    resolution: Resolution,
+    storage: Storage,
+    settings: WorkloadSettings,
+    pods: Decision,
+    *,
+    mounting: Mounting = NONE_MOUNTED,
 ) -> list[Object]:
     """ConfigMap, Deployment, Services, PodDisruptionBudget, and where they are wanted a NetworkPolicy and a
     HorizontalPodAutoscaler.
@@ -44,7 +51,10 @@ def render(
         raise ValueError(f"{resolution.spec.key} cannot be rendered: {resolution.spec.problem}")
     # The storage settings before the pods, so that their first pull has its endpoint. Also when there are none: an
     # agent must not go on with those of Secrets that were taken away.
-    manifests = [_storage_config(isvc, storage), _deployment(isvc, resolution, storage, settings, pods)]
+    manifests = [
+        _storage_config(isvc, storage),
+        _deployment(isvc, resolution, storage, settings, pods, mounting=mounting),
+    ]
     if settings.network_policy:
         manifests.insert(0, _network_policy(isvc, resolution.profile, settings))
     if not is_group(isvc.metadata.name):  # whose models have hosts of their own
@@ -100,16 +110,29 @@ def _owner(isvc: InferenceService) -> Object:
 
 
 def _deployment(
-    isvc: InferenceService, resolution: Resolution, storage: Storage, settings: WorkloadSettings, pods: Decision
+    isvc: InferenceService,
+    resolution: Resolution,
+    storage: Storage,
+    settings: WorkloadSettings,
+    pods: Decision,
+    *,
+    mounting: Mounting,
 ) -> Object:
     manifest = _object(isvc, "apps/v1", "Deployment", predictor_name(isvc.metadata.name))
-    manifest["metadata"]["annotations"] = {ANNOTATION_SERVES: serves(resolution.spec)}
+    theirs = dict(resolution.claims.volumes)
+    template = mount(pod_template(isvc, resolution, storage, settings), theirs, theirs)
+    made_of = fingerprint(template)
+    claims = tuple(claim for claim in mounting.claims(made_of) if claim not in theirs)
+    manifest["metadata"]["annotations"] = {
+        ANNOTATION_SERVES: serves(resolution.spec),
+        ANNOTATION_MOUNTED: note(claims, made_of, mounting.proven),
+    }
     manifest["spec"] = {
         "selector": {"matchLabels": selector(isvc.metadata.name)},
         # A new pod takes its share of models before an old one gives its share up.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "revisionHistoryLimit": 3,
-        "template": pod_template(isvc, resolution, storage, settings),
+        "template": mount(template, claims, {}),
     }
     if pods.replicas is not None:
         manifest["spec"]["replicas"] = pods.replicas

@@ -16,7 +16,7 @@ from shoal_api.inference_service import (
     MODEL_MESH,
     InferenceService,
 )
-from shoal_api.names import ANNOTATION_DEPLOYMENT_MODE
+from shoal_api.names import ANNOTATION_DEPLOYMENT_MODE, ANNOTATION_MODELS_FROM, ANNOTATION_PLACEMENT
 from shoal_api.quantity import format_bytes, quantity_bytes
 
 from shoal_operator.server_profile import Inputs, Parts, Protocol, ServerProfile
@@ -28,15 +28,22 @@ from .artifact_limits import DEFAULT_LIMITS, ArtifactLimits, artifact_limits
 from .chosen_server import TRANSFORMER_CONTAINER, ChosenServer, Refused, chosen_server
 from .conflicts import overridden, refuse_clashes
 from .fields import CONTAINER_FIELDS, FRAMEWORK_FIELDS, MODEL_FIELDS, POD_FIELDS
+from .models_from import ModelsFrom, as_loaded, models_from, of_runtime
 from .pod_types import Checked
 from .request_policy import request_policy
 from .runtimes import Runtime
 from .scaling import Scaling, scaling
 from .server_config import cpus, server_settings
+from .volume_claims import Declared, declared
 
 _MODES = frozenset({"", "Standard", "RawDeployment", MODEL_MESH})
 """Of KServe's deployment modes those that are done here: others are done as Standard is."""
 _MAX_MODE = 40
+_NOTHING_IS_KEPT = (
+    f"Annotation {ANNOTATION_PLACEMENT} is 'strict', and minReplicas is 0: without a pod nothing is in memory, so "
+    "'overcommit' holds; write minReplicas 1 or more to have all models kept."
+)
+_ONE_MODEL = f"Annotation {ANNOTATION_MODELS_FROM} has no effect: the InferenceService has one model of its own."
 _DEFAULT_BUFFER_BYTES = 256 << 20
 _MAX_CAPACITY = 1 << 60
 _MAX_LOADING_MILLIS = 24 * 3600 * 1000
@@ -49,7 +56,9 @@ class Resolution:
     ``parts``: what the profile adds. ``container``: the model server's, merged; its limits.memory is still the room for
     models. ``sidecars``: further containers. ``pod_fields``: pod-level fields, the predictor's on top of the runtime's.
     ``runtime`` is None for a custom predictor. ``buffer_bytes``: what the server itself takes.
-    ``scaling``: what is asked for; who decides depends on the cluster as well (``scaling.decide``).
+    ``models_bytes``: limits.memory, which ``spec.capacity_bytes`` is the part of that one of its processes has.
+    ``scaling``: what is asked for; who decides depends on the cluster as well (``scaling.decide``). ``claims``: of
+    models on volumes.
     """
 
     spec: ServiceSpec
@@ -60,9 +69,11 @@ class Resolution:
     sidecars: tuple[dict[str, Any], ...] = ()
     pod_fields: dict[str, Any] = field(default_factory=dict)
     buffer_bytes: int = 0
+    models_bytes: int = 0
     loading_timeout_seconds: int | None = None
     scaling: Scaling = field(default_factory=Scaling)
     limits: ArtifactLimits = DEFAULT_LIMITS
+    claims: Declared = field(default_factory=Declared)
 
 
 def is_taken(isvc: InferenceService, require_model_mesh: bool) -> bool:
@@ -86,24 +97,42 @@ def resolve(
     policy, wrong = request_policy(isvc, policy)
     limits, too = artifact_limits(meta.annotations, limits)
     wrong += too
+    unregistered = models_from(meta.annotations, strict=cold.strict and not scale.to_zero)
+    if is_group(meta.name):  # which is written as its runtime says
+        unregistered = ModelsFrom(wrong=of_runtime(meta.annotations, f"runtime {meta.name.partition('.')[2]}"))
+    wrong += unregistered.wrong
+    if scale.to_zero and cold.strict:
+        wrong += (_NOTHING_IS_KEPT,)
     bare = replace(
         _bare(meta.namespace, meta.name, meta.uid, meta.generation),
         min_replicas=scale.least,
         max_replicas=scale.most,
         ignored_fields=(*_ignored(isvc), *scale.ignored),
         degraded=_wrong(*cold.wrong, *scale.wrong, *wrong),
-        strict=cold.strict,
+        strict=cold.strict and not scale.to_zero,
         activation_timeout=cold.activation_seconds,
+        idle=cold.idle_seconds if scale.to_zero else None,
+        wake_timeout=cold.wake_seconds,
         max_held=cold.max_held,
         check=cold.check_seconds,
-        policy=policy,
+        models_from=unregistered.place,
+        place_unusable=unregistered.unusable,
+        policy=replace(policy, any_name=unregistered.place is not None),
         autoscaled=scale.autoscaled,
         scale_metric=scale.metric,
         scale_target=None if scale.resource else scale.target,
     )
     try:
         if not predictor.multi_model():
-            bare = replace(bare, multi_model=False)
+            if unregistered != ModelsFrom():
+                wrong, unregistered = (*wrong, _ONE_MODEL), ModelsFrom()
+            bare = replace(
+                bare,
+                multi_model=False,
+                models_from=None,
+                place_unusable=False,
+                degraded=_wrong(*cold.wrong, *scale.wrong, *wrong),
+            )
             if not predictor.own_model():
                 return Resolution(replace(bare, problem=_not_multi_model(isvc)))
         checked = Checked()
@@ -120,6 +149,11 @@ def resolve(
     buffer = _DEFAULT_BUFFER_BYTES if buffer is None else buffer
     timeout = min(adapter.model_loading_timeout_millis or 0, _MAX_LOADING_MILLIS) if adapter is not None else 0
     loading_seconds = -(-timeout // 1000) if timeout else None
+    claims, no_claims = declared(isvc, server.pod_fields, (server.container, *server.sidecars))
+    loaded = as_loaded(unregistered, server.formats)
+    wrong += loaded.wrong
+    if server.runtime is not None and not is_group(meta.name):
+        wrong += of_runtime(server.runtime.annotations, server.runtime.where)
     own, not_tuned = server_settings(server.profile, _annotations(isvc, server.runtime))
     parts = server.profile.parts(
         Inputs(
@@ -139,15 +173,31 @@ def resolve(
         spec=replace(
             bare,
             ignored_fields=tuple(
-                dict.fromkeys((*bare.ignored_fields, *checked.unknown, *overridden(server.container, parts)))
+                dict.fromkeys(
+                    (
+                        *bare.ignored_fields,
+                        *_not_spoken(isvc, server.profile),
+                        *checked.unknown,
+                        *overridden(server.container, parts),
+                    )
+                )
             ),
-            capacity_bytes=capacity,
+            capacity_bytes=max(1, capacity // parts.processes),
+            processes=parts.processes,
             formats=server.formats,
             server_type=server.profile.server_type,
             protocol=_spoken(server),
-            policy=replace(policy, server_type=server.profile.server_type),
+            models_from=loaded.place,
+            place_unusable=loaded.unusable,
+            policy=replace(
+                policy,
+                server_type=server.profile.server_type,
+                protocol=_spoken(server),
+                any_name=loaded.place is not None,
+            ),
+            unseen=0.0 if server.profile.waits else policy.seconds,
             not_tuned=not_tuned,
-            degraded=_wrong(*cold.wrong, *scale.wrong, *wrong, *_unmeasured(isvc, scale, server.container)),
+            degraded=_wrong(*cold.wrong, *scale.wrong, *wrong, *no_claims, *_unmeasured(isvc, scale, server.container)),
         ),
         profile=server.profile,
         parts=parts,
@@ -156,9 +206,11 @@ def resolve(
         sidecars=server.sidecars,
         pod_fields=server.pod_fields,
         buffer_bytes=buffer,
+        models_bytes=capacity,
         loading_timeout_seconds=loading_seconds,
         scaling=scale,
         limits=limits,
+        claims=claims,
     )
 
 
@@ -180,6 +232,16 @@ def _spoken(server: ChosenServer) -> str:
     spoken = server.profile.protocols
     wanted = Protocol.V1 if server.protocol.endswith("v1") else Protocol.V2
     return next(each for each in (wanted, Protocol.V2, Protocol.V1, Protocol.NATIVE) if each in spoken)
+
+
+def _not_spoken(isvc: InferenceService, profile: ServerProfile) -> tuple[str, ...]:
+    """The protocol that the user asks for, where a runtime has it, or names none, and its server has not."""
+    implementation = isvc.spec.predictor.implementation()
+    asked = implementation.predictor.protocol_version if implementation.predictor is not None else None
+    if asked is None or asked in profile.protocols:
+        return ()
+    said = f"{profile.title} speaks {profile.spoken} here"
+    return (f"spec.predictor.{implementation.key}.protocolVersion: {asked} ({said})",)
 
 
 def unreadable(obj: dict[str, Any], error: SpecError) -> Resolution:
@@ -271,8 +333,6 @@ def _ignored(isvc: InferenceService) -> tuple[str, ...]:
         ignored.append("spec.predictor.containerConcurrency")
     if isvc.deployment_mode() not in _MODES:
         ignored.append(f"annotation {ANNOTATION_DEPLOYMENT_MODE}: {isvc.deployment_mode()[:_MAX_MODE]}")
-    if predictor.min_replicas == 0:
-        ignored.append("spec.predictor.minReplicas: 0")
     if any(c.name == TRANSFORMER_CONTAINER for c in predictor.containers or ()):
         ignored.append(f"spec.predictor.containers[{TRANSFORMER_CONTAINER}]")
     known = POD_FIELDS

@@ -229,7 +229,28 @@ def _by_format(
         reasons.RUNTIME_NOT_FOUND,
         f"No ServingRuntime in namespace {namespace} and no ClusterServingRuntime loads {_format(wanted)}"
         f"{' for many models' if many else ''} ({rules}, autoSelect true, not disabled); formats that are there: "
-        f"{_formats(able)}. {_unreadable(reachable)}Change the format, or create a runtime.",
+        f"{_formats(able)}. {_unreadable(reachable)}{_way_out(wanted, able)}",
+    )
+
+
+def _way_out(wanted: ModelFormat, there: Iterable[Runtime]) -> str:
+    """What a user can do who has models of this format, and these runtimes."""
+    named = [runtime for runtime in there if runtime.supports(wanted, named=True)]
+    if named:
+        return (
+            f"{named[0].where} loads it, but is picked by nobody: name it, by spec.predictor.model with modelFormat "
+            f"{wanted.name} and runtime {named[0].name}."
+        )
+    able = [profile for profile in profiles().values() if wanted.name.lower() in profile.formats]
+    if not able:
+        return (
+            "No server that holds many models here loads it: convert the models, or bring a program of your own "
+            "(containers with MULTI_MODEL_SERVER=true, as in docs/samples/kserve)."
+        )
+    servers = " or ".join(f"{profile.title} ({profile.server_type})" for profile in able)
+    return (
+        f"It is loaded by {servers}: enable one in the chart's values (runtimes.<type>.enabled), or create a runtime "
+        "with that builtInAdapter.serverType and the format."
     )
 
 

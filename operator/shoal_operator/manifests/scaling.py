@@ -37,6 +37,7 @@ class AutoscalerClass(StrEnum):
 class Scaling:
     """What an InferenceService asks for.
 
+    ``to_zero``: there may be no pod at all (minReplicas 0); ``least``: as long as there are any.
     ``resource``: cpu or memory where a HorizontalPodAutoscaler of ours is to scale, with ``target`` percent of what
     the pods request; ``metric`` and ``target`` per pod are for state. ``written``: the annotation is there, so the
     class is the user's word and not the default. ``ignored``: fields without effect. ``wrong``: a sentence for each
@@ -45,6 +46,7 @@ class Scaling:
 
     least: int = 1
     most: int = 1
+    to_zero: bool = False
     scaler: AutoscalerClass = AutoscalerClass.HPA
     written: bool = False
     metric: ScaleMetric | None = None
@@ -72,7 +74,8 @@ class Decision:
 def scaling(isvc: InferenceService) -> Scaling:
     """What an InferenceService asks for. Never raises."""
     predictor = isvc.spec.predictor
-    least, most = (max(count, 1) for count in predictor.replicas())  # without a pod no model can be placed
+    fewest, most = predictor.replicas()
+    least, most = max(fewest, 1), max(most, 1)  # without a pod no model can be placed
     wrong: list[str] = []
     scaler, written = _class(isvc.metadata.annotations, wrong)
     name, target = predictor.scale_metric, predictor.scale_target
@@ -99,6 +102,7 @@ def scaling(isvc: InferenceService) -> Scaling:
     return Scaling(
         least=least,
         most=most,
+        to_zero=fewest == 0,
         scaler=scaler,
         written=written,
         metric=metric if grows else None,

@@ -7,12 +7,14 @@ from typing import Any
 
 from shoal_api.errors import SpecError
 from shoal_api.names import ANNOTATION_SERVER_CONFIG
+from shoal_api.quantity import processors
 
 from shoal_operator import json_depth
 from shoal_operator.server_profile import ServerProfile, Setting, SettingValue
 
 from .annotations import shown
 
+MOST_SAID = 20
 _BOOLEANS = {"true": True, "false": False}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """What most numeric libraries read; left alone each starts as many threads as the node has processors."""
@@ -21,7 +23,8 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def server_settings(
     profile: ServerProfile, annotations: Mapping[str, str]
 ) -> tuple[dict[str, SettingValue], tuple[str, ...]]:
-    """The settings that can be, and a sentence for each that cannot. Never raises."""
+    """The settings that can be, and a sentence for each that cannot, up to ``MOST_SAID``: an annotation has room for
+    tens of thousands. Never raises."""
     text = annotations.get(ANNOTATION_SERVER_CONFIG)
     if text is None:
         return {}, ()
@@ -31,28 +34,28 @@ def server_settings(
         return {}, (error.message,)
     values: dict[str, SettingValue] = {}
     wrong: list[str] = []
+    left_out = 0
     for name, value in written.items():
         setting = profile.settings.get(name)
-        if setting is None:
-            wrong.append(f"{ANNOTATION_SERVER_CONFIG}: {_unknown(profile, name)}")
-            continue
-        read = _value(setting, value)
-        if read is None:
-            wrong.append(f"{ANNOTATION_SERVER_CONFIG}: {name} is {shown(value)}: write {_described(setting)}")
-        else:
+        read = _value(setting, value) if setting is not None else None
+        if read is not None:
             values[name] = read
+        elif len(wrong) >= MOST_SAID:
+            left_out += 1
+        elif setting is None:
+            wrong.append(f"{ANNOTATION_SERVER_CONFIG}: {_unknown(profile, name)}")
+        else:
+            wrong.append(f"{ANNOTATION_SERVER_CONFIG}: {name} is {shown(value)}: write {_described(setting)}")
+    if left_out:
+        wrong.append(
+            f"{ANNOTATION_SERVER_CONFIG}: {left_out} more are no settings either, or have no value that can be"
+        )
     return values, tuple(wrong)
 
 
 def cpus(container: Mapping[str, Any]) -> float | None:
     """limits.cpu of a container, in processors; None where there is none, or none that can be read."""
-    written = ((container.get("resources") or {}).get("limits") or {}).get("cpu")
-    text = str(written if written is not None else "")
-    try:
-        number = float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
-    except ValueError:
-        return None
-    return number if 0 < number < math.inf else None
+    return processors(((container.get("resources") or {}).get("limits") or {}).get("cpu"))
 
 
 def thread_defaults(limit: float | None) -> dict[str, str]:

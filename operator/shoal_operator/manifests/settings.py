@@ -27,8 +27,9 @@ class WorkloadSettings:
     begins with ``{name}.{namespace}``. ``drain_seconds``: longest time that the server's preStop hook waits for its
     models to be moved. ``require_model_mesh``: KServe's CRDs are in the cluster, so only InferenceServices with
     deploymentMode ModelMesh are ours. ``policy``: for the requests of InferenceServices that do not say otherwise.
-    ``limits``: of artifacts, likewise. ``private_addresses``: whether agents fetch https:// from such. ``groups``: of
-    ModelMesh's InferenceServices. ``modelmesh_service``: their namespaces have a Service `modelmesh-serving`.
+    ``limits``: of artifacts, likewise. ``private_addresses``: whether agents fetch https:// from such.
+    ``plain_registries``: hosts of oci:// that they ask without TLS. ``groups``: of ModelMesh's InferenceServices.
+    ``modelmesh_service``: their namespaces have a Service `modelmesh-serving`.
     """
 
     operator_namespace: str
@@ -48,6 +49,7 @@ class WorkloadSettings:
     policy: RoutePolicy = DEFAULT_POLICY
     limits: ArtifactLimits = DEFAULT_LIMITS
     private_addresses: bool = False
+    plain_registries: tuple[str, ...] = ()
     groups: GroupSettings = DEFAULT_GROUPS
     modelmesh_service: bool = False
 
@@ -72,7 +74,3 @@ class WorkloadSettings:
             return f"http://{host}:8008", f"grpc://{host}:8033"
         host = self.domain_template.format(name=name, namespace=namespace)
         return f"http://{self.gateway_host}/{namespace}/{name}", f"grpc://{host}"
-
-    def service_address(self, namespace: str, name: str) -> str:
-        """URL of an InferenceService for clients inside the cluster (status.address.url)."""
-        return f"http://{name}.{namespace}.svc.{self.cluster_domain}"

@@ -85,8 +85,10 @@ class Storage:
 
 
 def secret_names(service_account: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the Secrets that a ServiceAccount object lists, at most MAX_SECRETS, without repeats."""
-    listed = (str(item.get("name", "")) for item in service_account.get("secrets") or ())
+    """Names of the Secrets that a ServiceAccount object lists, at most MAX_SECRETS, without repeats: those for images
+    (imagePullSecrets) last, which ``oci://`` is fetched with."""
+    items = (*(service_account.get("secrets") or ()), *(service_account.get("imagePullSecrets") or ()))
+    listed = (str(item.get("name", "")) for item in items)
     return tuple(dict.fromkeys(name for name in listed if name))[:MAX_SECRETS]
 
 

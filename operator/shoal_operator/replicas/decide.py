@@ -27,7 +27,9 @@ def decide(asked: Scaling, wanted: int | None, live: LiveReplicas, own_autoscale
     """Who decides how many pods there are, and how many.
 
     ``wanted``: what state has said last; before it has, an autoscaled Deployment keeps what it has, so that an
-    operator that starts does not take pods away. ``own_autoscaler``: the name of the HPA that we would render.
+    operator that starts does not take pods away. ``own_autoscaler``: the name of the HPA that we would render. That one
+    never has fewer than one pod (Kubernetes admits no minReplicas 0): the step to none and back is ours, and a
+    HorizontalPodAutoscaler leaves a Deployment without replicas alone.
     """
     if live.autoscaler:
         return Decision(None, by=f"HorizontalPodAutoscaler {live.autoscaler} decides how many pods there are.")
@@ -40,7 +42,7 @@ def decide(asked: Scaling, wanted: int | None, live: LiveReplicas, own_autoscale
         )
     if asked.resource:
         return Decision(
-            None,
+            _to_none_and_back(asked, wanted, live.wanted),
             autoscaler=True,
             by=f"HorizontalPodAutoscaler {own_autoscaler} decides how many pods there are, by {asked.resource}.",
         )
@@ -51,7 +53,18 @@ def decide(asked: Scaling, wanted: int | None, live: LiveReplicas, own_autoscale
             f"it back to Shoal, annotate the InferenceService with {ANNOTATION_AUTOSCALER_CLASS}: hpa, or none for "
             "minReplicas.",
         )
-    if not asked.autoscaled:
+    if not asked.autoscaled and not asked.to_zero:
         return Decision(asked.least)
     known = wanted if wanted is not None else live.wanted
+    if asked.to_zero and not known:
+        return Decision(0)
     return Decision(asked.least if known is None else min(max(known, asked.least), asked.most))
+
+
+def _to_none_and_back(asked: Scaling, wanted: int | None, live: int | None) -> int | None:
+    """What we write beside an HPA of ours: none, or the first pod after that; None: its number is the HPA's."""
+    if not asked.to_zero or (wanted is None and live):
+        return None
+    if not wanted:
+        return 0
+    return None if live else asked.least

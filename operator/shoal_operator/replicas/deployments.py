@@ -8,6 +8,7 @@ from shoal_api.names import FIELD_MANAGER
 
 from shoal_operator.manifests import reasons
 from shoal_operator.manifests.former import ANNOTATION_SERVES
+from shoal_operator.manifests.volume_claims import NOTHING, Noted, noted
 from shoal_operator.state.world.values import Problem
 
 _NOT_AUTOSCALERS = ("kube-controller-manager", "kubectl")
@@ -16,7 +17,8 @@ _NOT_AUTOSCALERS = ("kube-controller-manager", "kubectl")
 @dataclass(frozen=True, slots=True)
 class DeploymentState:
     """What a Deployment says of its pods. ``refused``: why further pods cannot be made (quota, admission).
-    ``serves``: what they were made for (``manifests.former``). ``starting``: not all are ready.
+    ``serves``: what they were made for (``manifests.former``). ``starting``: not all are ready. ``claims``: what they
+    mount for models.
 
     ``replicas``: that there are. ``wanted``: that there should be, None without a Deployment. ``scale_manager``: the
     controller that has set this through the scale subresource, if one has.
@@ -28,6 +30,7 @@ class DeploymentState:
     scale_manager: str = ""
     serves: str = ""
     starting: bool = False
+    claims: Noted = NOTHING
 
 
 def deployment_state(obj: Mapping[str, Any]) -> DeploymentState:
@@ -49,6 +52,7 @@ def deployment_state(obj: Mapping[str, Any]) -> DeploymentState:
         wanted=1 if wanted is None else int(wanted),
         scale_manager=_scale_manager(obj),
         starting=int(status.get("unavailableReplicas") or 0) > 0,
+        claims=noted(obj),
         serves=str(((obj.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION_SERVES, "")),
     )
 

@@ -92,6 +92,7 @@ class PodCounts:
             scale_metric=None,
             scale_target=None,
             scaled_by=decision.by,
+            idle=spec.idle if decision.autoscaler else None,  # the step to no pod and back stays ours
         )
 
     async def next(self, service: ServiceKey, asked: Scaling, count: Count) -> Decision:

@@ -79,7 +79,7 @@ PROFILE = ServerProfile(
     ports=_PORTS,
     # Its own /ping is 500 as soon as one model has failed.
     live=Live(""),
-    formats={"djl": Shown.REAL, "python": Shown.REAL, "onnx": Shown.REAL, "pytorch": Shown.NOT_SHOWN},
+    formats={"djl": Shown.REAL, "python": Shown.REAL, "onnx": Shown.REAL, "pytorch": Shown.REAL},
     protocols=frozenset({Protocol.NATIVE}),
     native=("/predictions/{model}", "/models/{model}/invoke"),
     not_loaded=NotLoaded(
@@ -100,16 +100,22 @@ PROFILE = ServerProfile(
         Knob.BATCH_SIZE: "batch_size; an engine other than Python also needs batchifier=stack in serving.properties",
         Knob.BATCH_DELAY: "max_batch_delay",
         Knob.QUEUE_SIZE: "job_queue_size: requests that wait or run, the rest 503; at least 1",
-        Knob.THREADS: "OMP_NUM_THREADS and its like of a Python model's worker, intraOpNumThreads of an ONNX model",
+        Knob.THREADS: "OMP_NUM_THREADS and its like of a Python model's worker, intraOpNumThreads of an ONNX model "
+        "(else as many as the container's OMP_NUM_THREADS)",
     },
+    # Its engine has one number for the whole server: OMP_NUM_THREADS.
+    format_lacks={"pytorch": frozenset({Knob.THREADS})},
     settings=_SETTINGS,
     limits=(
         "No v1 or v2 protocol: /predictions/<model> and /models/<model>/invoke.",
+        "A pytorch model is TorchScript, one file (model.pt), and its engine needs libtorch in the image: upstream's "
+        "cpu-full has it, the image that this repository builds for places without a registry has not.",
         "A Python model is a process for each worker, of 35 MiB before it loads anything: declare its memory.",
         "A Python model whose worker ends is out of service until the agent has it loaded again.",
         "minWorkers and maxWorkers of serving.properties have no effect: only spec.serving.workers counts in memory.",
-        "requirements.txt is not installed, but from wheels in a folder `requirements` beside it; option.model_id, "
-        "option.entryPoint and option.s3url may not name another place.",
+        "requirements.txt is not installed, but from wheels in a folder `requirements` beside it; option.model_id is a "
+        "path in the artifact or the image, never a model of a hub, and option.entryPoint and option.s3url name no "
+        "other place.",
         "No time limit of one model: option.predict_timeout ends the worker together with the request.",
     ),
 )

@@ -72,11 +72,14 @@ PROFILE = ServerProfile(
     memory="measured for the whole process; a model's own is declared, or estimated from its artifact",
     # uvicorn's 5 s, without the time that a request takes to arrive.
     idle_seconds=4.0,
+    waits=False,
     limits=(
         "Custom containers only (`containers` with MULTI_MODEL_SERVER=true and the server's type as an annotation).",
         "The program has to give ModelServer a ModelRepository whose load(name) loads the folder of that name below "
         "--model_dir and calls update(); the base class's own load() does nothing.",
         "load() and predict() that block hold up every other request: have them in a thread (asyncio.to_thread).",
+        "Requests under way are not told by the server, finished ones are: a model that computes for longer than it "
+        "takes to look unused (30 s) may be chosen to make way; its requests are answered first.",
         "No batching, queue or workers of one model; one process, since a load would reach only one of several.",
     ),
 )

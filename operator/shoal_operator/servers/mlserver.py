@@ -65,6 +65,14 @@ def _parts(inputs: Inputs) -> Parts:
     foreign = inputs.command is None and bool(args) and args[0].startswith("-")
     of_models = openvino.of_models(inputs.settings)
     translated, ignored = _of_kserves_servers(args) if foreign else ({}, ())
+    # MLServer's default is debug, which writes a line for every request.
+    defaults = {
+        _WORKERS: "0",
+        "MLSERVER_DEBUG": "false",
+        **translated,
+        **{_SETTINGS[name]: str(value) for name, value in inputs.settings.items() if name in _SETTINGS},
+        **({_OPENVINO: json.dumps(of_models, sort_keys=True)} if of_models else {}),
+    }
     return Parts(
         environment={
             "MLSERVER_MODEL_REPOSITORY_IMPLEMENTATION": "shoal_mlserver.repository.SlotRepository",
@@ -81,23 +89,22 @@ def _parts(inputs: Inputs) -> Parts:
             "SHOAL_HEALTH_PORT": str(_PORTS.health),
             "SHOAL_SHARED_DIR": SHARED_DIR,
         },
-        # MLServer's default is debug, which writes a line for every request.
-        defaults={
-            _WORKERS: "0",
-            "MLSERVER_DEBUG": "false",
-            **translated,
-            **{_SETTINGS[name]: str(value) for name, value in inputs.settings.items() if name in _SETTINGS},
-            **({_OPENVINO: json.dumps(of_models, sort_keys=True)} if of_models else {}),
-        },
+        defaults=defaults,
         python_path=f"{PLUGINS_DIR}/{MLSERVER}",
         args=() if foreign else None,
         ignored=ignored,
+        processes=_processes(inputs.written.get(_WORKERS, defaults[_WORKERS])),
     )
+
+
+def _processes(workers: str) -> int:
+    """That hold every model: the workers, or the server itself where there are none."""
+    return int(workers) if workers.isascii() and workers.isdecimal() and 0 < int(workers) <= _MAX_NUMBER else 1
 
 
 _STREAMS = {
     Knob.WORKERS: "NUM_STREAMS, and nireq where nothing else says how many infer requests there are (max, else min); "
-    "streams share the model's weights",
+    "streams share the model's weights, but each counts in memory: declare what one takes",
     Knob.THREADS: "INFERENCE_NUM_THREADS, times workers: OpenVINO counts all streams' together",
     Knob.QUEUE_SIZE: "requests that wait for an infer request; the next is 503",
 }
@@ -137,8 +144,9 @@ PROFILE = ServerProfile(
     },
     limits=(
         "No queue limit but for OpenVINO models: what waits is in the server's memory.",
-        "Workers are the whole server's (parallel_workers of shoal.dev/server-config), not a model's; each holds "
-        "every model once more.",
+        "Workers are the whole server's (parallel_workers of shoal.dev/server-config), not a model's; each holds every "
+        "model, so limits.memory is room for that many times fewer, and each takes about 130 MiB itself (raise "
+        "memBufferBytes of the runtime).",
         "OpenVINO models (IR or ONNX) need package openvino in the server's image, which upstream's has not: see "
         "docs/samples/openvino. nireq and plugin_config of shoal.dev/server-config are those models' alone.",
     ),

@@ -31,10 +31,12 @@ from shoal_operator.server_profile import (
 _PORTS = Ports(http=8080, management=8081)
 _PLUGIN: Final = f"{PLUGINS_DIR}/{MULTI_MODEL_SERVER}"
 _FILE: Final = "mms.properties"
+_WORKERS: Final = "default_workers_per_model"
 _SETTINGS: Final = {
     "number_of_netty_threads": Setting(int, 0, 1024),
     "netty_client_threads": Setting(int, 0, 1024),
     "job_queue_size": Setting(int, 1, 1_000_000),
+    _WORKERS: Setting(int, 1, 64),
     "default_response_timeout": Setting(int, 1, 86_400),
     "unregister_model_timeout": Setting(int, 1, 86_400),
     "number_of_gpu": Setting(int, 0, 64),
@@ -55,6 +57,8 @@ def _parts(inputs: Inputs) -> Parts:
         "model_store": f"{MODELS_DIR}/copies",
         # Whatever is in the image or mounted: the server has what the agent tells it.
         "load_models": "none",
+        # The server's own is none.
+        _WORKERS: 1,
         "vmargs": java.options(inputs.buffer_bytes),
         **inputs.settings,
     }
@@ -73,6 +77,7 @@ def _parts(inputs: Inputs) -> Parts:
         ignored=tuple(
             f"command or args {word!r} of the model server (multi-model-server is configured here)" for word in words
         ),
+        processes=int(values[_WORKERS]),
     )
 
 
@@ -90,14 +95,16 @@ PROFILE = ServerProfile(
     memory="estimated: declared, or from the artifact; the server tells no memory of its own or of its models",
     idle_seconds=60.0,
     tuning={
-        Knob.WORKERS: "initial_workers, then min_worker; the server does not scale, so max counts, else min",
+        Knob.WORKERS: "initial_workers, then min_worker; the server does not scale, so max counts, else min; where "
+        "neither is written, default_workers_per_model",
         Knob.BATCH_SIZE: "batch_size",
         Knob.BATCH_DELAY: "max_batch_delay",
     },
     settings=_SETTINGS,
     limits=(
         "No v1 or v2 protocol: /predictions/<model> and /models/<model>/invoke.",
-        "A model is a process for each worker and one more, of 16 MiB before they load anything: declare its memory.",
+        "A model is a process for each worker and one more, of 16 MiB before they load anything: declare its memory. "
+        "default_workers_per_model divides the room in limits.memory, for all models alike.",
         "The queue is every model's alike: job_queue_size of shoal.dev/server-config. What does not fit is 503.",
         "SageMaker's model.tar.gz with code/inference.py (model_fn, input_fn, predict_fn, output_fn, or transform_fn) "
         "has a handler of ours; requirements.txt is not installed.",

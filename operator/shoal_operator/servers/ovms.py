@@ -73,7 +73,7 @@ _SETTINGS: Final = {
     "grpc_workers": Setting(int, 1, 1024),
     "rest_workers": Setting(int, 2, 10_000),
     "grpc_max_threads": Setting(int, 1, 65_536),
-    "grpc_memory_quota": Setting(int, 1 << 20),
+    "grpc_memory_quota": Setting(int, 1 << 20, 1 << 40),
     "grpc_channel_arguments": Setting(str),
     "log_level": Setting(str, choices=("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")),
     **openvino.SETTINGS,
@@ -201,7 +201,7 @@ PROFILE = ServerProfile(
     idle_seconds=30.0,
     tuning={
         Knob.WORKERS: "NUM_STREAMS of plugin_config, and nireq where shoal.dev/server-config has none (max, else min); "
-        "streams share the model's weights",
+        "streams share the model's weights, but each counts in memory: declare what one takes",
         Knob.THREADS: "INFERENCE_NUM_THREADS of plugin_config, times workers: the server counts all streams' together",
     },
     settings=_SETTINGS,

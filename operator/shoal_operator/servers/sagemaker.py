@@ -47,6 +47,7 @@ PROFILE = ServerProfile(
     parts=_parts,
     memory="estimated: declared, or from the artifact; the contract tells nothing but 507, no memory left",
     idle_seconds=1.0,
+    waits=False,
     limits=(
         "Custom containers (`containers` with MULTI_MODEL_SERVER=true and the server's type as an annotation), or a "
         "ServingRuntime of this type: GET, POST and DELETE of /models, /models/<model>/invoke and /ping, all on the "

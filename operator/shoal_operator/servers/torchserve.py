@@ -36,6 +36,7 @@ _SCRATCH = "/mnt/torchserve"
 _STORE = f"{MODELS_DIR}/copies"
 _CONFIG, _LOGGING = "config.properties", "log4j2.xml"
 
+_WORKERS: Final = "default_workers_per_model"
 _FIXED: Final = {
     "inference_address": f"http://0.0.0.0:{_PORTS.http}",  # the gateway comes to it
     "management_address": f"http://127.0.0.1:{_PORTS.management}",
@@ -54,7 +55,7 @@ _FIXED: Final = {
 }
 _DEFAULTS: Final = {
     # The server's own is one for each processor.
-    "default_workers_per_model": "1",
+    _WORKERS: "1",
     "metrics_mode": "prometheus",
     # A Python process each minute, for logs.
     "disable_system_metrics": "true",
@@ -64,7 +65,7 @@ _SETTINGS: Final = {
     "number_of_netty_threads": Setting(int, 0, 1024),
     "netty_client_threads": Setting(int, 0, 1024),
     "job_queue_size": Setting(int, 1, 1_000_000),
-    "default_workers_per_model": Setting(int, 1, 64),
+    _WORKERS: Setting(int, 1, 64),
     "default_response_timeout": Setting(int, 1, _MOST_SECONDS),
     "default_startup_timeout": Setting(int, 1, _MOST_SECONDS),
     "unregister_model_timeout": Setting(int, 1, 120),
@@ -149,6 +150,7 @@ def _parts(inputs: Inputs) -> Parts:
         args=("--start", "--foreground", "--no-config-snapshots", "--model-store", _STORE, *words),
         files={_CONFIG: _properties(inputs), _LOGGING: _LOG4J},
         ignored=tuple(ignored),
+        processes=int(inputs.settings.get(_WORKERS, 1)),
     )
 
 
@@ -224,8 +226,8 @@ PROFILE = ServerProfile(
         "input of v2, as under KServe. No binary tensors, no gRPC.",
         "requirementsFile of an archive is not installed: the image has to have what a handler imports.",
         "Each worker is a Python process, 160 to 240 MiB once it has imported torch: declare a model's memory.",
-        "Workers that a model's own config file or default_workers_per_model asks for are not counted in its memory; "
-        "those of spec.serving are.",
+        "Workers that a model's own config file asks for are not counted in its memory; those of spec.serving are, and "
+        "default_workers_per_model divides the room in limits.memory, for all models alike.",
         "A worker that ends while it computes takes the batch's requests with it (503), and is started anew.",
     ),
 )

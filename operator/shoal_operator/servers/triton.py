@@ -82,7 +82,7 @@ _SETTINGS: Final = {
     "buffer-manager-thread-count": Setting(int, 0, 1024),
     "grpc-infer-allocation-pool-size": Setting(int, 0, 65536),
     "grpc-infer-response-compression-level": Setting(str, choices=("none", "low", "medium", "high")),
-    "pinned-memory-pool-byte-size": Setting(int, 0),
+    "pinned-memory-pool-byte-size": Setting(int, 0, 1 << 40),
     "rate-limit": Setting(str, choices=("off", "execution_count")),
     "exit-timeout-secs": Setting(int, 1, 3600),
     "metrics-interval-ms": Setting(float, 1, 3_600_000),
@@ -90,7 +90,8 @@ _SETTINGS: Final = {
     "log-info": Setting(bool),
     "log-format": Setting(str, choices=("default", "ISO8601")),
     "disable-auto-complete-config": Setting(bool),
-    "shm-default-byte-size": Setting(int, 65536),
+    # Of each Python model, in the 2 GiB of /dev/shm.
+    "shm-default-byte-size": Setting(int, 65536, 1 << 30),
 }
 
 
@@ -193,12 +194,21 @@ PROFILE = ServerProfile(
         Knob.BATCH_DELAY: "max_queue_delay_microseconds of dynamic_batching",
         Knob.QUEUE_SIZE: "max_queue_size of the default_queue_policy: waiting requests, beside those that run",
         Knob.THREADS: "parameter intra_op_thread_count (TensorFlow: TF_NUM_INTRA_THREADS, PyTorch: "
-        "INTRA_OP_THREAD_COUNT, where the first model's counts for all); a Python model has to read it",
+        "INTRA_OP_THREAD_COUNT, where the first model's counts for all; OpenVINO: INFERENCE_NUM_THREADS); a Python "
+        "model has to read it",
     },
+    format_lacks={"tensorrt": frozenset({Knob.THREADS})},
     settings=_SETTINGS,
     limits=(
         "No v1 protocol. Ensembles are refused: their models may be on other pods.",
         "A request has no time limit of the server's own.",
+        "Requests under way are not told by the server, finished ones are: a model that computes for longer than it "
+        "takes to look unused (30 s) may be chosen to make way; its requests are answered first, and who waits for its "
+        "memory waits for them.",
+        "Instances that config.pbtxt itself asks for (instance_group) are not counted in a model's memory; those of "
+        "spec.serving.workers are.",
+        "ONNX, TensorFlow and OpenVINO backends would start a thread for each processor of the node: where neither "
+        "spec.serving.threads nor config.pbtxt says how many, it is as many as OMP_NUM_THREADS, so limits.cpu.",
         "A Python model is a process for each worker, of 25 MiB before it loads anything: declare its memory.",
         "A pytorch model needs config.pbtxt: TorchScript does not tell inputs and outputs.",
     ),

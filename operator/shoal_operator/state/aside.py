@@ -93,7 +93,7 @@ class Known:
     def _take_in(self, event: Event) -> bool:
         match event:
             case ServiceSeen(spec) if spec.key == self.key:
-                self.service = spec
+                self.service = spec.with_place_of(self.service) if self.service is not None else spec
             case ServiceGone(key) if key == self.key:
                 self.service = None
             case ModelSeen(model_spec):
@@ -202,6 +202,6 @@ def _let_go(world: World, guests: list[ModelKey], now: float) -> list[Effect]:
         with ctx.contained("letting go of a model that moves"):
             model = world.models[guest]
             moves.begin_move(ctx, model, None)
-            world.pieces.begin(Task.ROUTES, guest, [guest])
+            world.pieces.put(Task.ROUTES, guest, [guest])
             ctx.plan_model(model)
     return ctx.effects

@@ -3,8 +3,8 @@
 from typing import Any
 
 from shoal_operator.state.copies import asking, checks, freshness, life, probes, routes
-from shoal_operator.state.demand import cold, room, scaling, use
-from shoal_operator.state.owners import models, plans, services
+from shoal_operator.state.demand import cold, resting, room, scaling, use
+from shoal_operator.state.owners import models, plans, services, unregistered
 from shoal_operator.state.pods import health, moves, recovery, reports
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import DesiredChanged, Effect, WakeAt
@@ -22,6 +22,7 @@ from shoal_operator.state.world.events import (
     PodGone,
     PodSeen,
     Proceed,
+    Reachable,
     Requested,
     ServiceGone,
     ServiceSeen,
@@ -52,6 +53,7 @@ def step(world: World, event: Event, now: float) -> list[Effect]:
         recovery.advance(ctx)
     if not world.recovering:
         _pass_time(ctx)
+        unregistered.settle(ctx)
     with ctx.contained("room"):
         room.look(ctx)
     with ctx.contained("next wake"):
@@ -72,6 +74,9 @@ def _concerned(world: World, event: Event) -> ServiceKey | None:
         case ModelGone(model_key):
             model = world.models.get(model_key)
             return model.spec.service_key if model is not None else None
+        case Reachable(keys):
+            known = filter(None, map(world.models.get, keys))  # which are one InferenceService's
+            return next((each.spec.service_key for each in known), None)
         case PodGone(uid) | AgentLost(uid):
             pod = world.pods.get(uid)
             return pod.spec.service_key if pod is not None else None
@@ -120,6 +125,8 @@ def _apply(ctx: Context, event: Event) -> None:
             life.acknowledged(ctx, sequence)
         case Requested(service_key, name):
             asking.requested(ctx, service_key, name)
+        case Reachable(keys):
+            models.reachable(ctx, keys)
         case Proceed():
             _proceed(ctx)
         case Tick():
@@ -152,6 +159,8 @@ def _do(ctx: Context, task: Task, subject: Any, items: list[Any]) -> None:
             routes.refresh_some(ctx, items)
         case Task.MODELS:
             services.revise(ctx, items)
+        case Task.UNREGISTERED:
+            unregistered.revise(ctx, items)
         case Task.IN_USE:
             scaling.add_up(ctx, subject, items)
         case Task.PROBES:
@@ -170,6 +179,8 @@ def _do(ctx: Context, task: Task, subject: Any, items: list[Any]) -> None:
             pass
         case Task.SLOTS if pod is not None:
             reports.take_in(ctx, pod, items)
+        case Task.EMPTY if pod is not None:
+            resting.empty(ctx, pod, items)
         case Task.FREE if pod is not None:
             life.free_some(ctx, pod, items)
         case Task.LOST if pod is not None:
@@ -187,6 +198,7 @@ _REGULARLY = (
     health.end_gatherings,
     moves.end_overdue,
     cold.review_due,
+    resting.review_due,
     checks.advance,
     freshness.end_waits,
 )
@@ -242,6 +254,6 @@ def _next_wake(world: World, now: float) -> float | None:
         if retry_at is not None:
             times.append(retry_at)
     times += world.freshening.values()
-    times += [at for at in (world.gate_at, world.review_at, world.agenda.next) if at is not None]
+    times += [at for at in (world.gate_at, world.review_at, world.agenda.next, world.alarms.next) if at is not None]
     # What is due was tried in this step; if it must wait for something else, that event brings the next try.
     return min((at for at in times if at > now), default=None)

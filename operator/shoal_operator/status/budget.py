@@ -89,6 +89,7 @@ def due(
     if _ready_changed(before, after) or spoken_of is None:
         if passing:
             failed = before.get("status") == "False" and before.get("reason") not in reasons.WAITING
+            failed = failed and after.get("reason") != reasons.SERVICE_NOT_FOUND  # no retry passes through that
             hold = FIRST_SECONDS if spoken_of is None else HOLD_SECONDS
             return Due(since + (HOLD_AFTER_FAILURE_SECONDS if failed else hold), urgent=False, rank=rank)
         flapping = len(ledger.urgent) == MAX_URGENT and now - ledger.urgent[0] < quiet_seconds

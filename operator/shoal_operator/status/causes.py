@@ -82,11 +82,13 @@ def object_problem(view: ModelView) -> Finding:
 
 def too_large(view: ModelView) -> Finding:
     room = view.service.capacity_bytes if view.service is not None else 0
+    processes = view.service.processes if view.service is not None else 1
+    shared = f", its limits.memory by the {processes} processes that each hold every model" if processes > 1 else ""
     estimated = view.spec.memory_bytes is None
     return false(
         reasons.MODEL_TOO_LARGE,
         f"The model takes {format_bytes(view.size or 0)}{' by its artifact' if estimated else ''}, and a pod of "
-        f"InferenceService {view.spec.service} has room for {format_bytes(room)}.",
+        f"InferenceService {view.spec.service} has room for {format_bytes(room)}{shared}.",
         ADVICE[Unavailable.MODEL_TOO_LARGE],
     )
 
@@ -158,6 +160,14 @@ def late(view: ModelView) -> Finding:
     )
 
 
+def not_looked_up(view: ModelView) -> Finding:
+    return unknown(
+        reasons.NOT_LOOKED_UP,
+        f"InferenceService {view.spec.service} has no pod (minReplicas 0) that could look the artifact up. One is "
+        "started for that, at most once a minute.",
+    )
+
+
 _SAID: Final[Mapping[Cause, Callable[[ModelView], Finding]]] = {
     Cause.NO_SERVICE: no_service,
     Cause.SINGLE_MODEL: single_model,
@@ -169,6 +179,7 @@ _SAID: Final[Mapping[Cause, Callable[[ModelView], Finding]]] = {
     Cause.STORAGE_FAILED: failed,
     Cause.LOAD_FAILED: failed,
     Cause.NO_PODS: no_pods,
+    Cause.NOT_LOOKED_UP: not_looked_up,
     Cause.NO_POD_FITS: no_pod_fits,
     Cause.LATE: late,
     Cause.COMPLAINT: object_problem,

@@ -10,6 +10,7 @@ from typing import Any
 from shoal_api.messages import CopyFailure
 from shoal_api.quantity import format_bytes
 
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.values import ModelSpec, Problem, Refusal, Verdict
 from shoal_operator.state.world.views import CopyView, Decision, ModelView
 
@@ -86,6 +87,9 @@ def explain(
             "placement": None if service is None else "strict" if service.strict else "overcommit",
             "activationTimeoutSeconds": service.activation_timeout if service is not None else None,
             "maxHeldRequests": service.max_held if service is not None else None,
+            "pods": view.phase,
+            "idleSeconds": service.idle if service is not None else None,
+            "wakeTimeoutSeconds": service.wake_timeout if service is not None and service.idle is not None else None,
             "memoryPressure": view.pressure,
         },
     }
@@ -98,6 +102,8 @@ def summary(view: ModelView) -> str:
         return f"{serving} of {max(view.wanted_copies, serving)} wanted copies answer requests."
     if view.on_demand:
         ready, *_ = diagnose(view).values()
+        if view.phase is Phase.ZERO:
+            return "No pod runs, which is as wanted: a request has one started, and the model loaded."
         return ready.text or "Not loaded, which is as wanted: a request has it loaded."
     ready, *parts = diagnose(view).values()
     if ready.text:
@@ -169,9 +175,8 @@ def _how(spec: ModelSpec, size: int | None) -> str:
         return "not known yet: spec.model.memory is left out, and no agent has seen the artifact"
     if spec.memory_bytes is None:
         return "estimated from the artifact's size and from what models of this format take on the pods"
-    if spec.memory_bytes == size:
-        return "declared in spec.model.memory"
-    return "declared in spec.model.memory, corrected by what models of this format take on the pods"
+    workers = spec.tuning.workers
+    return "declared in spec.model.memory" + (f", of each of its {workers} workers" if workers > 1 else "")
 
 
 def _refusal(refusal: Refusal, filters: Mapping[str, str]) -> Object:

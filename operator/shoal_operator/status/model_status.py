@@ -124,14 +124,22 @@ def diagnose(view: ModelView, previous: Mapping[str, Any] | None = None) -> dict
     not_honoured = _not_honoured(view)
     if not_honoured:
         findings[TUNING_NOT_SUPPORTED] = tuning_not_supported(not_honoured)
-    if view.spec.ignored_fields:
-        findings[FIELDS_IGNORED] = fields_ignored(view.spec.ignored_fields)
+    ignored = view.spec.ignored_fields + _nothing_is_kept(view)
+    if ignored:
+        findings[FIELDS_IGNORED] = fields_ignored(ignored)
     return findings
 
 
+def _nothing_is_kept(view: ModelView) -> tuple[str, ...]:
+    many = view.service is not None and view.service.idle is not None and view.service.multi_model
+    return ("spec.serving.minCopies, as the predictor's minReplicas is 0",) if many and view.spec.min_copies else ()
+
+
 def _not_honoured(view: ModelView) -> tuple[str, ...]:
-    profile = profiles().get(view.service.server_type) if view.service is not None else None
-    if profile is None or view.service is None:
+    if view.service is None or view.spec.tuning == UNTUNED:  # of most there is nothing to ask the profile
+        return ()
+    profile = profiles().get(view.service.server_type)
+    if profile is None:
         return ()
     return profile.not_honoured(view.spec.tuning, view.service.policy.seconds, view.spec.framework)
 
@@ -217,11 +225,11 @@ def _multi_model(view: ModelView) -> Finding:
 def _scheduled(view: ModelView) -> Finding:
     if view.unsupported:
         return causes.framework(view)
-    if _refusal(view) is not None:
-        if view.refusal is not None and view.refusal.missing_bytes > 0:
-            return false(reasons.INSUFFICIENT_MEMORY, "No pod has room; see MemoryResourceAvailable.")
-        if view.fits_no_pod:
-            return causes.no_pod_fits(view)
+    refusal = _refusal(view)
+    if view.too_large or view.kept_out or (refusal is not None and refusal.missing_bytes > 0):
+        return false(reasons.INSUFFICIENT_MEMORY, "No pod has room; see MemoryResourceAvailable.")
+    if refusal is not None and view.fits_no_pod:
+        return causes.no_pod_fits(view)
     if _may_be_cold(view) and view.service is not None and view.service.problem is None:
         return true(reasons.ON_DEMAND)
     if view.placed:

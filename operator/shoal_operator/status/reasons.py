@@ -16,6 +16,10 @@ MULTI_MODEL: Final = "MultiModel"
 PODS_MISSING: Final = "PodsMissing"
 FIELDS_NOT_SUPPORTED: Final = "FieldsNotSupported"
 TUNING_NOT_SUPPORTED: Final = "TuningNotSupported"
+SCALED_TO_ZERO: Final = "ScaledToZero"
+"""There is no pod, since nobody asked for a model: a request has one started."""
+WAKING: Final = "Waking"
+"""A pod is being started for a request, which waits for it."""
 AUTOSCALED: Final = "Autoscaled"
 SECRET_NOT_FOUND: Final = "SecretNotFound"  # noqa: S105  # a word
 
@@ -30,6 +34,8 @@ PULLING: Final = "Pulling"
 LOADING: Final = "Loading"
 MAKING_ROOM: Final = "MakingRoom"
 UPDATING: Final = "Updating"
+NOT_LOOKED_UP: Final = "NotLookedUp"
+MOUNTING_CLAIM: Final = "MountingClaim"
 SERVICE_NOT_FOUND: Final = "InferenceServiceNotFound"
 PODS_NOT_READY: Final = "PodsNotReady"
 PODS_STARTING: Final = "PodsStarting"
@@ -53,6 +59,8 @@ WAITING: Final = frozenset(
         LOADING,
         MAKING_ROOM,
         UPDATING,
+        NOT_LOOKED_UP,
+        MOUNTING_CLAIM,
         SERVICE_NOT_FOUND,
         PODS_NOT_READY,
         ACTIVATION_TIMEOUT,  # the load goes on

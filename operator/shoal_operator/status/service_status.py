@@ -14,6 +14,7 @@ from typing import Any
 
 from shoal_api.names import READY
 
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.views import ModelView, ServiceView
 
 from . import own_model, reasons
@@ -132,6 +133,8 @@ def _good(predictor: Finding) -> Finding:
 def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding:
     if view.spec.problem is not None:
         return false(view.spec.problem.reason, view.spec.problem.message)
+    if view.phase is Phase.ZERO or (view.phase is Phase.WAKING and view.pod_expected and not _hindered(view)):
+        return _resting(view)
     if view.pods_ready >= view.pods_wanted:
         if view.spec.degraded is not None:
             return true(view.spec.degraded.reason, view.spec.degraded.message)
@@ -148,10 +151,30 @@ def _predictor(view: ServiceView, previous: Mapping[str, Any] | None) -> Finding
     return unknown(reasons.PODS_STARTING, f"{counted} {view.pod_waiting}".strip())
 
 
+def _hindered(view: ServiceView) -> bool:
+    """Something keeps its pods from starting, as far as is known."""
+    said = view.spec.degraded
+    return view.pod_problem is not None or (said is not None and said.reason != reasons.INVALID_SETTING)
+
+
+def _resting(view: ServiceView) -> Finding:
+    """No pod, or none yet, which is as wanted."""
+    wrong = f" {view.spec.degraded.message}" if view.spec.degraded is not None else ""
+    if view.phase is Phase.ZERO:
+        return true(
+            reasons.SCALED_TO_ZERO,
+            f"No pod runs, since minReplicas is 0 and no model was asked for. A request has one started, and waits up "
+            f"to {view.spec.wake_timeout:g} s for it.{wrong}",
+        )
+    return true(reasons.WAKING, f"A pod is being started; requests wait for it.{wrong}")
+
+
 def _with_model(predictor: Finding, view: ServiceView, model_view: ModelView) -> Finding:
     """The model's trouble before its pods', which it may be the cause of. Where all is well its own word as well: it
     says which content answers."""
     model = own_model.findings(model_view)[READY]
+    if predictor.reason in (reasons.SCALED_TO_ZERO, reasons.WAKING):
+        return predictor if model.reason == reasons.ON_DEMAND else model
     acts = model.verdict is Verdict.FALSE and not model.waits
     if view.spec.problem is None and acts:
         return model

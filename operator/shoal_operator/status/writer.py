@@ -35,6 +35,9 @@ from .subjects import KINDS, Subject, Target, regarding, status_path
 log = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.05
+MANY, COALESCE_MANY_SECONDS = 500, 0.25
+"""While so many are to be looked at (a start, a mass of new models), each changes several times in a moment: looked at
+a little later, it is looked at less often. Nobody can tell, since the writes take far longer."""
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 60.0
 LOOKS_PER_TURN = 40
@@ -152,7 +155,8 @@ class StatusWriter:
         if entry.writing:
             entry.changed = True
         else:
-            self._schedule(target, entry, self._clock() + COALESCE_SECONDS)
+            pause = COALESCE_SECONDS if len(self._timers) < MANY else COALESCE_MANY_SECONDS
+            self._schedule(target, entry, self._clock() + pause)
 
     def _observed(self, target: Target, uid: str, resource_version: str, status: Mapping[str, Any] | None) -> None:
         version = whole_number(resource_version) or 0

@@ -37,10 +37,11 @@ class Claims:
             return
         claims = self._claims.setdefault(spec.key, {})
         holder = self._holder(spec.key)
-        if holder is not None and holder.source is not spec.source and holder.source not in claims:
+        others = (spec.source, Source.PREFIX)  # one that nobody registered makes way
+        if holder is not None and holder.source not in others and holder.source not in claims:
             claims[holder.source] = ModelSeen(holder)
         claims[spec.source] = event
-        self._settle(spec.key, claims, event)
+        self._decide(spec.key, claims, event)
 
     def gone(self, source: Source, key: ModelKey, uid: str) -> None:
         """The object is no more, or has no model any more."""
@@ -77,7 +78,7 @@ class Claims:
         )
         return replace(claimed.spec, problem=Problem(NAME_TAKEN, message))
 
-    def _settle(self, key: ModelKey, claims: dict[Source, ModelSeen], event: ModelSeen) -> None:
+    def _decide(self, key: ModelKey, claims: dict[Source, ModelSeen], event: ModelSeen) -> None:
         winner, holder = _winner(claims), self._holder(key)
         if holder is not None and holder.uid != winner.spec.uid:
             self._handle(ModelGone(key, holder.uid))

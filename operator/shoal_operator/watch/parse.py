@@ -19,8 +19,9 @@ from shoal_operator.state.world.values import Content, ModelSpec, Problem
 
 from .moments import seconds
 
-_VOUCHING = frozenset({"Loaded", "OnDemand"})
-"""Reasons of Ready that speak of the wanted content, not of one that serves meanwhile."""
+_VOUCHING = frozenset({"Loaded", "OnDemand", "ScaledToZero", "Waking"})
+"""Reasons of Ready that speak of the wanted content, not of one that serves meanwhile; the last two of an
+InferenceService's own model."""
 
 
 def model_spec(obj: Mapping[str, Any]) -> ModelSpec:

@@ -18,7 +18,7 @@ import aiohttp
 import boto3
 from aiohttp import web
 from botocore.config import Config
-from shoal_agent.storage.object_source import ACCESSES_SECONDS
+from shoal_agent.storage.trying import ACCESSES_SECONDS
 from shoal_api.messages import (
     Action,
     CopyIntent,
@@ -339,6 +339,7 @@ class Pod:
         self.folder = folder
         self.models, self.shared = folder / "models", folder / "shared"
         self.credentials, self.secrets = folder / "credentials", folder / "secrets"
+        self.claims = folder / "claims"  # made with the first that is mounted
         for path in (self.models, self.shared, self.credentials, self.secrets / "s3"):
             path.mkdir(parents=True)
         self.operator = Operator()
@@ -370,6 +371,7 @@ class Pod:
                 "SHOAL_SHARED_DIR": str(self.shared),
                 "SHOAL_CREDENTIALS_DIR": str(self.credentials),
                 "SHOAL_STORAGE_SECRETS_DIR": str(self.secrets),
+                "SHOAL_CLAIMS_DIR": str(self.claims),
                 "SHOAL_PLUGINS_DIR": str(folder / "plugins"),
                 "SHOAL_AGENT_PORT": str(self.agent_port),
                 "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": "20",

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from shoal_api.messages import ModelMetadata
+from shoal_api.messages import ModelMetadata, content_digest, copy_id
 
 from .artifacts import ROW, model, tar_gz
 from .parts import ACCESS_KEY, HOST, SECRET_KEY, Pod, eventually, intent
@@ -83,6 +83,29 @@ async def test_a_missing_artifact_says_so_and_loads_once_it_is_uploaded(shared_p
     await pod.loaded("late")
     assert await pod.predict("late", ROW) == (200, [7.0])
     await pod.operator.drop("nowhere")
+
+
+async def test_a_model_on_a_claim_is_copied_and_what_is_written_there_meanwhile_changes_nothing(
+    shared_pod: Pod,
+) -> None:
+    pod = shared_pod
+    uri = "pvc://models/churn"
+    on_claim = intent("on-claim").model_copy(
+        update={"storage_uri": uri, "copy_id": copy_id("uid-1", content_digest(uri, "sklearn"))}
+    )
+    await pod.operator.want(on_claim)
+    report = await pod.failed("on-claim", "ClaimNotMounted")
+    assert report.failure is not None
+    assert "shoal.dev/claims" in report.failure.message
+    file = pod.claims / "models" / "churn" / "model.joblib"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(model(6.0))
+    await pod.loaded("on-claim")
+    file.write_bytes(b"half of another")
+    assert await pod.predict("on-claim", ROW) == (200, [6.0])
+    file.unlink()
+    assert await pod.predict("on-claim", ROW) == (200, [6.0])
+    await pod.operator.drop("on-claim")
 
 
 async def test_wrong_credentials_say_so_and_a_rotated_secret_heals_at_once(shared_pod: Pod) -> None:

@@ -131,6 +131,8 @@ def test_the_operator_may_not_list_secrets_nor_write_them_elsewhere() -> None:
             if "secrets" in rule["resources"]:
                 allowed = {"get"} if kind == "ClusterRole" else {"get", "create", "update", "patch"}
                 assert set(rule["verbs"]) <= allowed, name
+            if "persistentvolumeclaims" in rule["resources"]:
+                assert (rule["verbs"], name) == (["get"], "shoal-workloads"), "by name, where InferenceServices are"
 
 
 def test_permissions_shrink_to_the_watched_namespaces() -> None:

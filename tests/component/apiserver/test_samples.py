@@ -8,6 +8,7 @@ import yaml
 from shoal_api.inference_service import InferenceService
 from shoal_operator.manifests.resolve import resolve
 from shoal_operator.manifests.runtimes import Runtime
+from shoal_operator.state.world.prefix import Prefix
 from shoal_operator.state.world.values import ModelSpec, ServiceSpec
 from shoal_operator.watch.parse import model_spec
 
@@ -82,6 +83,12 @@ def test_what_the_samples_say_of_services() -> None:
     assert (busy.autoscaled, busy.scale_metric, busy.scale_target) == (True, "concurrency", 20.0)
     assert not service("scaled-by-cpu.yaml").autoscaled
     assert service("strict.yaml").strict
+    quiet = service("to-zero.yaml")
+    assert (quiet.idle, quiet.wake_timeout, quiet.autoscaled) == (600.0, 120.0, True)
+    assert plain.idle is None
+    unregistered = service("any-artifact.yaml").models_from
+    assert unregistered == Prefix("s3://models/tenants/", "sklearn", "{name}", 20 << 20, 10_000)
+    assert plain.models_from is None
 
 
 def test_what_the_samples_say_of_models() -> None:

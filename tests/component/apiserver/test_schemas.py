@@ -64,6 +64,20 @@ GOOD: dict[str, samples.Object] = {
     "az": MODEL(storageUri="az://models/m"),
     "abfss": MODEL(storageUri="abfss://models@account.dfs.core.windows.net/m"),
     "https": MODEL(storageUri="https://example.com/m.tgz?a=b"),
+    **{
+        f"hf {rest}": MODEL(storageUri=f"hf://{rest}")
+        for rest in ("facebook/opt-125m", "a/b:v1.0", "a/B_2:main/folder one/m.bin", "a/b/")
+    },
+    **{f"pvc {rest}": MODEL(storageUri=f"pvc://{rest}") for rest in ("models", "models/", "a-1.b/churn v1/m?#.zip")},
+    **{
+        f"oci {rest}": MODEL(storageUri=f"oci://{rest}")
+        for rest in (
+            "churn",
+            "quay.io/team/churn_1:v1.0",
+            "host:5000/a/b--c@sha256:" + "0a" * 32,
+            "a.b/c:1@sha256:" + "0" * 64,
+        )
+    },
     "storage": MODEL(storageUri=None, storage={"key": "minio", "path": "m/x", "parameters": {"bucket": "b"}}),
     "unknown fields": MODEL(unknown={"a": [1, {"b": None}]}),
     "all of serving": with_serving(
@@ -99,7 +113,7 @@ GOOD: dict[str, samples.Object] = {
     },
 }
 
-ADMITTED = "s3://, gs://, https://, http://, az://, abfs://, abfss://"
+ADMITTED = "s3://, gs://, https://, http://, az://, abfs://, abfss://, hf://, oci://, pvc://"
 _ANY_MODEL = {"framework": "sklearn", "storageUri": "s3://a/b"}
 BAD: dict[str, tuple[samples.Object, tuple[str, ...]]] = {
     "name with a dot": (named(MODEL(), "a.b"), ("part of the model's URL", "without dots")),
@@ -117,7 +131,19 @@ BAD: dict[str, tuple[samples.Object, tuple[str, ...]]] = {
     ),
     **{
         scheme: (MODEL(storageUri=f"{scheme}://a/b"), ("spec.model.storageUri", f"start with one of {ADMITTED}"))
-        for scheme in ("pvc", "oci", "hf", "hdfs", "webhdfs", "file", "modelscope", "wasbs")
+        for scheme in ("hdfs", "webhdfs", "file", "modelscope", "wasbs")
+    },
+    **{
+        f"hf {rest}": (MODEL(storageUri=f"hf://{rest}"), ("spec.model.storageUri", "name a repository of the hub"))
+        for rest in ("gpt2", "a/b:", "/a/b", "-a/b", "a b/c", "a/b@main")
+    },
+    **{
+        f"oci {rest}": (MODEL(storageUri=f"oci://{rest}"), ("spec.model.storageUri", "name an image or an artifact"))
+        for rest in ("a.b/Churn", "a.b/c:", "a.b/c@sha256:0", "a.b//c", "a.b/c/", "-a.b/c", "user@a.b/c", "a.b/c?d")
+    },
+    **{
+        f"pvc {rest}": (MODEL(storageUri=f"pvc://{rest}"), ("spec.model.storageUri", "name a PersistentVolumeClaim"))
+        for rest in ("/m", "Models/m", "../m", "a..b/m", "-a/m", "a b/m", "a?b", "a:b/m")
     },
     "Azure's file shares": (
         MODEL(storageUri="https://account.file.core.windows.net/share/m"),

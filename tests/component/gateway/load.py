@@ -66,4 +66,4 @@ class Load:
             outcome, text = type(error).__name__, str(error)
         self.outcomes[outcome] += 1
         if outcome != "ok" and len(self.wrong) < 5:
-            self.wrong.append(f"{model}: {outcome}: {text[:200]}")
+            self.wrong.append(f"{model}: {outcome}: {text[:400]}")

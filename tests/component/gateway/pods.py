@@ -17,7 +17,8 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
     """``requests``: "<method> <path>" over HTTP, "grpc <method> <model>" over gRPC; ``headers``: the last request's.
 
     ``lacks``: models that are not loaded, said as our plug-in for MLServer says it. ``refuses``: models whose own
-    application answers 404.
+    application answers 404. ``says``: what every request over HTTP is answered with instead: status, headers, and body,
+    which is sent without its length where the headers say that it comes in chunks.
     """
 
     def __init__(self, name: str, host: str) -> None:
@@ -28,6 +29,7 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         self.delay = 0.0
         self.lacks: set[str] = set()
         self.refuses: set[str] = set()
+        self.says: tuple[int, dict[str, str], bytes] | None = None
 
     async def start(self) -> "Pod":
         app = web.Application(client_max_size=1 << 28)
@@ -48,12 +50,23 @@ class Pod(stubs.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generate
         await self._runner.cleanup()
         await self._grpc.stop(None)
 
-    async def _http(self, request: web.Request) -> web.Response:
+    async def _http(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
         self.headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read()
         if self.delay:
             await asyncio.sleep(self.delay)
+        if self.says is not None:
+            status, headers, said = self.says
+            answer = web.StreamResponse(status=status, headers=headers)
+            if "Transfer-Encoding" in headers:
+                answer.enable_chunked_encoding()
+            else:
+                answer.content_length = len(said)
+            await answer.prepare(request)
+            await answer.write(said)
+            await answer.write_eof()
+            return answer
         model = next(iter(request.path.split("/")[3:]), "").partition(":")[0]
         if model in self.lacks:
             return web.json_response({"error": "Model not found"}, status=404, headers={"x-model-not-loaded": "true"})

@@ -178,7 +178,7 @@ async def test_tuning_is_honoured_and_changed_without_an_unanswered_request(calm
 async def test_a_model_that_it_does_not_have_is_answered_elsewhere(calm: Life, world: World) -> None:
     """By the real Envoy: on its way to the pod, and on its way back from the activator."""
     await calm.serve(there=16.0)
-    envoy = await _before(world, calm, "there", "elsewhere")
+    envoy = await before(world, calm, "there", "elsewhere")
     stub = await world.pod("stub")
     world.state_says("elsewhere", stub)
     calm.session.headers["Host"] = "iris.default"
@@ -207,7 +207,7 @@ async def test_a_model_that_it_does_not_have_is_answered_elsewhere(calm: Life, w
 
 async def test_management_is_not_reached_through_the_gateway(calm: Life, world: World) -> None:
     await calm.serve(m1=17.0)
-    envoy = await _before(world, calm, "m1")
+    envoy = await before(world, calm, "m1")
     for method, path in calm.kit.management:
         async with calm.session.request(method, f"{envoy.base}{path}", headers={"Host": "iris.default"}) as response:
             said = await response.json()
@@ -266,7 +266,7 @@ def _failure(pod: Life, name: str) -> CopyFailure | None:
     return report.failure if report is not None else None
 
 
-async def _before(world: World, pod: Life, *models: str) -> Envoy:
+async def before(world: World, pod: Life, *models: str) -> Envoy:
     """An Envoy whose routes lead these models to the pod's server."""
     kind, ports = pod.kit.server_type, pod.ground.ports
     world.gateway.apply(

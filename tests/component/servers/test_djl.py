@@ -9,11 +9,12 @@ import pytest
 import pytest_asyncio
 from shoal_api.tuning import Tuning
 
+from demo.sample_answers import torch_linear
 from tests.component.agent.parts import HOST, eventually
 
 from . import samples
 from .conftest import a_life
-from .kits.djl import KIT
+from .kits.djl import KIT, DjlKit
 from .life import Life
 
 pytestmark = [pytest.mark.component, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -36,6 +37,30 @@ async def test_the_samples_models_answer_by_both_paths(pod: Life) -> None:
     await samples.load(pod, "djl", {"doubler": tuned})
     assert await samples.post(pod, "/predictions/doubler", {"rows": [[1, 2.5]]}) == (200, {"rows": [[2.0, 5.0]]})
     assert await samples.post(pod, "/models/linear/invoke", [[1.0, 2.0, 3.0]]) == (200, {"predictions": [[14.5]]})
+
+
+class WithPyTorch(DjlKit):
+    """libtorch is 110 MB from Maven, once for each machine, and no other test needs it."""
+
+    engine = "pytorch"
+
+
+async def test_a_pytorch_model_answers_by_libtorch_and_a_broken_one_says_why() -> None:
+    rows = [[1.0, 2.0, 3.0], [-1.5, 0.25, 0.0]]
+    async with a_life(WithPyTorch()) as own:
+        own.put_files("script", samples.files(samples.SAMPLES / "torchserve" / "linear"))
+        own.put_files("broken", {"model.pt": b"no TorchScript"})
+        await own.operator.want(
+            samples.intent("script", "pytorch", "script", Tuning(workers_max=1, batch_delay=0.01)),
+            samples.intent("broken", "pytorch", "broken"),
+        )
+        await own.loaded("script", seconds=120)
+        assert await samples.post(own, "/predictions/script", rows) == (200, {"predictions": torch_linear(rows)})
+        await own.failed("broken", "ModelLoadFailed")
+        assert await samples.post(own, "/predictions/script", rows[:1]) == (
+            200,
+            {"predictions": torch_linear(rows[:1])},
+        )
 
 
 async def test_requests_that_fail_for_ever_do_not_delay_an_unload(pod: Life) -> None:

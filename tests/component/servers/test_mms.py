@@ -17,7 +17,7 @@ from tests.component.agent.parts import HOST, eventually
 
 from . import samples
 from .conftest import a_life
-from .kits import ProcessGroup
+from .kits import KitServer, ProcessGroup
 from .kits.mms import KIT, low_port, python
 from .life import Life
 
@@ -47,6 +47,37 @@ async def test_what_waits_in_the_servers_queue_is_answered_before_an_unload(pod:
     answers = await asyncio.gather(*asked)
     assert [(answer.status, answer.value) for answer in answers] == [(200, 6.0)] * 7
     await eventually(lambda: "queued" not in pod.operator.slots, 60, pod.story)
+
+
+class TwoWorkers(KitServer):
+    """As an InferenceService with ``shoal.dev/server-config: default_workers_per_model=2`` has it."""
+
+    def __init__(self, *place: Path) -> None:
+        super().__init__(KIT, *place)
+        self.files = self.ground.parts(settings={"default_workers_per_model": 2}).files
+
+
+async def test_a_model_without_workers_of_its_own_has_as_many_as_the_service_says(tmp_path: Path) -> None:
+    pod = Life(tmp_path, KIT, TwoWorkers)
+    try:
+        await pod.start()
+        pod.put_files("shared", KIT.sample(4.0))
+        await pod.operator.want(
+            pod.intent("plain", "shared"), pod.intent("own", "shared", tuning=Tuning(workers_max=1))
+        )
+        await pod.loaded("plain", "own", seconds=90)
+        assert [await workers(pod, name) for name in ("plain", "own")] == [2, 1]
+        await pod.operator.want(pod.intent("own", "shared"))  # its own word is gone
+        await pod.loaded("own", seconds=90)
+        assert await workers(pod, "own") == 2
+        assert await pod.answers("own") == 4.0
+    finally:
+        await pod.stop()
+
+
+async def workers(pod: Life, name: str) -> int:
+    async with pod.session.get(f"http://{HOST}:{pod.ground.ports['management']}/models/{name}") as response:
+        return len((await response.json())["workers"])
 
 
 async def test_itself_follows_sagemakers_contract_on_one_port(tmp_path: Path) -> None:

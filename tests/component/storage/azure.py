@@ -33,6 +33,10 @@ class Azure:
 
     scheme: ClassVar[str] = "az"
     missing_bucket: ClassVar[str] = f"https://{ACCOUNT}.blob.core.windows.net/no-such-bucket/m"
+    missing_reason: ClassVar[str] = "BucketNotFound"
+    pinned: ClassVar[bool] = False
+    verified: ClassVar[bool] = False
+    many: ClassVar[int] = 2500
     wrong: ClassVar[tuple[str, ...]] = ("another key", "broken signature")
 
     def __init__(self, folder: Path) -> None:

@@ -8,15 +8,19 @@ from tests.component.agent.parts import ACCESS_KEY, BUCKET, SECRET_KEY, Storage
 from .pods import Pod
 
 
-class Backend(Protocol):
-    """A store with a bucket of its own. ``endpoint``: where a pod finds it, or a proxy before it."""
+class Store(Protocol):
+    """A store with a bucket of its own."""
 
-    endpoint: str
     scheme: ClassVar[str]
     """Which source it is."""
     missing_bucket: ClassVar[str]
-    wrong: ClassVar[tuple[str, ...]]
-    """Kinds of credentials that are not taken."""
+    missing_reason: ClassVar[str]
+    pinned: ClassVar[bool]
+    """What was listed can be fetched, whatever is put there afterwards."""
+    verified: ClassVar[bool]
+    """What was fetched is held to a digest of its bytes."""
+    many: ClassVar[int]
+    """Objects of a large folder: more than a page of a listing, where listings have pages."""
 
     async def start(self) -> None: ...
 
@@ -32,7 +36,15 @@ class Backend(Protocol):
     def admit(
         self, pod: Pod, endpoint: str | None = None, *, name: str = "storage", wrong: str = "", authority: str = ""
     ) -> Pod:
-        """Give a pod a Secret for the store, or for what is before it; ``authority``: PEM."""
+        """Give a pod a Secret for the store, or for what is before it; ``authority``: PEM. Or what else it needs."""
+
+
+class Backend(Store, Protocol):
+    """One that is a server. ``endpoint``: where a pod finds it, or a proxy before it."""
+
+    endpoint: str
+    wrong: ClassVar[tuple[str, ...]]
+    """Kinds of credentials that are not taken."""
 
 
 class S3:
@@ -40,6 +52,10 @@ class S3:
 
     scheme: ClassVar[str] = "s3"
     missing_bucket: ClassVar[str] = "s3://no-such-bucket/m"
+    missing_reason: ClassVar[str] = "BucketNotFound"
+    pinned: ClassVar[bool] = False
+    verified: ClassVar[bool] = False
+    many: ClassVar[int] = 2500
     wrong: ClassVar[tuple[str, ...]] = ("nobody", "wrong secret")
 
     def __init__(self, folder: Path) -> None:

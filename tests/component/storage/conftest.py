@@ -1,7 +1,7 @@
 """A real store of each type for all tests of the folder, and pods that pull from them."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,18 +11,22 @@ import pytest_asyncio
 from tests.component.agent.parts import Storage
 
 from .azure import Azure
-from .backends import S3, Backend
+from .backends import S3, Backend, Store
+from .claims import Volume
 from .gcs import Gcs
+from .hub import Hub
 from .pods import Pod
+from .registry import Registry
 
-TYPES: dict[str, Callable[[Path], Backend]] = {"s3": S3, "gs": Gcs, "az": Azure}
+TYPES: dict[str, Callable[[Path], Backend]] = {"s3": S3, "gs": Gcs, "az": Azure, "hf": Hub, "oci": Registry}
+"""Servers, which may be away, wrong, slow or somebody else's."""
 
-
-Made = TypeVar("Made", bound=Backend)
+Made = TypeVar("Made", bound=Store)
+Start = Callable[[str], Awaitable[Backend]]
 
 
 @asynccontextmanager
-async def _running(made: Made) -> AsyncIterator[Made]:
+async def running(made: Made) -> AsyncIterator[Made]:
     await made.start()
     try:
         yield made
@@ -30,10 +34,30 @@ async def _running(made: Made) -> AsyncIterator[Made]:
         await made.stop()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def start(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Start]:
+    """Each type's server, once."""
+    async with AsyncExitStack() as stack:
+        made: dict[str, Backend] = {}
+
+        async def started(name: str) -> Backend:
+            if name not in made:
+                made[name] = await stack.enter_async_context(running(TYPES[name](tmp_path_factory.mktemp(name))))
+            return made[name]
+
+        yield started
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(TYPES))
-async def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with _running(TYPES[request.param](tmp_path_factory.mktemp(request.param))) as made:
-        yield made
+async def server(request: pytest.FixtureRequest, start: Start) -> Backend:
+    """A store that is a server."""
+    return await start(request.param)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=[*TYPES, "pvc"])
+async def store(request: pytest.FixtureRequest, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Any store."""
+    return Volume(tmp_path_factory.mktemp("volume")) if request.param == "pvc" else await start(request.param)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -48,28 +72,29 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Storage]
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def gcs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gcs]:
-    async with _running(Gcs(tmp_path_factory.mktemp("gcs-alone"))) as made:
+    async with running(Gcs(tmp_path_factory.mktemp("gcs-alone"))) as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def azure(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Azure]:
-    async with _running(Azure(tmp_path_factory.mktemp("azure-alone"))) as made:
+    async with running(Azure(tmp_path_factory.mktemp("azure-alone"))) as made:
         yield made
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def new_pod(tmp_path: Path) -> AsyncIterator[Callable[..., Pod]]:
+    made: list[Pod] = []
+
+    def make(environment: Mapping[str, str] | None = None, *, here: bool = True) -> Pod:
+        made.append(Pod(tmp_path / f"pod{len(made)}", environment, here=here))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.close()
+
+
 @pytest.fixture
-def new_pod(tmp_path: Path) -> Callable[[], Pod]:
-    count = 0
-
-    def make() -> Pod:
-        nonlocal count
-        count += 1
-        return Pod(tmp_path / f"pod{count}")
-
-    return make
-
-
-@pytest.fixture
-def pod(new_pod: Callable[[], Pod], store: Backend) -> Pod:
+def pod(new_pod: Callable[[], Pod], store: Store) -> Pod:
     return store.admit(new_pod())

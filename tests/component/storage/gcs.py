@@ -37,6 +37,10 @@ class Gcs:
 
     scheme: ClassVar[str] = "gs"
     missing_bucket: ClassVar[str] = "gs://no-such-bucket/m"
+    missing_reason: ClassVar[str] = "BucketNotFound"
+    pinned: ClassVar[bool] = False
+    verified: ClassVar[bool] = False
+    many: ClassVar[int] = 2500
     wrong: ClassVar[tuple[str, ...]] = ("another key", "unknown account")
 
     def __init__(self, folder: Path) -> None:

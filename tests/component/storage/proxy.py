@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
-HOST = "127.0.51.2"
+HOST, NAME = "127.0.51.2", "registry.example"
 _CHUNK = 64 * 1024
 
 
@@ -67,6 +67,7 @@ async def _answer(
     session: aiohttp.ClientSession, upstream: str, request: web.Request, faults: Faults
 ) -> web.StreamResponse:
     listed = "list-type" in request.query or request.query.get("comp") == "list"
+    listed = listed or request.path.startswith("/api/models/") or "/manifests/" in request.path
     of_object = request.method == "GET" and not listed
     faults.seen["object" if of_object else "list" if listed else request.method] += 1
     await asyncio.sleep(faults.delay)
@@ -143,6 +144,9 @@ def _certificate(
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=2))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName(NAME)]),
+            critical=False,
+        )
         .sign(issuer[1] if issuer else key, hashes.SHA256())
     )

@@ -10,6 +10,7 @@ from shoal_operator.manifests.settings import WorkloadSettings
 from shoal_operator.replicas.pod_counts import Scaled
 from shoal_operator.state.world.events import Event, ServiceSeen
 from shoal_operator.state.world.values import ServiceSpec
+from shoal_operator.volume_claims.room import VolumeClaims
 from shoal_operator.workloads import WorkloadController
 
 from tests.component.apiserver.server import ApiServer
@@ -48,13 +49,25 @@ def service(name: str = "iris", **predictor: Any) -> Object:
 class Bench:
     """One namespace with a running controller, and what the state was told."""
 
-    def __init__(self, server: ApiServer, kube: CountingKube, namespace: str, settings: WorkloadSettings) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        kube: CountingKube,
+        namespace: str,
+        settings: WorkloadSettings,
+        claims: VolumeClaims | None,
+    ) -> None:
         self.server, self.kube, self.namespace = server, kube, namespace
         self.events: list[Event] = []
         self.scaled: list[Scaled] = []
         self.ca = "certificate one"
         self.controller = WorkloadController(
-            kube, settings, ca_pem=lambda: self.ca, on_event=self.events.append, on_scaled=self.scaled.append
+            kube,
+            settings,
+            ca_pem=lambda: self.ca,
+            on_event=self.events.append,
+            on_scaled=self.scaled.append,
+            claims=claims,
         )
 
     def apply(self, obj: Object) -> Object:
@@ -93,10 +106,15 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(server: ApiServer, kube: CountingKube, settings: WorkloadSettings = SETTINGS) -> AsyncIterator[Bench]:
+async def bench(
+    server: ApiServer,
+    kube: CountingKube,
+    settings: WorkloadSettings = SETTINGS,
+    claims: VolumeClaims | None = None,
+) -> AsyncIterator[Bench]:
     namespace = f"bench-{next(_names)}"
     server.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-    running = Bench(server, kube, namespace, settings)
+    running = Bench(server, kube, namespace, settings, claims)
     tasks = [
         asyncio.create_task(running.controller.run()),
         asyncio.create_task(watch_owned(kube, namespace, running.controller)),

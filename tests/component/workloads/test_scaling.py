@@ -210,6 +210,45 @@ async def test_our_autoscaler_for_cpu_is_accepted_and_gets_the_replicas(server: 
         await until(lambda: replicas(b) == 3)
 
 
+async def test_there_is_no_pod_until_state_says_so(server: ApiServer, kube: CountingKube) -> None:
+    async with bench(server, kube) as b:
+        obj = b.apply(service(minReplicas=0))
+        await b.settled()
+        assert (replicas(b), b.told.idle, b.told.min_replicas) == (0, 600.0, 1)
+        for wanted in (1, 0, 1):
+            b.controller.set_replicas(b.namespace, "iris", wanted, "asked for" if wanted else "not used")
+            await until(lambda wanted=wanted: replicas(b) == wanted)  # type: ignore[misc]  # a lambda's default
+        await b.settled()
+        async with restarted(b, obj) as again:
+            assert replicas(b) == 1, "what there is stays until state has said"
+            again.set_replicas(b.namespace, "iris", 0, "not used")
+            await until(lambda: replicas(b) == 0)
+
+
+async def test_our_autoscaler_never_has_none_and_the_step_there_and_back_is_ours(
+    server: ApiServer, kube: CountingKube
+) -> None:
+    async with bench(server, kube) as b:
+        b.apply(service(minReplicas=0, maxReplicas=6, scaleMetric="cpu"))
+        await b.settled()
+        found = b.get(f"{AUTOSCALERS}/iris-predictor")
+        assert found is not None
+        assert (found["spec"]["minReplicas"], found["spec"]["maxReplicas"]) == (1, 6)
+        assert (replicas(b), b.told.idle) == (0, 600.0)
+        b.controller.set_replicas(b.namespace, "iris", 1, "a request waits")
+        await until(lambda: replicas(b) == 1)
+        scale(b, 4, "kube-controller-manager")
+        await until(lambda: b.told.min_replicas == 4)
+        b.controller.resync()
+        await b.settled()
+        assert replicas(b) == 4
+        b.controller.set_replicas(b.namespace, "iris", 0, "not used")
+        await until(lambda: replicas(b) == 0)
+        bring_autoscaler(b)
+        await until(lambda: b.told.idle is None)
+        assert "mine" in b.told.scaled_by
+
+
 async def test_ours_gives_way_to_an_autoscaler_of_the_users(server: ApiServer, kube: CountingKube) -> None:
     async with bench(server, kube) as b:
         b.apply(service(maxReplicas=6, scaleMetric="memory"))

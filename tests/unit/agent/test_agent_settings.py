@@ -25,6 +25,8 @@ def test_defaults_fit_what_the_operator_renders() -> None:
     assert str(settings.storage_secrets_dir) == "/var/run/secrets/shoal-storage"
     assert (settings.port, settings.server_type, settings.server_host) == (9090, "mlserver", "127.0.0.1")
     assert (settings.server_ports, settings.server_files) == ({"http": 8080, "grpc": 8081, "metrics": 8082}, {})
+    assert settings.server_threads == 0
+    assert read_settings({**RENDERED, "SHOAL_SERVER_THREADS": "2"}).server_threads == 2
     changed = read_settings({**RENDERED, "SHOAL_MAX_ARTIFACT_BYTES": "5", "SHOAL_MODEL_LOADING_TIMEOUT_SECONDS": "1.5"})
     assert (changed.max_artifact_bytes, changed.model_loading_timeout) == (5, 1.5)
 
@@ -38,6 +40,7 @@ def test_defaults_fit_what_the_operator_renders() -> None:
         ("SHOAL_MODEL_LOADING_TIMEOUT_SECONDS", "-1"),
         ("SHOAL_MODEL_LOADING_TIMEOUT_SECONDS", "nan"),
         ("SHOAL_SERVER_TYPE", ""),
+        ("SHOAL_SERVER_THREADS", "all"),
         ("SHOAL_SERVER_PORTS", "8080"),
         ("SHOAL_SERVER_PORTS", "http=0"),
         ("SHOAL_SERVER_PORTS", "http=65536"),
@@ -156,3 +159,11 @@ def test_the_users_file_is_replaced_and_never_written_into(tmp_path: Path) -> No
     assert json.loads((copy / "model-settings.json").read_text())["name"] == "m"
     assert json.loads(cached.read_text())["name"] == "x"
     assert [file.name for file in copy.iterdir()] == ["model-settings.json"]
+
+
+@pytest.mark.parametrize("own", [b"{", b"[]", b"\xff", b'{"a":' + b"[" * 100_000])
+def test_settings_that_are_no_json_are_the_artifacts_fault(own: bytes) -> None:
+    with pytest.raises(StorageError) as refused:
+        model_settings(own, ["model.joblib"], "m", "sklearn")
+    assert refused.value.reason == "ArtifactInvalid"
+    assert len(refused.value.message) < 400

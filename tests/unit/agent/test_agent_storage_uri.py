@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shoal_api.model_storage import ModelStorage
-from shoal_api.storage_uri import StorageUriError, parse_storage_uri
+from shoal_api.storage_uri import StorageUriError, claim_of, parse_storage_uri
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,82 @@ def test_web(raw: str, host: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "claim", "key", "folder"),
+    [
+        ("pvc://models/churn/v1", "models", "churn/v1", False),
+        ("pvc://models/churn/", "models", "churn", True),
+        ("pvc://team.models-1/a b?c#d", "team.models-1", "a b?c#d", False),
+        ("PVC://models", "models", "", True),
+        ("pvc://models/", "models", "", True),
+    ],
+)
+def test_claim(raw: str, claim: str, key: str, folder: bool) -> None:
+    uri = parse_storage_uri(raw)
+    assert (uri.scheme, uri.bucket, uri.key, uri.folder) == ("pvc", claim, key, folder)
+    assert claim_of(raw) == claim
+
+
+@pytest.mark.parametrize(
+    ("location", "claim"),
+    [
+        ("storage:///m?name=models&type=pvc", "models"),
+        ("storage://key/m?name=models&type=pvc", "models"),
+        ("storage://key/m?name=models", ""),
+        ("storage://key/m?type=pvc", ""),
+        ("storage://key/m", ""),
+        ("s3://models/m", ""),
+        ("pvc://../m", ""),
+        ("", ""),
+    ],
+)
+def test_which_claim_a_location_names(location: str, claim: str) -> None:
+    assert claim_of(location) == claim
+
+
+@pytest.mark.parametrize(
+    ("raw", "repository", "revision", "key", "folder"),
+    [
+        ("hf://facebook/opt-125m", "facebook/opt-125m", None, "", True),
+        ("hf://facebook/opt-125m:v1.0", "facebook/opt-125m", "v1.0", "", True),
+        ("hf://a/B_2.x:main/folder one/m?.bin", "a/B_2.x", "main", "folder one/m?.bin", False),
+        ("hf://a/b/folder/", "a/b", None, "folder", True),
+    ],
+)
+def test_hub(raw: str, repository: str, revision: str | None, key: str, folder: bool) -> None:
+    uri = parse_storage_uri(raw)
+    assert (uri.scheme, uri.bucket, uri.key, uri.folder) == ("hf", repository, key, folder)
+    assert dict(uri.parameters).get("revision") == revision
+
+
+@pytest.mark.parametrize(
+    ("raw", "host", "repository", "named"),
+    [
+        ("oci://churn", "docker.io", "library/churn", {}),
+        ("oci://team/churn:1", "docker.io", "team/churn", {"tag": "1"}),
+        ("oci://docker.io/churn", "docker.io", "library/churn", {}),
+        ("oci://localhost/churn", "localhost", "churn", {}),
+        ("oci://Registry.example:5000/a/b_c:V1.0", "registry.example:5000", "a/b_c", {"tag": "V1.0"}),
+        (f"oci://q.io/a:1@sha256:{'0' * 64}", "q.io", "a", {"tag": "1", "digest": f"sha256:{'0' * 64}"}),
+    ],
+)
+def test_registries(raw: str, host: str, repository: str, named: dict[str, str]) -> None:
+    uri = parse_storage_uri(raw)
+    assert (uri.scheme, uri.bucket, uri.key, dict(uri.parameters)) == ("oci", host, repository, named)
+
+
+@pytest.mark.parametrize(
     ("raw", "reason", "hint"),
     [
+        ("oci://a.b/Churn", "StorageUriInvalid", "lower-case"),
+        ("oci://a.b:0/churn", "StorageUriInvalid", "names no image"),
+        ("oci://a.b/c@sha256:0", "StorageUriInvalid", "names no image"),
+        ("oci://user@a.b/c", "StorageUriInvalid", "names no image"),
+        (f"oci://a.b/{'c' * 256}", "StorageUriInvalid", "names no image"),
+        ("hf://gpt2", "StorageUriInvalid", "names no repository"),
+        ("hf://a/b:", "StorageUriInvalid", "names no repository"),
+        ("hf://a/b@main", "StorageUriInvalid", "names no repository"),
+        ("hf://../b", "StorageUriInvalid", "names no repository"),
+        ("hf://a/b/c/../d", "StorageUriInvalid", "'..'"),
         ("gs:///m", "StorageUriInvalid", "gs://bucket/path"),
         ("gs://My_Models/m", "StorageUriInvalid", "no capitals"),
         ("hdfs://namenode/m", "StorageUriNotSupported", "gs://"),
@@ -63,7 +137,14 @@ def test_web(raw: str, host: str, path: str) -> None:
         ("https:///m", "StorageUriInvalid", "is no host"),
         ("https://host/a/../m", "StorageUriInvalid", "'..'"),
         ("https://host/a/%2e%2e/m", "StorageUriInvalid", "'..'"),
-        ("pvc://claim/m", "StorageUriNotSupported", "pvc://"),
+        ("hdfs://claim/m", "StorageUriNotSupported", "hdfs://"),
+        ("pvc:///m", "StorageUriInvalid", "names no PersistentVolumeClaim"),
+        ("pvc://Claim/m", "StorageUriInvalid", "names no PersistentVolumeClaim"),
+        ("pvc://../m", "StorageUriInvalid", "names no PersistentVolumeClaim"),
+        ("pvc://a..b/m", "StorageUriInvalid", "names no PersistentVolumeClaim"),
+        (f"pvc://{'a' * 254}/m", "StorageUriInvalid", "names no PersistentVolumeClaim"),
+        ("pvc://claim/a/../m", "StorageUriInvalid", "'..'"),
+        ("pvc://claim/a//m", "StorageUriInvalid", "'//'"),
         ("", "StorageUriInvalid", "no scheme"),
         ("models/m1", "StorageUriInvalid", "no scheme"),
         ("s3:/b/m", "StorageUriInvalid", "no scheme"),
@@ -113,7 +194,8 @@ def test_a_storage_key_and_path_survive_being_a_uri(key: str, path: str, paramet
     [
         ({"key": "a b", "path": "m"}, "StorageUriInvalid", "no key of a Secret"),
         ({"path": "a/../m"}, "StorageUriInvalid", "storage.path"),
-        ({"path": "m", "parameters": {"type": "pvc"}}, "StorageUriNotSupported", "'pvc' is not supported"),
+        ({"path": "m", "parameters": {"type": "hdfs"}}, "StorageUriNotSupported", "'hdfs' is not supported"),
+        ({"path": "m", "parameters": {"type": "pvc", "name": "/etc"}}, "StorageUriInvalid", "is no name"),
         ({"path": "m", "parameters": {"secret_access_key": "x"}}, "StorageUriInvalid", "is a secret"),
         ({"path": "m", "parameters": {"private_key": "x"}}, "StorageUriInvalid", "is a secret"),
     ],

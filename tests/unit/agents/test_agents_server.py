@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from shoal_api.messages import MAX_METADATA_TOLD, ModelMetadata, SyncResponse
+from shoal_operator.agents import border
 from shoal_operator.agents.bodies import PLACES_OF_A_NAMESPACE, LargeBodies
 from shoal_operator.state.pods.limits import MAX_STRAYS
 
@@ -344,6 +345,18 @@ async def test_a_pod_that_asks_too_often_is_slowed_down_and_others_are_not(runni
             statuses.append(response.status)
     assert statuses[:100] == [200] * 100
     assert 429 in statuses
+    assert (await running.client.sync(message("pod-2"))).epoch == 1
+
+
+async def test_a_pod_that_reports_much_time_and_again_is_slowed_down_and_others_are_not(running: Running) -> None:
+    """A report of 20,000 slots costs the loop a hundred milliseconds."""
+    running.backend.models = 0
+    sent = message().model_dump_json().encode() + b" " * (border.FREE_BYTES - 10_000)
+    statuses = []
+    for _ in range(6):
+        async with await running.client.post(sent, token()) as response:
+            statuses.append(response.status)
+    assert statuses == [200] * 4 + [429] * 2
     assert (await running.client.sync(message("pod-2"))).epoch == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shoal_api.messages import MAX_REQUEST_BYTES
+from shoal_api.messages import MAX_REQUEST_BYTES, MAX_SLOTS
 from shoal_operator.agents import Refused, border
 from shoal_operator.state.pods.limits import MAX_STRAYS, Known
 
@@ -52,6 +52,34 @@ def test_bytes_are_limited_by_what_the_pod_can_have_to_say() -> None:
     assert border.body_limit(None) == border.body_limit(known()) == border.FREE_BYTES
     assert border.body_limit(known(models=1000)) == border.FREE_BYTES + 1000 * border.BYTES_PER_MODEL
     assert border.body_limit(known(models=10**9)) == border.body_limit(known(models=None)) == MAX_REQUEST_BYTES
+
+
+@pytest.mark.parametrize("filling", [b"[],", b"{},", b"[[]],", b'{"a":[]},'])
+def test_lists_and_objects_that_no_slot_has_are_not_even_parsed(
+    filling: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two megabytes of them took half a second of the loop, in one turn."""
+    monkeypatch.setattr(border, "from_json", None)
+    sent = body(observed=[])[:-1] + b',"x":[' + filling * (border.FREE_BYTES // len(filling)) + b"0]}"
+    with pytest.raises(Refused, match="more lists and objects"):
+        border.read(sent, known())
+
+
+def test_the_densest_reports_of_many_slots_are_read() -> None:
+    names = [f"m{n}" for n in range(MAX_SLOTS // 2)]
+    observed = [
+        {"name": name, "phase": "Pulled", "failure": {"stage": "Load", "reason": "X", "message": ""}} for name in names
+    ]
+    use = [{"name": name, "requests": 1, "idle_seconds": 0} for name in names]
+    text = json.loads(body(observed=observed, use=use))
+    sent = json.dumps(text, separators=(",", ":")).encode()
+    assert len(border.read(sent, known(*names)).report.observed) == len(names)
+
+
+def test_messages_full_of_brackets_are_read() -> None:
+    failed = {"stage": "Load", "reason": "X", "message": "[{" * 500}
+    observed = [{"name": f"m{n}", "phase": "Pulled", "failure": failed} for n in range(20)]
+    assert len(border.read(body(observed=observed), known()).report.observed) == 20
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 from shoal_api.errors import SpecError
-from shoal_api.quantity import MAX_BYTES, duration_seconds, format_bytes, quantity_bytes, whole_number
+from shoal_api.quantity import MAX_BYTES, duration_seconds, format_bytes, processors, quantity_bytes, whole_number
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,30 @@ def test_nothing_else_is_a_whole_number(text: str) -> None:
 @pytest.mark.parametrize("text", ["\u00b2", "\u0661", "+1", " 1", "1_0", "9" * 5000, str(MAX_BYTES + 1)])
 def test_what_is_no_whole_number(text: str) -> None:
     assert whole_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("2", 2.0),
+        (2, 2.0),
+        (0.5, 0.5),
+        ("1500m", 1.5),
+        ("500000u", 0.5),
+        ("2k", 2000.0),
+        ("1Ki", 1024.0),
+        ("2e-1", 0.2),
+        ("1e19", 1e6),
+        ("0", None),
+        ("-1", None),
+        ("", None),
+        (None, None),
+        ("two", None),
+        ("1e999999999", None),
+        ("1" * 100, None),
+        ("nan", None),
+        ("inf", None),
+    ],
+)
+def test_processors(value: object, found: float | None) -> None:
+    assert processors(value) == found

@@ -11,6 +11,7 @@ from cluster.binaries import Tool
 from cluster.layout import CHECKOUT
 
 TOOLS = CHECKOUT / "cluster" / "tools"
+NODES_TOOLS = CHECKOUT / "cluster" / "nodes" / "tools"
 
 
 @pytest.fixture
@@ -84,9 +85,19 @@ def test_every_staging_module_has_the_version_of_kubernetes() -> None:
     assert {(name == target, version) for name, target, version in replaced} == {(True, f"v0.{minor[1]}")}
 
 
+def test_programs_of_several_nodes_keep_the_versions_of_the_others_and_decide_no_other_program() -> None:
+    """Only then the compiler's cache serves both; and who has one node must not compile anything again for them."""
+    listed = re.compile(r"^\t(\S+) (v\S+?)(?: // indirect)?$", re.MULTILINE)
+    texts = [(folder / "go.mod").read_text().partition("\nexclude")[0] for folder in (TOOLS, NODES_TOOLS)]
+    theirs, ours = (dict(listed.findall(text)) for text in texts)
+    assert {name: version for name, version in ours.items() if theirs.get(name, version) != version} == {}
+    assert {tool.module() for tool in binaries.FOR_SEVERAL_NODES} == {NODES_TOOLS}
+    assert {tool.module() for tool in (*binaries.FOR_THE_CLUSTER, *binaries.FOR_THE_USER)} == {TOOLS}
+
+
 def test_every_tool_is_a_package_of_ours_or_pinned_in_go_mod() -> None:
     text = (TOOLS / "go.mod").read_text()
-    for tool in (*binaries.FOR_THE_CLUSTER, *binaries.FOR_THE_USER):
+    for tool in (*binaries.FOR_THE_CLUSTER, *binaries.FOR_THE_USER, *binaries.FOR_SEVERAL_NODES):
         source: Path | None = Tool.source(tool)
         assert source.is_dir() if source else f"\t{tool.package}\n" in text
 

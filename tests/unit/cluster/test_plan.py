@@ -49,6 +49,19 @@ def test_the_cluster_starts_before_the_other_programs_are_compiled() -> None:
     assert after["other programs"] == {"programs of the cluster"}  # one call of the compiler at a time
 
 
+def test_one_node_waits_for_nothing_that_only_several_need() -> None:
+    after = _after(plan.whole_cluster(takeover=False))
+    assert "programs of several nodes" not in after
+    several = _after(plan.whole_cluster(takeover=False, count=3))
+    assert several["programs of several nodes"] == {"other programs", "programs of the cluster"}
+    assert "programs of several nodes" in several["nodes"]
+
+
+def test_further_nodes_take_the_images_of_the_first_one_when_it_has_them() -> None:
+    after = _after(plan.whole_cluster(takeover=False, count=2))
+    assert after["nodes"] >= {f"import {image.name}" for image in (*image_list.PROJECT, *image_list.RUNTIMES)}
+
+
 def test_some_images_take_their_bases_along_and_no_other() -> None:
     names = set(_after(plan.images([image_list.AGENT], imported=True)))
     assert names == {"Debian packages", "image debian", "image python", "image uv", "image agent", "import agent"}

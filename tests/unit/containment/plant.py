@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 from prometheus_client import CollectorRegistry
 from shoal_operator.agents.border import facts
@@ -29,6 +30,8 @@ from shoal_operator.state.world.values import ModelSpec, ServiceKey
 
 from tests.simulation.parts import SimPod
 from tests.unit.state.world_in_hand import model_spec, pod_spec, service_spec
+
+P = ParamSpec("P")
 
 TIMING = Timing(
     recovery=5, drain_grace=0.1, first_placement=2, review=2, use_wait=0.05, retry_refused=0.1, scale_up=2, residency=0
@@ -73,6 +76,16 @@ def play(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         assert not uncaught, uncaught
     finally:
         loop.close()
+
+
+def in_virtual_time(story: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test whose seconds pass at once, and which no other load on the machine makes late."""
+
+    @functools.wraps(story)
+    def test(*args: P.args, **kwargs: P.kwargs) -> None:
+        play(lambda: story(*args, **kwargs))
+
+    return test
 
 
 class Plant:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields, replace
 from typing import Any
 
@@ -124,6 +124,32 @@ def test_nobody_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shoal_operator.state.machine._next_wake", raising(lambda world, now: None, 1))
         plant.core.handle(events.Tick())
         assert plant.fatal
+
+    play(story)
+
+
+def test_routes_that_fail_together_and_not_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    """All are carried out, nobody is rebuilt; that the tables could not take them at once is said, once a minute."""
+
+    async def story() -> None:
+        plant = await running()
+        whole = plant.core._outlets.gateway
+
+        def not_together(effects: Sequence[Effect]) -> None:
+            if len(effects) > 1:
+                raise RuntimeError("not together")
+            whole(effects)
+
+        plant.core._outlets = replace(plant.core._outlets, gateway=not_together)
+        plant.core.handle(events.PodGone("a-1"))
+        await asyncio.sleep(10)
+        assert not plant.fatal
+        assert not plant.trouble("a")
+        key = {"namespace": "", "inference_service": "", "doing": "routes at once"}
+        assert plant.registry.get_sample_value("shoal_internal_errors_total", key) == 1
+        assert [record.exc_info for record in caplog.records if record.levelname == "ERROR"] != []
+        assert all("a-1" not in route.pods for route in plant.routes.values())
+        assert plant.serves("a", "a0")
 
     play(story)
 
@@ -273,5 +299,5 @@ def test_every_part_of_a_rebuilt_world_is_merged() -> None:
     whole |= {"epoch_held", "ordered"}
     merged = {"services", "models", "pods", "pods_of", "freshening", "touched", "sequence", "draining"}
     merged |= {"grace", "retrying", "unhealthy", "gathering", "moving", "asked", "agenda", "reviewing", "review_at"}
-    merged |= {"gating", "gate_at", "outgoing", "checks", "check_at", "revised"}
+    merged |= {"unsettled", "gating", "gate_at", "outgoing", "checks", "check_at", "revised", "alarms"}
     assert {each.name for each in fields(World)} == whole | merged

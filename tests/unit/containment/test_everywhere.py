@@ -19,14 +19,17 @@ import shoal_operator.placement
 import shoal_operator.state
 from shoal_operator import engine
 from shoal_operator.state.world import events
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.prefix import Prefix
+from shoal_operator.state.world.rest import Phase
+from shoal_operator.state.world.values import ModelKey, ServiceKey, Source
 
 from tests.unit.state.world_in_hand import MI, model_spec, service_spec
 
 from .bugs import Bug, in_groups
 from .plant import Plant, play
 
-A = ServiceKey("ns", "a")
+A, D = ServiceKey("ns", "a"), ServiceKey("ns", "d")
+PLACE = Prefix("s3://models/", "sklearn", memory_bytes=10 * MI, most=2)
 ROOMS = (shoal_operator.state, shoal_operator.placement)
 MODULES = [
     importlib.import_module(found.name)
@@ -98,12 +101,17 @@ class Story:
         plant = self.plant = Plant()
         plant.service("a", 2, strict=False, capacity_bytes=35 * MI)
         plant.service("b", 1, strict=False)
+        plant.service("c", 0, strict=False, idle=60.0)
+        plant.service("d", 1, strict=False, models_from=PLACE)
         for number in range(3):
             plant.model(f"b{number}", "b")
             plant.model(f"a{number}", "a")
         plant.model("a3", "a", memory_bytes=None)
         plant.start()
         await asyncio.sleep(6)
+        for name in ("d0", "d1", "missing", "d2"):
+            plant.core.handle(events.Requested(D, name))
+            await asyncio.sleep(0.5)
         plant.model("a4", "a", min_copies=1)
         for number in range(5, 9):
             plant.model(f"a{number}", "a")
@@ -129,7 +137,9 @@ class Story:
             await asyncio.sleep(3)
         await asyncio.sleep(8)  # who failed last is put back by then
         plant.core.handle(events.Requested(A, "a8"))
-        await asyncio.sleep(3)
+        for _ in range(8):  # as the activator does while a request waits
+            plant.core.handle(events.Requested(D, "d3"))
+            await asyncio.sleep(1)
 
     def check(self) -> None:
         """Nothing is lost, stuck, doubled or left over."""
@@ -137,11 +147,15 @@ class Story:
         assert plant is not None
         world = plant.core.world
         assert not world.recovering
-        assert world.services.keys() == {A, ServiceKey("ns", "b")}
-        assert world.models.keys() == {ModelKey("ns", f"a{n}") for n in (0, 1, *range(3, 9))} | {
+        assert world.services.keys() == {A, *(ServiceKey("ns", name) for name in "bcd")}
+        assert world.services[ServiceKey("ns", "c")].rest.phase is Phase.ZERO, "nobody asks"
+        registered = {key for key, model in world.models.items() if model.spec.source is not Source.PREFIX}
+        assert registered == {ModelKey("ns", f"a{n}") for n in (0, 1, *range(3, 9))} | {
             ModelKey("ns", f"b{n}") for n in range(3)
         }
-        assert world.pods.keys() == {"a-2", "a-3", "b-1"}
+        assert world.pods.keys() == {"a-2", "a-3", "b-1", "d-1"}
+        assert ModelKey("ns", "missing") not in world.models
+        assert plant.serves("d", "d3"), "nobody registered it"
         assert plant.serves("a", "a4"), "minCopies: 1"
         assert plant.serves("a", "a8"), "just asked for"
         assert all(plant.serves("b", name) for name in ("b0", "b2"))

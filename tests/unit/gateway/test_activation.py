@@ -74,7 +74,7 @@ async def state(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[State]:
     monkeypatch.setattr(activation, "HEAL_SECONDS", 0.2)
     made = State()
     yield made
-    assert made.activator._wanted == {}, "something is kept although nobody waits"
+    assert made.activator._awaited == {}, "something is kept although nobody waits"
     assert made.activator._held == {}
     assert made.memory._gateways == made.memory._services == {}
     assert made.value("requests_held") == 0
@@ -174,6 +174,30 @@ async def test_only_so_many_may_wait_for_the_models_of_one_service(state: State)
         state.says(model, at(A))
     state.says("m1", at(B), elsewhere)
     assert [await second, await third, await other] == [A, A, B]
+
+
+async def test_made_up_names_leave_half_of_the_places_to_models_that_are_there(state: State) -> None:
+    def cold(*, unknown: bool) -> ActivationView:
+        return ActivationView((), Unavailable.COLD, max_held=4, unknown=unknown)
+
+    for number in range(3):
+        state.says(f"made-up-{number}", cold(unknown=True))
+    for name in ("m1", "m2"):
+        state.says(name, cold(unknown=False))
+    held = [state.ask(f"made-up-{number}") for number in range(2)]
+    await soon()
+    refused = await state.ask("made-up-2")
+    assert isinstance(refused, Refused)
+    assert refused.reason == "TooManyHeldRequests"
+    known = [state.ask(name) for name in ("m1", "m2")]
+    await soon()
+    assert not any(each.done() for each in known)
+    for number in range(2):
+        state.says(f"made-up-{number}", None)
+    assert [await each for each in held] == [None, None]
+    for name in ("m1", "m2"):
+        state.says(name, at(A))
+    assert [await each for each in known] == [A, A]
 
 
 async def test_one_services_flood_leaves_memory_for_others(state: State) -> None:

@@ -13,6 +13,7 @@ from shoal_operator.gateway import vocabulary as words
 from shoal_operator.gateway.bootstrap import Options, bootstrap, chart_files, main
 from shoal_operator.gateway.limits import HEAP_SHARE, PLACEHOLDERS, UNNAMED_MESSAGE_BYTES, Limits
 from shoal_operator.gateway.policy import HOLD_SECONDS
+from shoal_operator.manifests.annotations import MAX_ACTIVATION_SECONDS
 
 CHART_FILE = Path(__file__).parents[3] / "charts" / "shoal" / "files" / "envoy.yaml"
 
@@ -83,6 +84,7 @@ def test_the_activator_is_waited_for_longer_than_any_service_may_ask() -> None:
     assert names.index("limit") < names.index(words.ACTIVATION_FILTER)  # counted before it is asked
     activation = filters[names.index(words.ACTIVATION_FILTER)]["typed_config"]
     assert activation["failure_mode_allow"] is False
+    assert MAX_ACTIVATION_SECONDS <= HOLD_SECONDS, "a wake timeout is no longer than that either"
     assert 600 < float(activation["grpc_service"]["timeout"].rstrip("s")) < HOLD_SECONDS + 60
     assert "with_request_body" not in activation
 

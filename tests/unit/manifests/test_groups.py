@@ -99,13 +99,38 @@ def test_what_it_owns_goes_with_its_runtime_and_it_has_no_services() -> None:
         ({}, {"replicas": 3}, (3, 3)),
         ({"serving.kserve.io/min-scale": "1", "serving.kserve.io/max-scale": "4"}, {"replicas": 3}, (1, 4)),
         ({"serving.kserve.io/max-scale": "many"}, {}, (2, 2)),
-        ({}, {"replicas": 0}, (2, 2)),
     ],
 )
 def test_pods(annotations: dict[str, str], spec: dict[str, Any], pods: tuple[int, int]) -> None:
     of = runtime("", annotations, **spec)
     resolved = resolve(group(of), [of]).spec
     assert (resolved.min_replicas, resolved.max_replicas) == pods
+
+
+@pytest.mark.parametrize(
+    ("annotations", "spec", "idle", "pods"),
+    [
+        ({}, {"replicas": 0}, 600.0, (1, 1)),
+        ({"serving.kserve.io/min-scale": "0"}, {"replicas": 3}, 600.0, (1, 1)),
+        (
+            {
+                "serving.kserve.io/min-scale": "0",
+                "serving.kserve.io/max-scale": "4",
+                "shoal.dev/scale-to-zero-after": "1m",
+            },
+            {},
+            60.0,
+            (1, 4),
+        ),
+        ({"serving.kserve.io/min-scale": "no"}, {"replicas": 3}, None, (3, 3)),
+    ],
+)
+def test_no_pod_while_nobody_asks(
+    annotations: dict[str, str], spec: dict[str, Any], idle: float | None, pods: tuple[int, int]
+) -> None:
+    of = runtime("", annotations, **spec)
+    resolved = resolve(group(of), [of]).spec
+    assert (resolved.idle, (resolved.min_replicas, resolved.max_replicas)) == (idle, pods)
 
 
 def test_annotations_of_the_runtime_hold_for_its_models() -> None:

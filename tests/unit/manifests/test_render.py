@@ -263,6 +263,12 @@ class TestServerContainer:
         values = env(server(isvc(annotations, sklearn={"resources": LIMITS, "args": ["--workers=3"]})))
         assert (values["MLSERVER_PARALLEL_WORKERS"], values["SHOAL_PREDICT_THREADS"]) == ("2", "64")
 
+    def test_the_container_has_the_memory_of_all_processes_and_a_model_the_room_of_one(self) -> None:
+        service = isvc({"shoal.dev/server-config": "parallel_workers=2"}, sklearn={"resources": LIMITS})
+        assert server(service)["resources"] == server(isvc())["resources"]
+        annotations = deployment(service)["template"]["metadata"]["annotations"]
+        assert annotations["shoal.dev/capacity-bytes"] == str(256 << 20)
+
     def test_options_beside_a_command_are_the_commands(self) -> None:
         container = server(isvc(sklearn={"resources": LIMITS, "args": ["--x"], "command": ["mine"]}))
         assert (container["command"], container["args"]) == (["mine"], ["--x"])
@@ -298,6 +304,29 @@ class TestAgent:
         assert values["SHOAL_POD_UID"]["fieldRef"]["fieldPath"] == "metadata.uid"
         assert values["SHOAL_SERVER_PORTS"] == "http=8080,grpc=8081,metrics=8082,health=8083"
         assert values["SHOAL_MODEL_LOADING_TIMEOUT_SECONDS"] == "300"
+
+    @pytest.mark.parametrize(
+        ("cpu", "written", "threads"),
+        [
+            (None, None, None),
+            ("2", None, "2"),
+            ("2500m", None, "2"),
+            ("100m", None, "1"),
+            ("2", {"value": "7"}, "7"),
+            ("2", {"value": "4,2"}, None),
+            ("2", {"valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}, None),
+        ],
+    )
+    def test_knows_what_threads_the_servers_libraries_start(
+        self, cpu: str | None, written: dict[str, Any] | None, threads: str | None
+    ) -> None:
+        limits = {"memory": "512Mi", **({"cpu": cpu} if cpu else {})}
+        named = [{"name": "OMP_NUM_THREADS", **written}] if written else []
+        service = isvc(sklearn={"resources": {"limits": limits}, "env": named})
+        assert env(agent(service)).get("SHOAL_SERVER_THREADS") == threads
+        if written is None:
+            names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+            assert [env(server(service)).get(name) for name in names] == [threads] * 3
 
     def test_loading_timeout_is_the_runtimes(self) -> None:
         adapter = {"serverType": "mlserver", "modelLoadingTimeoutMillis": 90_500}
@@ -400,7 +429,7 @@ def test_a_service_with_a_problem_is_not_rendered() -> None:
 def test_names_and_urls_of_settings() -> None:
     settings = replace(SETTINGS, domain_template="{name}.{namespace}.models.example.org", cluster_domain="c.l")
     assert settings.service_url("demo", "iris") == "http://iris.demo.models.example.org"
-    assert settings.service_address("demo", "iris") == "http://iris.demo.svc.c.l"
+    assert settings.gateway_host.endswith(".svc.c.l")
 
 
 def test_storage_document() -> None:
@@ -430,6 +459,7 @@ def test_secrets_of_a_service_account() -> None:
     listed = [{"name": "b"}, {"name": "a"}, {"name": "b"}, {}, *({"name": f"x{n}"} for n in range(50))]
     names = secret_names({"secrets": listed})
     assert names[:2] == ("b", "a")
+    assert secret_names({"imagePullSecrets": [{"name": "p"}, {"name": "b"}], "secrets": [{"name": "b"}]}) == ("b", "p")
     assert len(names) == 16
     assert is_generated({"annotations": {"kubernetes.io/service-account.name": "sa"}})
     assert not is_generated({"annotations": {"serving.kserve.io/s3-endpoint": "e"}})

@@ -65,7 +65,7 @@ def test_kserves_timeout(seconds: int | None, wanted: float | None) -> None:
 @pytest.mark.parametrize("seconds", [0, 3601])
 def test_a_timeout_that_cannot_be(seconds: int) -> None:
     spec = resolved(isvc(sklearn={"resources": LIMITS}, timeout=seconds)).spec
-    assert spec.policy == replace(DEFAULT_POLICY, server_type="mlserver")
+    assert spec.policy == replace(DEFAULT_POLICY, server_type="mlserver", protocol="v1")
     assert spec.degraded is not None
     assert spec.degraded.reason == "InvalidSetting"
     assert f"spec.predictor.timeout is {seconds}: write seconds from 1 to 3600" in spec.degraded.message
@@ -73,6 +73,8 @@ def test_a_timeout_that_cannot_be(seconds: int) -> None:
 
 def test_the_installations_default_holds_where_nothing_is_said() -> None:
     default = RoutePolicy(path_style=False)
-    assert resolve(isvc(), [runtime()], default).spec.policy == replace(default, server_type="mlserver")
+    assert resolve(isvc(), [runtime()], default).spec.policy == replace(default, server_type="mlserver", protocol="v1")
     own = isvc({"shoal.dev/path-style": "enabled", "shoal.dev/retries": "1"})
-    assert resolve(own, [runtime()], default).spec.policy == RoutePolicy(retries=1, server_type="mlserver")
+    assert resolve(own, [runtime()], default).spec.policy == RoutePolicy(
+        retries=1, server_type="mlserver", protocol="v1"
+    )

@@ -1,10 +1,12 @@
 """What an InferenceService's pods hold and run, or why they can hold nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from shoal_api.errors import SpecError
 from shoal_api.inference_service import InferenceService
+from shoal_operator.manifests.former import served, serves
 from shoal_operator.manifests.resolve import is_taken, resolve, unreadable
 
 from .objects import LIMITS, isvc, resolved, runtime
@@ -41,10 +43,47 @@ def test_replicas(predictor: dict[str, Any], replicas: tuple[int, int]) -> None:
     assert (spec.min_replicas, spec.max_replicas) == replicas
 
 
+@pytest.mark.parametrize(
+    ("server", "unseen"), [("mlserver", 0.0), ("triton", 0.0), ("kserve", 90.0), ("sagemaker", 90.0)]
+)
+def test_how_long_a_request_may_run_of_which_nobody_knows(server: str, unseen: float) -> None:
+    said = {"serving.kserve.io/server-type": server}
+    spec = resolved(isvc(said, containers=[custom(image="example.com/mine:1")], timeout=90)).spec
+    assert (spec.server_type, spec.unseen) == (server, unseen)
+
+
 def test_room_for_models_comes_from_the_runtime_when_the_predictor_says_nothing() -> None:
     loads = runtime(containers=[{"name": "kserve-container", "resources": {"limits": {"memory": "2Gi"}}}])
     assert resolved(isvc(sklearn={}), loads).spec.capacity_bytes == 2 << 30
     assert resolved(isvc(sklearn={"resources": LIMITS}), loads).spec.capacity_bytes == 512 << 20
+
+
+@pytest.mark.parametrize(
+    ("server", "config", "env", "processes"),
+    [
+        ("mlserver", "", "", 1),
+        ("mlserver", "parallel_workers=0", "", 1),
+        ("mlserver", "parallel_workers=1", "", 1),
+        ("mlserver", "parallel_workers=4", "", 4),
+        ("mlserver", "parallel_workers=-4", "", 1),
+        ("mlserver", "parallel_workers=4", "2", 2),  # what the user's env says, MLServer does
+        ("mlserver", "", "many", 1),
+        ("torchserve", "default_workers_per_model=2", "", 2),
+        ("mms", "default_workers_per_model=2", "", 2),
+        ("triton", "model-load-thread-count=2", "", 1),
+    ],
+)
+def test_room_is_divided_by_the_processes_that_each_hold_every_model(
+    server: str, config: str, env: str, processes: int
+) -> None:
+    written = [{"name": "MLSERVER_PARALLEL_WORKERS", "value": env}] if env else []
+    annotations = {"shoal.dev/server-config": config} if config else {}
+    found = resolved(isvc(annotations, sklearn={"resources": LIMITS, "env": written}), runtime(server=server))
+    assert found.spec.problem is None
+    assert (found.spec.processes, found.spec.capacity_bytes) == (processes, (512 << 20) // processes)
+    assert found.models_bytes == 512 << 20, "the container's limit is not divided"
+    former = served(replace(found.spec, capacity_bytes=0, processes=1), serves(found.spec))
+    assert former == found.spec, "and an operator that starts beside a broken spec knows it"
 
 
 @pytest.mark.parametrize("resources", [{}, {"requests": {"memory": "1Gi"}}, {"limits": {"memory": 0}}])
@@ -219,6 +258,27 @@ def test_a_runtime_without_an_image_is_named() -> None:
     assert "containers[0].image is empty" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("server", "asked", "protocols", "said"),
+    [
+        # A runtime may promise what its server has not.
+        ("triton", "v1", ("v1", "v2"), "Triton speaks grpc-v2, v2 here"),
+        ("triton", "v2", ("v1", "v2"), ""),
+        ("triton", None, ("v1", "v2"), ""),
+        ("djl", "v2", (), "DJL Serving speaks /predictions/{model}, /models/{model}/invoke here"),
+        ("mlserver", "grpc-v2", (), ""),
+    ],
+)
+def test_a_protocol_that_the_server_has_not_is_named(
+    server: str, asked: str | None, protocols: tuple[str, ...], said: str
+) -> None:
+    written = {"protocolVersion": asked} if asked else {}
+    found = resolved(
+        isvc(sklearn={"resources": LIMITS, **written}), runtime(server=server, protocols=protocols)
+    ).spec.ignored_fields
+    assert found == ((f"spec.predictor.sklearn.protocolVersion: {asked} ({said})",) if said else ())
+
+
 def test_ignored_fields_are_named() -> None:
     service = isvc(
         sklearn={"resources": LIMITS, "confidential": {"enabled": True}},
@@ -234,10 +294,31 @@ def test_ignored_fields_are_named() -> None:
         "spec.predictor.canaryTrafficPercent",
         "spec.predictor.containerConcurrency",
         "spec.predictor.logger",
-        "spec.predictor.minReplicas: 0",
         "spec.predictor.novelty",
         "spec.predictor.sklearn.confidential",
     }
+
+
+@pytest.mark.parametrize(
+    ("annotations", "predictor", "idle", "wake", "said"),
+    [
+        ({}, {}, None, 120.0, ""),
+        ({}, {"minReplicas": 0}, 600.0, 120.0, ""),
+        ({}, {"minReplicas": 0, "maxReplicas": 3}, 600.0, 120.0, ""),
+        ({"shoal.dev/scale-to-zero-after": "90s"}, {"minReplicas": 1}, None, 120.0, ""),
+        ({"shoal.dev/scale-to-zero-after": "90s", "shoal.dev/wake-timeout": "5m"}, {"minReplicas": 0}, 90.0, 300.0, ""),
+        ({"shoal.dev/scale-to-zero-after": "1s"}, {"minReplicas": 0}, 600.0, 120.0, "from 10s to 168h; 600s holds"),
+        ({"shoal.dev/wake-timeout": "1h"}, {"minReplicas": 0}, 600.0, 120.0, "from 1s to 10m; 120s holds"),
+        ({"shoal.dev/placement": "strict"}, {"minReplicas": 0}, 600.0, 120.0, "'overcommit' holds"),
+    ],
+)
+def test_no_pod_while_nobody_asks(
+    annotations: dict[str, str], predictor: dict[str, int], idle: float | None, wake: float, said: str
+) -> None:
+    spec = resolved(isvc(annotations, sklearn={"resources": LIMITS}, **predictor)).spec
+    assert (spec.idle, spec.wake_timeout, spec.strict) == (idle, wake, False)
+    assert spec.min_replicas == 1, "while there are any"
+    assert (said in spec.degraded.message) if said else spec.degraded is None
 
 
 def test_kserves_fields_that_count_are_not_called_ignored() -> None:

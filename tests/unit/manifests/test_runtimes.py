@@ -1,9 +1,12 @@
 """Which runtime an InferenceService gets, and the reason when it gets none."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from shoal_api.inference_service import FRAMEWORKS
 from shoal_operator.manifests.runtimes import Runtime, select
 from shoal_operator.state.world.values import Problem
 
@@ -126,6 +129,53 @@ def test_refuses_with_a_reason(predictor: dict[str, Any], runtimes: list[Runtime
     got, message = chosen(predictor, *runtimes)
     assert got == reason
     assert words in message
+
+
+CHART = Path(__file__).parents[3] / "charts" / "shoal" / "files" / "runtimes"
+
+
+def of_the_chart(*types: str) -> list[Runtime]:
+    """The chart's runtimes of these types, as it renders them."""
+    found = []
+    for file in sorted(CHART.glob("*.yaml")):
+        if file.stem in types:
+            said = yaml.safe_load(file.read_text())
+            formats, protocols = said["supportedModelFormats"], tuple(said.get("protocolVersions", ()))
+            found.append(runtime(f"shoal-{file.stem}", server=file.stem, formats=formats, protocols=protocols))
+    return found
+
+
+EVERY = tuple(sorted(file.stem for file in CHART.glob("*.yaml")))
+KEYS: list[tuple[str, str, str]] = [
+    # The key, the chart's runtime of it where all are enabled, and what is said where MLServer's alone is.
+    ("sklearn", "shoal-mlserver", "shoal-mlserver"),
+    ("xgboost", "shoal-mlserver", "shoal-mlserver"),
+    ("lightgbm", "shoal-mlserver", "shoal-mlserver"),
+    ("tensorflow", "shoal-triton", "loaded by OpenVINO Model Server (ovms) or Triton (triton): enable one"),
+    ("onnx", "shoal-triton", "loaded by DJL Serving (djl) or "),
+    ("triton", "shoal-triton", "loaded by Triton (triton): enable"),
+    ("pytorch", "shoal-torchserve", "TorchServe (torchserve)"),
+    ("paddle", "modelFormat paddle and runtime shoal-ovms", "loaded by OpenVINO Model Server (ovms): enable"),
+    ("pmml", "a program of your own", "convert the models"),
+]
+
+
+@pytest.mark.parametrize(("key", "of_all", "of_one"), KEYS, ids=[key for key, _, _ in KEYS])
+def test_every_key_of_kserve_works_or_says_what_to_do(key: str, of_all: str, of_one: str) -> None:
+    """With the chart's runtimes; huggingface, which takes no TrainedModels, is test_resolve's."""
+    assert {*(name for name, _, _ in KEYS), "huggingface"} == set(FRAMEWORKS)
+    for types, words in ((EVERY, of_all), (("mlserver",), of_one)):
+        said = chosen({key: {}}, *of_the_chart(*types))
+        assert words in " ".join(said), said
+        assert said[0].startswith("shoal-") or said[0] == "RuntimeNotFound"
+
+
+def test_v1_is_refused_for_triton_by_name() -> None:
+    predictor = model("triton", protocolVersion="v1")
+    reason, message = chosen(predictor, *of_the_chart("triton"))
+    assert reason == "ProtocolNotSupported"
+    assert "ClusterServingRuntime shoal-triton speaks v2, grpc-v2" in message
+    assert chosen(model("triton", runtime="shoal-triton", protocolVersion="v1"), *of_the_chart("triton"))[0] == reason
 
 
 def test_kserves_own_runtime_for_mlserver_is_taken() -> None:

@@ -55,10 +55,26 @@ def test_what_awaits_nothing_is_synchronous(kind: type, synchronous: bool) -> No
     assert offload.is_synchronous(kind.predict) is synchronous  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({}, []),
+        ({"threads": 4, "event_loop": True, "mine": "x"}, []),
+        ({"threads": "4"}, ["threads is '4': one prediction at a time"]),
+        ({"threads": -1}, ["threads is -1"]),
+        ({"threads": True, "event_loop": "true"}, ["event_loop is 'true', without effect", "threads is True"]),
+    ],
+)
+def test_what_has_no_effect_is_said(extra: dict[str, Any], said: list[str]) -> None:
+    found = offload.without_effect(extra)
+    assert len(found) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, found, strict=True))
+
+
 def _model(kind: type, **extra: Any) -> Any:
     registry = SimpleNamespace(_model_initialiser=lambda settings: kind())
     offload.watch(registry)
-    return registry._model_initialiser(SimpleNamespace(parameters=SimpleNamespace(extra=extra)))
+    return registry._model_initialiser(SimpleNamespace(name="m", parameters=SimpleNamespace(extra=extra)))
 
 
 async def test_a_blocking_prediction_runs_in_a_thread_with_the_callers_context() -> None:

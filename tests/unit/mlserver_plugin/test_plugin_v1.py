@@ -1,5 +1,7 @@
 """KServe's v1 protocol to v2's tensors and back."""
 
+import contextlib
+
 import pytest
 from shoal_mlserver import v1
 
@@ -99,3 +101,31 @@ def test_predictions_of_several_outputs_are_objects() -> None:
         {"label": 1, "scores": [0.1, 0.9]},
         {"label": 0, "scores": [0.8, 0.2]},
     ]
+
+
+def _nested(depth: int, innermost: object) -> object:
+    for _ in range(depth):
+        innermost = [innermost]
+    return innermost
+
+
+@pytest.mark.parametrize("innermost", [None, 1, "a"])
+@pytest.mark.parametrize("depth", [40, 600, 1020])
+def test_nesting_as_deep_as_json_may_have_it_is_the_clients_mistake(depth: int, innermost: object) -> None:
+    """It was an error of the server's own: both looked into lists by recursion."""
+    deep = _nested(depth, innermost)
+    for instances in (
+        [deep],
+        [deep, [1]],
+        [1, deep],
+        [{"c": "a"}, {"c": None}, {"c": deep}],
+        [{"c": "a"}, {"c": deep}],
+        [{"c": deep}, {"c": None}],
+    ):
+        with contextlib.suppress(v1.BadInput):
+            v1.inputs_of({"instances": instances})
+
+
+def test_the_first_null_is_named_in_the_order_of_the_document() -> None:
+    assert v1.first_null([1, {"a": [2, None], "b": None}, None]) == '[1]["a"][1]'
+    assert v1.first_null([[1], {"a": "x"}]) is None

@@ -1,10 +1,12 @@
 """Where models go, and the words said when they go nowhere."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shoal_operator.placement import planner
 from shoal_operator.placement.filters import DESCRIPTIONS, FILTERS
 from shoal_operator.placement.planner import plan
 from shoal_operator.placement.sorters import DESCRIPTIONS as SORTER_DESCRIPTIONS
@@ -271,3 +273,18 @@ def test_capacity_is_never_exceeded_and_refusals_are_true(
     for each in needs:
         copies = held.get(each.key.name, [])
         assert (each.key in found.refused) == (len(copies) < wanted)
+
+
+def test_a_plan_looks_at_a_few_pods_for_a_model_not_at_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, refuse = 0, planner._refuse
+
+    def counted(*given: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return refuse(*given)
+
+    monkeypatch.setattr(planner, "_refuse", counted)
+    pods = [pod(f"p{n}") for n in range(200)]
+    needs = [need(f"m{n}", copies=(at("leaving", leaving=True),)) for n in range(100)]
+    assert len(planned(pods, *needs).add) == 100
+    assert looked < 10 * len(needs)

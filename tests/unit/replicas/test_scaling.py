@@ -124,6 +124,40 @@ def test_how_many_we_write(predictor: dict[str, Any], wanted: int | None, live: 
     assert decide(asked(**predictor), wanted, LiveReplicas(live), OURS) == Decision(replicas)
 
 
+NONE: dict[str, Any] = {"minReplicas": 0}
+CPUS: dict[str, Any] = {"minReplicas": 0, "maxReplicas": 4, "scaleMetric": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("predictor", "wanted", "live", "replicas"),
+    [
+        (NONE, None, None, 0),  # nobody has asked for anything
+        (NONE, None, 1, 1),  # an operator that has just started takes no pods away
+        (NONE, 0, 1, 0),
+        (NONE, 1, 0, 1),
+        (NONE, 3, 1, 1),
+        ({**NONE, "maxReplicas": 4}, 3, 1, 3),
+        ({**NONE, "maxReplicas": 4}, 0, 3, 0),
+        (CPUS, None, None, 0),
+        (CPUS, None, 2, None),  # as many as its autoscaler says
+        (CPUS, 0, 2, 0),
+        (CPUS, 1, 0, 1),
+        (CPUS, 1, 3, None),
+        ({**CPUS, "minReplicas": 1}, 0, 2, None),
+    ],
+)
+def test_none_while_nobody_asks(
+    predictor: dict[str, Any], wanted: int | None, live: int | None, replicas: int | None
+) -> None:
+    decision = decide(asked(**predictor), wanted, LiveReplicas(live), OURS)
+    assert (decision.replicas, decision.autoscaler) == (replicas, "scaleMetric" in predictor)
+
+
+def test_beside_anothers_autoscaler_none_is_not_ours_to_say() -> None:
+    decision = decide(asked(**NONE), 0, LiveReplicas(2, autoscaler="mine"), OURS)
+    assert (decision.replicas, "mine" in decision.by) == (None, True)
+
+
 @pytest.mark.parametrize(
     ("annotations", "predictor", "live", "words"),
     [

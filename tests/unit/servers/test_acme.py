@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from shoal_operator.gateway import clusters, lacking, routes, surface
 from shoal_operator.manifests.render import render
 from shoal_operator.manifests.resolve import Resolution, resolve
 from shoal_operator.manifests.scaling import Decision
+from shoal_operator.manifests.server_config import MOST_SAID
 from shoal_operator.manifests.storage import Storage
 from shoal_operator.state.world.effects import Unavailable
 from shoal_operator.state.world.values import RoutePolicy
@@ -104,6 +106,16 @@ def test_a_setting_that_cannot_be_is_said_by_name_and_the_rest_holds(written: st
     assert CONFIG in sentence
     assert said in sentence
     assert made.parts.args == ("--workers=1",)
+
+
+def test_ten_thousands_of_settings_that_are_none_cost_no_time_and_those_that_are_hold() -> None:
+    lines = [f"wrokers{number}={number}" for number in range(20_000)]
+    began = time.process_time()
+    made = resolution({CONFIG: "\n".join((*lines, "workers=3"))})
+    assert time.process_time() - began < 2, "of the operator's loop"
+    assert made.parts.args == ("--workers=3",)
+    assert len(made.spec.not_tuned) == MOST_SAID + 1
+    assert f"{20_000 - MOST_SAID} more are no settings" in made.spec.not_tuned[-1]
 
 
 def test_settings_are_lines_or_json_and_the_inference_services_come_first() -> None:

@@ -55,6 +55,41 @@ def test_properties_are_read_as_java_writes_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("# a comment is never continued \\\nengine=PyTorch", {"engine": "PyTorch"}),
+        ("! nor this \\\r\nengine=PyTorch\r\n", {"engine": "PyTorch"}),
+        ("option.model\\u005fid=s3://b/x", {"option.model_id": "s3://b/x"}),
+        ("option.model_id=s3\\://b/x", {"option.model_id": "s3://b/x"}),
+        ("option.model_\\\n   id = s3:/\\\n\t/b/x", {"option.model_id": "s3://b/x"}),
+        ("a\\=b=c\\\\\nd e", {"a=b": "c\\", "d": "e"}),
+        ("a=1\n\n  a : 2 ", {"a": "2 "}),
+        ("key", {"key": ""}),
+        ("a=b\\\n# no comment, as it continues", {"a": "b# no comment, as it continues"}),
+        ("a=b\\", {"a": "b"}),
+        ("a=\\t\\u0041\\x", {"a": "\tAx"}),
+    ],
+)
+def test_properties_are_what_java_makes_of_them(text: str, found: dict[str, str]) -> None:
+    """Else a place to fetch from could be written so that only the server reads it."""
+    assert properties.read(text) == found
+
+
+@pytest.mark.parametrize("here", ["/opt/models/bert", "weights", "./weights/", "model.bin", "."])
+def test_a_model_id_that_is_in_the_artifact_or_the_image_is_taken(here: str) -> None:
+    files = ["weights/a.safetensors", "model.bin"]
+    assert properties.added({"option.model_id": here, "engine": "Python"}, files, "djl", UNTUNED) == {}
+
+
+@pytest.mark.parametrize(
+    ("engine", "seconds"), [("Python", 240.0), ("MPI", 240.0), ("OnnxRuntime", properties.NATIVE_SECONDS)]
+)
+def test_how_long_a_request_can_run(tmp_path: Path, engine: str, seconds: float) -> None:
+    (tmp_path / "serving.properties").write_text(f"engine={engine}\noption.predict_timeout=240\n")
+    assert properties.longest_seconds(tmp_path) == seconds
+
+
+@pytest.mark.parametrize(
     ("own", "files", "framework", "tuning", "added"),
     [
         ({"engine": "Python"}, ["model.py", "serving.properties"], "djl", UNTUNED, {}),
@@ -96,6 +131,7 @@ def test_what_formats_leave_unsaid_is_added(
     ("own", "files", "framework", "said"),
     [
         ({"option.model_id": "s3://elsewhere/m"}, [], "djl", "option.model_id=s3://elsewhere/m"),
+        ({"option.model_id": "org/model"}, ["serving.properties"], "djl", "option.model_id=org/model"),
         ({"option.entryPoint": "https://elsewhere/model.py"}, [], "python", "option.entryPoint"),
         ({}, ["a.onnx", "b.onnx"], "onnx", "name the model model.onnx"),
         ({}, ["README"], "pytorch", "has no model.pt"),
@@ -108,6 +144,23 @@ def test_what_cannot_be_or_would_come_from_elsewhere_is_refused(
         properties.added(own, files, framework, UNTUNED)
     assert raised.value.reason == "ArtifactInvalid"
     assert said in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("own", "framework", "threads"),
+    [
+        ({}, "onnx", "2"),
+        ({"engine": "OnnxRuntime"}, "djl", "2"),
+        ({"option.intraOpNumThreads": "5"}, "onnx", None),
+        ({"engine": "Python"}, "djl", None),  # its workers read OMP_NUM_THREADS
+    ],
+)
+def test_an_onnx_model_counts_the_containers_processors_and_not_the_nodes(
+    own: dict[str, str], framework: str, threads: str | None
+) -> None:
+    made = properties.added(own, ["model.onnx"], framework, UNTUNED, 2)
+    assert made.get("option.intraOpNumThreads") == threads
+    assert properties.added(own, ["model.onnx"], framework, Tuning(threads=1), 2)["option.intraOpNumThreads"] == "1"
 
 
 def test_the_users_own_lines_stay_and_a_shared_file_is_not_written_into(tmp_path: Path) -> None:
@@ -154,3 +207,30 @@ def test_what_does_not_move_for_as_long_as_a_request_can_run_has_failed() -> Non
     assert running.tallies({"m": Counted(6, 4)})["m"] == Tally(succeeded=4, failed=2)
     # The server's counters begin anew.
     assert running.tallies({"m": Counted(1, 0)})["m"] == Tally(in_flight=1)
+
+
+def test_one_that_only_took_long_had_not_failed_and_hides_no_other() -> None:
+    now = [0.0]
+    running = Running(lambda: now[0])
+    running.limit("m", 10.0)
+    running.tallies({"m": Counted(1, 0)})
+    now[0] = 11.0
+    assert running.tallies({"m": Counted(1, 0)})["m"] == Tally(failed=1)
+    assert running.tallies({"m": Counted(1, 1)})["m"] == Tally(succeeded=1)
+    assert running.tallies({"m": Counted(2, 1)})["m"] == Tally(succeeded=1, in_flight=1)
+
+
+def test_of_some_that_failed_and_one_that_took_long_those_that_failed_stay() -> None:
+    now = [0.0]
+    running = Running(lambda: now[0])
+    running.limit("m", 10.0)
+    running.tallies({"m": Counted(4, 1)})
+    now[0] = 11.0
+    assert running.tallies({"m": Counted(4, 1)})["m"] == Tally(succeeded=1, failed=3)
+    assert running.tallies({"m": Counted(5, 3)})["m"] == Tally(succeeded=3, failed=2)
+
+
+def test_its_pytorch_engine_has_the_threads_that_the_container_has() -> None:
+    (said,) = PROFILE.not_honoured(Tuning(threads=2), 300.0, "pytorch")
+    assert said.startswith("spec.serving.threads")
+    assert PROFILE.not_honoured(Tuning(threads=2), 300.0, "onnx") == ()

@@ -29,6 +29,7 @@ def test_it_listens_for_management_on_loopback_alone_and_loads_nothing_by_itself
         "management_address=http://127.0.0.1:8081",
         "model_store=/mnt/models/copies",
         "load_models=none",
+        "default_workers_per_model=1",
         "vmargs=-Xmx256m -XX:+ExitOnOutOfMemoryError",
     }
     made = PROFILE.parts(BARE)

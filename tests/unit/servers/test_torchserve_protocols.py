@@ -148,3 +148,60 @@ def test_text_and_arrays() -> None:
     results, _ = protocols.handle(echo, [v2(text), v1(1.5)], Context(OTHER, OTHER))
     assert json.loads(results[0])["outputs"] == [{"name": "t", "datatype": "BYTES", "shape": [], "data": ["hello"]}]
     assert json.loads(results[1]) == {"predictions": [1.5]}
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("INT64", [1.5]),
+        ("INT64", ["7"]),
+        ("INT64", [None]),
+        ("INT8", [128]),
+        ("UINT8", [-1]),
+        ("UINT8", [300]),
+        ("INT64", [2**63]),
+        ("BOOL", ["false"]),
+        ("BOOL", [2]),
+        ("FP32", ["7"]),
+        ("FP32", [True]),
+        ("FP32", [[1.0], [2.0, 3.0]]),
+    ],
+)
+def test_values_that_are_not_of_the_datatype_are_refused_and_never_changed(datatype: str, data: list[Any]) -> None:
+    context = Context(OTHER)
+    results, wrong = protocols.handle(doubled, [v2(an_input(data, [len(data)], datatype))], context)
+    assert (wrong, context.status) == (1, {0: 400})
+    assert datatype in json.loads(results[0])["error"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "taken"),
+    [
+        ("INT64", [1, 2.0, -3], [1, 2, -3]),
+        ("UINT64", [2**64 - 1], [2**64 - 1]),
+        ("INT64", [-(2**63)], [-(2**63)]),
+        ("BOOL", [True, False], [True, False]),
+        ("BOOL", [1, 0], [True, False]),
+        ("FP64", [1, 2.5], [1.0, 2.5]),
+    ],
+)
+def test_values_of_the_datatype_are_taken(datatype: str, data: list[Any], taken: list[Any]) -> None:
+    (found,) = protocols.inputs({"inputs": [an_input(data, [len(data)], datatype)]})
+    assert found["data"] == taken
+    assert [type(each) for each in found["data"]] == [type(each) for each in taken]
+
+
+def test_what_json_has_no_word_for_is_null() -> None:
+    def odd(rows: list[Any], context: Any) -> list[Any]:
+        return [{"p": [float("nan"), 1.0]}, numpy.array([float("inf"), 2.0]), (numpy.float32("nan"),)]
+
+    results, _ = protocols.handle(odd, [v1(1, 2, 3)], Context(OTHER))
+    assert json.loads(results[0], parse_constant=pytest.fail) == {
+        "predictions": [{"p": [None, 1.0]}, [None, 2.0], [None]]
+    }
+
+
+def test_a_body_nested_as_deep_as_it_likes_is_the_clients_mistake() -> None:
+    context = Context(OTHER)
+    _, wrong = protocols.handle(doubled, [{"body": b"[" * 200_000}], context)
+    assert (wrong, context.status) == (1, {0: 400})

@@ -69,7 +69,7 @@ def test_what_the_field_says_holds_over_what_the_file_says() -> None:
         ("pytorch", "", "pytorch_libtorch", "INTRA_OP_THREAD_COUNT"),
         ("python", "python", "", "intra_op_thread_count"),
         ("tensorrt", "", "tensorrt_plan", "intra_op_thread_count"),
-        ("openvino", "openvino", "", "intra_op_thread_count"),
+        ("openvino", "openvino", "", "INFERENCE_NUM_THREADS"),
     ],
 )
 def test_one_is_made_where_the_user_has_none(kind: str, backend: str, platform: str, threads: str) -> None:
@@ -79,6 +79,24 @@ def test_one_is_made_where_the_user_has_none(kind: str, backend: str, platform: 
     assert [group.count for group in config.instance_group] == [2]
     assert config.dynamic_batching.max_queue_delay_microseconds == 1000
     assert config.max_batch_size == 0, "the server finds it out"
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "threads"),
+    [
+        ("", "onnx", {"intra_op_thread_count": "2"}),
+        ("", "tensorflow", {"TF_NUM_INTRA_THREADS": "2"}),
+        ('platform: "onnxruntime_onnx"', None, {"intra_op_thread_count": "2"}),
+        (USERS, None, {"intra_op_thread_count": "4", "mine": "it's"}),
+        ("", "python", {}),  # reads OMP_NUM_THREADS, as does PyTorch
+    ],
+)
+def test_a_backend_counts_the_containers_processors_and_not_the_nodes(
+    own: str, kind: str | None, threads: dict[str, str]
+) -> None:
+    config = parsed(model_config(own, KINDS[kind] if kind else None, "abc", UNTUNED, 2))
+    found = {name: value.string_value for name, value in config.parameters.items()}
+    assert found == {COPY_PARAMETER: "abc", **threads}
 
 
 def test_a_backend_that_the_user_names_stays() -> None:

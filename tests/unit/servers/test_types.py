@@ -110,5 +110,10 @@ class TestType:
         for framework, more in profile.format_tuning.items():
             assert profile.not_honoured(everything.only(more), 300.0, framework.upper()) == ()
             assert len(profile.not_honoured(everything.only(more), 300.0, "another")) == len(more)
+        assert profile.format_lacks.keys() <= profile.formats.keys()
+        for framework, lacks in profile.format_lacks.items():
+            assert lacks <= profile.tuning.keys()
+            said = profile.not_honoured(everything.only(lacks), 300.0, framework.upper())
+            assert [sentence.split(":")[0] for sentence in said] == [f"spec.serving.{knob}" for knob in lacks]
         if Knob.TIMEOUT in profile.tuning:
             assert "raise spec.predictor.timeout" in profile.not_honoured(Tuning(timeout=301), 300.0)[0]

@@ -104,15 +104,33 @@ def test_what_goes_meanwhile_is_gone_for_the_gateway_too() -> None:
 
 def test_a_service_that_waits_for_its_first_pods_goes_on_waiting_and_not_for_ever() -> None:
     hand = Hand()
+    hand.now = 1000.0
     hand.do(events.ServiceSeen(service_spec(min_replicas=2)))
     hand.do(events.PodSeen(pod_spec()))
     hand.report()
     hand.do(events.ModelSeen(model_spec()))
     _put_back(hand, told(version=9))
+    hand.wait(1.0)
     assert hand.world.pods["pod-1"].placeable
     assert not hand.desired()
     hand.wait(21)
     assert set(hand.desired()) == {"m"}
+
+
+def test_what_an_agent_holds_that_says_nothing_meanwhile_is_held_on() -> None:
+    hand = Hand().with_pods("pod-1", "pod-2").with_loaded(model_spec("a"), model_spec("b"), model_spec("c"))
+    before = {uid: hand.desired(uid) for uid in ("pod-1", "pod-2")}
+    _put_back(hand)
+    assert {uid: hand.desired(uid) for uid in ("pod-1", "pod-2")} == before
+
+
+def test_what_is_to_be_planned_meanwhile_is_planned_once_it_is_back() -> None:
+    hand = Hand().with_pods("pod-1").with_loaded(model_spec())
+    _put_back(hand, told("m", version=9, session="0000000001"), events.ModelSeen(model_spec("new")))
+    hand.do(events.Tick())
+    assert set(hand.desired()) == {"m", "new"}
+    hand.do(events.ModelSeen(model_spec("newer")))
+    assert set(hand.desired()) == {"m", "new", "newer"}, "nor is it asked for in vain from then on"
 
 
 def _put_back(hand: Hand, *said: events.Event) -> list[Effect]:

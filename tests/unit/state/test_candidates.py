@@ -199,3 +199,33 @@ def test_who_has_no_copy_to_keep_away_from_goes_anywhere() -> None:
     lone, pair = (ModelNeed(ModelKey("ns", "m"), 1, wanted, ()) for wanted in (1, 2))
     assert candidates.anywhere(lone)
     assert not candidates.anywhere(pair)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_others_may_have_to_make_way_where_its_name_is_taken_on_the_pod_with_room(taken: bool) -> None:
+    hand = Cold("pod-1", room=2)
+    hand.do(events.PodSeen(pod_spec("pod-2", capacity_bytes=10 * MI)))
+    hand.report("pod-2")
+    hand.do(events.ModelSeen(model_spec("a")))
+    (holds,) = hand.model("a").copies
+    hand.agents()
+    hand.now += 100.0
+    (free,) = {"pod-1", "pod-2"} - {holds}
+    if taken:
+        hand.world.pods[free].occupied.add("m")
+    need = ModelNeed(ModelKey("ns", "m"), 10 * MI, 1, (), evict_idle=0.0)
+    found = candidates.making_way(hand.world, candidates.standings(hand.world, SERVICE), [need], hand.now)
+    assert found.keys() == ({holds} if taken else set())
+
+
+def test_no_more_pods_are_looked_into_than_could_have_somebody_unused_for_longer() -> None:
+    pods = [f"pod-{number}" for number in range(5)]
+    hand = Cold(*pods, room=1)
+    hand.add(*(f"m{number}" for number in range(5)))
+    for number in range(5):
+        hand.now += 100.0
+        hand.use(f"m{number}", pod=hand.pod_of(f"m{number}"))
+    hand.now += 100.0
+    need = ModelNeed(ModelKey("ns", "new"), 10 * MI, 1, (), evict_idle=0.0)
+    found = candidates.making_way(hand.world, candidates.standings(hand.world, SERVICE), [need], hand.now)
+    assert found.keys() == {hand.pod_of("m0")}

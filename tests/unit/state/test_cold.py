@@ -244,3 +244,28 @@ def test_small_models_fill_what_is_free_also_behind_many_large_ones() -> None:
     hand.do(events.ModelGone(ModelKey("ns", "filler"), "uid-filler"))
     hand.pass_time(10, step=1)
     assert len(hand.loaded_models() & {f"small{number}" for number in range(4)}) == 2
+
+
+def test_what_was_loaded_for_nobody_makes_way_before_what_was_ever_used() -> None:
+    hand = full("pod-1")
+    hand.add("b", "c")
+    hand.do(events.ModelGone(ModelKey("ns", "a0"), "uid-a0"))
+    hand.pass_time(5)
+    (warm,) = hand.loaded_models() - {"a1"}
+    hand.pass_time(60, step=10)
+    (other,) = {"b", "c"} - {warm}
+    hand.ask(other)
+    hand.agents()
+    assert hand.loaded_models() == {"a1", other}
+
+
+def test_a_copy_that_makes_way_is_not_updated_by_the_same_plan() -> None:
+    hand = full("pod-1")
+    before = hand.desired()["a0"]
+    hand.engine.handle(events.ModelSeen(model_spec("a0", storage_uri="s3://models/new", generation=2)), hand.now)
+    key, other = (ModelKey("ns", name) for name in ("a0", "a1"))
+    evicted, updated = Eviction(key, "pod-1", other), Placement(key, "pod-1")
+    hand.engine.handle(events.Planned(Plan(hand.spec.key, evict=(evicted,), replace=(updated,))), hand.now)
+    copy = hand.model("a0").copies["pod-1"]
+    assert copy.stage is Stage.DRAINING
+    assert hand.desired()["a0"] == before, "its agent is told nothing but to let go of it"

@@ -61,3 +61,26 @@ def test_a_copy_that_only_failed_was_not_evicted() -> None:
     hand.ask("c")
     hand.pass_time(5)
     assert hand.service.stats.evictions == hand.service.stats.unloads == 1
+
+
+def test_whatever_moves_is_counted_where_it_is_and_nowhere_else() -> None:
+    hand = Hand().with_pods("pod-1").with_loaded(model_spec("good"))
+    hand.do(events.ServiceSeen(service_spec(name="other", uid="service-2", formats=frozenset({"sklearn"}))))
+    hand.do(events.ModelSeen(model_spec("bad", framework="unknown")))
+
+    def counts(key: ServiceKey) -> tuple[int, int, int]:
+        service = hand.world.services[key]
+        return service.loaded_count, service.ready_count, service.failed_count
+
+    assert (counts(ONE), counts(OTHER)) == ((1, 1, 1), (0, 0, 0))
+    hand.do(events.ModelSeen(model_spec("bad", framework="unknown", service="other", generation=2)))
+    assert (counts(ONE), counts(OTHER)) == ((1, 1, 0), (0, 0, 1))
+    hand.do(events.ModelSeen(model_spec("good", service="other", generation=2)))
+    assert (counts(ONE), counts(OTHER)[:2]) == ((0, 0, 0), (0, 0))
+    hand.do(events.PodSeen(pod_spec("pod-2", service="other")))
+    hand.report("pod-2")
+    hand.loaded("pod-2")
+    assert counts(OTHER) == (1, 1, 1)
+    for name in ("good", "bad"):
+        hand.do(events.ModelGone(ModelKey("ns", name), f"uid-{name}"))
+    assert counts(OTHER) == (0, 0, 0)

@@ -3,6 +3,7 @@
 from shoal_api.messages import CopyPhase, content_digest
 from shoal_operator.state.owners.project import activation_view
 from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import ModelStatusChanged
 from shoal_operator.state.world.values import ModelKey
 
 from .overcommitted import SERVICE, Cold, full
@@ -102,10 +103,13 @@ def test_a_load_that_takes_longer_than_a_request_may_wait_has_not_failed() -> No
     hand = Cold("pod-1", service={"activation_timeout": 10.0})
     hand.do(events.ModelSeen(model_spec("slow")))
     hand.ask("slow")
-    for _ in range(3):
+    for _ in range(2):
         hand.wait(5.0)
     assert hand.model("slow").failure is None
     assert hand.model("slow").copies["pod-1"].late
+    hand.effects.clear()
+    hand.wait(5.0)
+    assert not [each for each in hand.effects if isinstance(each, ModelStatusChanged)], "which is said once"
     hand.agents()
     assert hand.route("slow") == {"pod-1"}
 
@@ -122,3 +126,16 @@ def test_a_model_whose_pod_went_while_it_failed_is_tried_again_once_there_is_ano
     hand.pass_time(30)
     assert hand.loaded_models() == {"a", "bad"}
     assert hand.model("bad").ready
+
+
+def test_whoever_may_come_again_in_a_moment_comes_in_a_second() -> None:
+    hand = Cold("pod-1", room=1, failure_first=10.0)
+    broken(hand)
+    hand.add("a")
+    told = []
+    for seconds in (0.0, 8.5, 1.2):
+        hand.now += seconds
+        view = activation_view(hand.world, SERVICE, "bad", hand.now)
+        assert view is not None
+        told.append(view.retry_after)
+    assert told == [10.0, 1.5, 1.0]

@@ -153,3 +153,13 @@ def test_a_pod_that_never_became_ready_and_keeps_failing_is_not_counted_on() -> 
     hand.do(events.PodSeen(pod_spec("pod-1", ready=True, gate_open=True, **room)))
     hand.do(events.PodSeen(pod_spec("pod-1", problem=failing, gate_open=True, **room)))
     assert hand.route("m") == {"pod-1"}, "it was ready once: its agent's word counts"
+
+
+def test_a_pod_that_goes_takes_its_room_with_it_at_once() -> None:
+    """Though it held nothing, and nothing else happens."""
+    hand = Cold("pod-1", room=1)
+    hand.add("a", min_copies=1)
+    hand.join("pod-2")
+    assert hand.service.obtainable == 10 * MI
+    hand.do(events.PodGone("pod-2"))
+    assert hand.service.obtainable == 0

@@ -261,3 +261,26 @@ def test_a_broken_update_of_an_idle_model_loads_nothing_for_nobody() -> None:
         assert hand.served() is None
     assert hand.ready() == ("True", "UpdateFailed")
     assert hand.ask() == {"pod-1"}
+
+
+def test_kept_and_lost_while_a_broken_update_is_tried_again_it_comes_back_with_what_worked_first() -> None:
+    """What is only tried again may wait: nothing answers."""
+    hand = Cluster()
+    hand.report()
+    hand.do(events.ModelSeen(model_spec(min_copies=1)))
+    hand.agent()
+    _update(hand, min_copies=1)
+    hand.agent()
+    model = hand.world.models[KEY]
+    hand.wait(model.retry_at - hand.now + 0.1)
+    assert not model.fallback, "the broken one is tried again beside what serves"
+    hand.do(events.PodGone("pod-1"))
+    hand.do(events.PodSeen(pod_spec("pod-2", capacity_bytes=20 * MI, gate_open=True, ready=True)))
+    hand.report("pod-2")
+    hand.wait(1.0)
+    assert hand.desired("pod-2") == {"m": GOOD}
+    hand.loaded("pod-2")
+    assert hand.route("m") == {"pod-2"}
+    assert hand.ready() == ("True", "UpdateFailed")
+    hand.wait(60.0)
+    assert hand.desired("pod-2") == {"m": BROKEN}, "and then the update is tried"

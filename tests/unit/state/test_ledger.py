@@ -153,3 +153,12 @@ def test_a_content_that_is_known_by_another_name_costs_the_same() -> None:
     assert ledger.accounts["m"].sizes == {"new": 20}
     ledger.close("m")
     assert ledger.committed == 0
+
+
+def test_what_is_owed_to_a_slot_that_is_gone_is_owed_to_nobody() -> None:
+    ledger = Ledger(60)
+    ledger.adopt("a", {"a": 60})
+    ledger.adopt_tight("m", "m.a", 45)
+    ledger.close("m")
+    ledger.close("a")
+    assert (ledger.pay(), ledger.committed) == ([], 0)

@@ -27,3 +27,10 @@ def test_pages_give_every_model_once_and_in_order(owners: dict[str, str], limit:
         assert len(keys) == limit or not more
         found += [key.name for key in keys]
     assert found == sorted(name for name, owner in owners.items() if service in (None, owner))
+
+
+def test_a_page_that_holds_all_that_there_are_is_the_last() -> None:
+    world = World()
+    for name in ("a", "b"):
+        world.models[ModelKey("ns", name)] = Model(model_spec(name))
+    assert [page(world, "ns", None, "", limit)[1] for limit in (1, 2, 3)] == [True, False, False]

@@ -6,6 +6,7 @@ import pytest
 from shoal_api.messages import Action, CopyPhase, FailureStage, SlotReport, content_digest
 from shoal_operator.state.copies import probes
 from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import DesiredChanged
 from shoal_operator.state.world.entities import Model
 from shoal_operator.state.world.values import ModelKey
 
@@ -97,6 +98,22 @@ def test_a_missing_artifact_is_looked_for_again_less_and_less_often() -> None:
     assert model(hand).failures == 0
 
 
+def test_what_failed_for_its_storage_is_tried_at_once_where_that_has_come() -> None:
+    hand = overcommitted("pod-1", failure_first=1000.0)
+    for name in ("m", "loads-not", "fine"):
+        hand.do(events.ModelSeen(model_spec(name, memory_bytes=None)))
+    hand.report("pod-1", missing(hand, "m"), looked_up(hand, "loads-not"), looked_up(hand, "fine"))
+    hand.report("pod-1", slot("loads-not", model(hand, "loads-not").aim_id, failure=failure(FailureStage.LOAD)))
+    assert probed(hand) == set()
+    keys = [model(hand, name).spec.key for name in ("m", "loads-not", "fine")]
+    before = {key: hand.world.models[key].retry_at for key in keys}
+    hand.do(events.Reachable((*keys, ModelKey("ns", "gone"))))
+    assert probed(hand) == {"m"}
+    assert {key for key in keys if hand.world.models[key].retry_at != before[key]} == {KEY}
+    hand.report("pod-1", looked_up(hand, "m"))
+    assert model(hand).failure is None
+
+
 def test_an_update_without_declared_memory_is_loaded_where_every_pod_serves_the_old_content() -> None:
     hand = overcommitted("pod-1")
     hand.do(events.ModelSeen(model_spec(memory_bytes=None)))
@@ -153,7 +170,7 @@ def test_a_cold_model_is_ready_once_an_agent_has_seen_its_artifact() -> None:
 def test_a_model_that_goes_away_is_not_looked_up_any_more() -> None:
     hand = overcommitted("pod-1")
     hand.do(events.ModelSeen(model_spec(memory_bytes=None)))
-    hand.do(events.ModelGone(KEY, "uid-m"))
+    assert DesiredChanged("pod-1") in hand.do(events.ModelGone(KEY, "uid-m")), "its agent is told"
     assert probed(hand) == set()
     hand.report("pod-1", SlotReport(name="m", target="uid-m.x", phase=CopyPhase.SEEN, action=Action.STAT))
     assert not hand.world.pods["pod-1"].copies

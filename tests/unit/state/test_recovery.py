@@ -11,8 +11,9 @@ from shoal_operator.state.world.effects import (
     ServiceRouteChanged,
     WakeAt,
 )
+from shoal_operator.state.world.values import Content
 
-from .world_in_hand import KEY, MI, Hand, model_spec, pod_spec, service_spec, slot
+from .world_in_hand import KEY, MI, Hand, failure, model_spec, pod_spec, service_spec, slot
 
 
 def test_it_asks_to_be_woken_for_an_agent_that_says_nothing() -> None:
@@ -243,3 +244,47 @@ def test_what_is_adopted_ends_the_wait_for_first_pods() -> None:
     hand.recover()
     assert hand.route() == {"pod-1"}
     assert not hand.world.gathering
+
+
+def test_models_that_were_seen_before_their_service_are_placed_once_the_world_is_known() -> None:
+    hand = Hand(recovered=False)
+    hand.do(events.ModelSeen(model_spec()))
+    hand.do(events.PodSeen(pod_spec(ready=True, gate_open=True)))
+    hand.do(events.ServiceSeen(service_spec()))
+    hand.report("pod-1")
+    hand.recover()
+    assert set(hand.desired()) == {"m"}
+
+
+def test_an_agent_that_says_what_changed_since_its_first_message_is_believed() -> None:
+    hand = Hand()
+    hand.do(events.ServiceSeen(service_spec()))
+    hand.do(events.PodSeen(pod_spec()))
+    hand.report("pod-1")
+    hand.report("pod-1", observed_base=1)
+    assert hand.world.pods["pod-1"].observed_version == 2
+
+
+def test_what_failed_under_another_operator_is_not_loaded_before_its_pause_is_over() -> None:
+    """By its status; a copy that is kept is loaded with what worked."""
+    hand = Hand(recovered=False)
+    good = Content("s3://models/m", "sklearn", content_digest("s3://models/m", "sklearn"), 10 * MI)
+    hand.do(events.ServiceSeen(service_spec()))
+    hand.do(events.PodSeen(pod_spec(ready=True, gate_open=True)))
+    hand.do(events.ModelSeen(model_spec(storage_uri="s3://models/new"), last_good=good, failure=failure()))
+    hand.report("pod-1")
+    hand.recover()
+    assert hand.desired() == {"m": copy_id("uid-m", good.digest)}
+
+
+def test_after_a_start_first_pods_are_waited_for_as_ever_and_not_for_ever() -> None:
+    hand = Hand(recovered=False)
+    hand.do(events.ServiceSeen(service_spec(min_replicas=2)))
+    for uid in ("pod-1", "pod-2"):
+        hand.do(events.PodSeen(pod_spec(uid)))
+    hand.do(events.ModelSeen(model_spec()))
+    hand.report("pod-1")  # the other one's image cannot be pulled
+    hand.recover()
+    assert not hand.desired()
+    hand.wait(21.0)
+    assert set(hand.desired()) == {"m"}

@@ -262,3 +262,24 @@ def test_what_is_in_use_is_added_up_a_few_pods_at_a_time(monkeypatch: pytest.Mon
     assert hand.service.scale.in_use.used == 10 * MI, "of the one that was asked for"
     assert len(looked_at) >= 4
     assert max(looked_at) == 1
+
+
+def test_requests_that_run_for_long_count_while_they_run() -> None:
+    """None has begun since, and the server is as busy as before."""
+    hand = scaled(scale_metric=ScaleMetric.CONCURRENCY, scale_target=1.0)
+    hand.add("a")
+    for second in range(60):
+        hand.now += 1.0
+        hand.use("a", 1, busy_seconds=0.75 * second, in_flight=1)
+    assert hand.service.concurrency.at(hand.now) > 0.7
+
+
+def test_why_there_are_as_many_as_there_are_is_said_until_it_is_another_reason() -> None:
+    hand = scaled(scale_metric=ScaleMetric.RPS, scale_target=10.0)
+    assert hand.service.scale.reason == "as many as there were"
+    hand.add("a")
+    requests(hand, 60, 18)
+    why = hand.service.scale.reason
+    assert "requests a second" in why
+    hand.do(events.ServiceSeen(replace(hand.spec, max_replicas=3, generation=2)))
+    assert hand.service.scale.reason == why

@@ -8,7 +8,7 @@ from shoal_operator.state.world import events
 from shoal_operator.state.world.scale import InUse
 from shoal_operator.state.world.stats import MAX_REASONS, Stats
 
-from .world_in_hand import KEY, Hand, model_spec, pod_spec, slot
+from .world_in_hand import KEY, Hand, failure, model_spec, pod_spec, slot
 
 
 def _unloads(hand: Hand) -> int:
@@ -58,6 +58,16 @@ def test_looking_an_artifact_up_is_counted() -> None:
     seen = CopyPhase.SEEN
     hand.report("pod-1", slot("m", None, target=intent.copy_id, phase=seen, action=intent.action, artifact_bytes=1))
     assert service.stats.probes == 1
+
+
+def test_a_load_that_fails_is_counted_by_its_reason_once() -> None:
+    hand = Hand().with_pods("pod-1")
+    hand.do(events.ModelSeen(model_spec()))
+    (service,) = hand.world.services.values()
+    failed = slot("m", None, target=hand.desired()["m"], phase=CopyPhase.WAITING, failure=failure())
+    for _ in range(2):
+        hand.report("pod-1", failed)
+    assert service.stats.failures == {"LoadFailed": 1}
 
 
 def test_failures_count_by_their_reason_and_no_agent_makes_up_reasons_without_end() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from shoal_api.messages import Action, CopyIntent, CopyPhase, SlotReport
 from shoal_operator.placement import planner
 from shoal_operator.state import aside, wish
 from shoal_operator.state.demand import room
@@ -13,11 +14,12 @@ from shoal_operator.state.owners.pages import page
 from shoal_operator.state.owners.plans import plan_input
 from shoal_operator.state.world import events, models
 from shoal_operator.state.world.pieces import SIZE
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.values import Problem
 
 from .overcommitted import SERVICE, Cold
 from .test_pieces import MANY, Counting, names, restarted
-from .world_in_hand import MI, model_spec, pod_spec, service_spec
+from .world_in_hand import MI, model_spec, pod_spec, service_spec, slot
 
 
 @pytest.fixture
@@ -35,6 +37,15 @@ def not_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.Members, "page", some)
     for each in (models.Members, models.Models, models.Whole):
         monkeypatch.setattr(each, "__iter__", refuse)
+
+
+def looked_up(intent: CopyIntent) -> SlotReport:
+    phase, target = CopyPhase.SEEN, intent.copy_id
+    return SlotReport(name=intent.name, target=target, phase=phase, action=Action.STAT, artifact_bytes=MI)
+
+
+def held(intent: CopyIntent) -> SlotReport:
+    return slot(intent.name, intent.copy_id)
 
 
 @pytest.mark.usefixtures("not_all_at_once")
@@ -63,6 +74,25 @@ class TestNoTurnGoesThroughAllModels:
         assert len(known.lifted) == MANY
         assert not hand.world.models
 
+    def test_of_one_that_is_emptied_and_all_of_whose_models_are_edited_while_there_is_no_pod(self) -> None:
+        hand = Counting().with_many("pod-1", strict=False, idle=60.0)
+        service = hand.world.services[SERVICE]
+        for _ in range(90):
+            hand.wait(1.0)
+            hand.acknowledge()
+            wanted = list(hand.world.pods["pod-1"].desired)
+            hand.report("pod-1", *(looked_up(each) if each.action is Action.STAT else held(each) for each in wanted))
+        assert service.rest.phase is Phase.ZERO
+        woken = service.stats.wakes
+        hand.do(events.PodGone("pod-1"))
+        for name in names():
+            hand.do(events.ModelSeen(model_spec(name, memory_bytes=MI, storage_uri=f"s3://new/{name}", generation=2)))
+        hand.wait(1.0)
+        assert (service.rest.phase, service.stats.wakes) == (Phase.WAKING, woken + 1)
+        hand.do(events.PodSeen(pod_spec("pod-2", capacity_bytes=2 * MANY * MI)))
+        hand.report("pod-2")
+        assert service.rest.phase is Phase.UP
+
     def test_for_a_page_of_a_list(self) -> None:
         hand = Counting().with_many("pod-1")
         assert page(hand.world, "ns", None, "m00010", 3) == ([model_spec(f"m0001{n}").key for n in (1, 2, 3)], True)
@@ -86,7 +116,8 @@ def test_models_that_another_amount_concerns_are_named_only_where_they_are_few(m
         hand.do(events.ModelSeen(model_spec(name, min_copies=1, generation=2)))
         hand.agents()
     assert hand.service.obtainable == 0
-    assert hand.refused("m059") == "InsufficientMemory", "all have been told all the same"
+    told = {hand.route(f"m{number:03d}") for number in range(2, 60)}
+    assert told == {"InsufficientMemory"}, "all have been told all the same"
     assert max(named, default=0) <= 20
 
 

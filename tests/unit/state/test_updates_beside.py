@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from shoal_operator.state.demand import victims
 from shoal_operator.state.owners.project import model_view
 from shoal_operator.state.world import events
 from shoal_operator.status.conditions import Finding
@@ -99,3 +100,36 @@ def test_beside_models_that_are_kept_it_says_what_is_missing_and_no_timer_runs_o
     assert said(hand, "a")["Ready"].reason == "UpdateBlocked"
     assert "10Mi are missing" in said(hand, "a")["Ready"].message
     assert hand.service.retry_at is None
+
+
+def test_a_loaded_model_that_is_declared_larger_needs_no_more_than_the_difference() -> None:
+    """Where there is none for that yet, it gets it as soon as somebody goes, and is not loaded elsewhere for it."""
+    hand = Cold("pod-1", room=10, service={"strict": True})
+    hand.add("m", memory_bytes=50 * MI)
+    hand.add("n", memory_bytes=45 * MI)
+    hand.do(events.ModelSeen(model_spec("m", memory_bytes=60 * MI, generation=2)))
+    ledger = hand.world.pods["pod-1"].ledger
+    assert ledger.accounts["m"].charged == 50 * MI
+    hand.do(events.ModelGone(model_spec("n").key, "uid-n"))
+    hand.acknowledge()
+    hand.wait(1.0)
+    hand.report("pod-1", hand._slot("pod-1", "m"))
+    hand.wait(1.0)
+    assert (ledger.accounts["m"].charged, ledger.committed) == (60 * MI, 60 * MI)
+    copy = hand.model("m").copies["pod-1"]
+    assert copy.current
+    assert not copy.replacing, "its agent has nothing to do for it"
+
+
+@pytest.mark.parametrize(
+    ("now", "in_flight", "at"),
+    [(29.0, 0, 30.0), (29.0, 1, 30.0), (30.0, 0, None), (30.0, 1, 60.0), (31.0, 0, None), (31.0, 1, 61.0)],
+)
+def test_when_somebody_may_make_way_for_an_update(now: float, in_flight: int, at: float | None) -> None:
+    """Once he has been there for a while; whoever answers requests then, a while later."""
+    hand = Cold("pod-1", residency=30.0)
+    hand.add("a")
+    pod = hand.world.pods["pod-1"]
+    pod.copies["a"].in_flight = in_flight
+    assert victims.next_of_age(hand.world, pod, now, set()) == at
+    assert victims.next_of_age(hand.world, pod, now, {model_spec("a").key}) is None

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from shoal_api.messages import ModelUse
+from shoal_api.messages import ModelUse, copy_id
 from shoal_operator.state.demand.use import rate, report_seconds
 from shoal_operator.state.world import events
+from shoal_operator.state.world.values import ModelKey
 
 from .overcommitted import Cold
-from .world_in_hand import MI, Hand, model_spec, pod_spec, slot
+from .world_in_hand import MI, Hand, model_spec, pod_spec, service_spec, slot
 
 
 def hot(*pods: str, **given: Any) -> Cold:
@@ -39,6 +40,20 @@ def traffic(hand: Cold, seconds: int, **rates: float) -> None:
 
 def copies(hand: Cold, name: str = "a") -> int:
     return len(hand.model(name).routes[hand.spec.key].pods)
+
+
+def test_what_a_server_had_counted_before_this_operator_began_is_no_use_of_now() -> None:
+    hand = Hand(recovered=False)
+    for event in (events.ServiceSeen(service_spec()), events.PodSeen(pod_spec()), events.ModelSeen(model_spec("a"))):
+        hand.do(event)
+    held = slot("a", copy_id("uid-a", model_spec("a").content))
+    hand.report("pod-1", held, use=[ModelUse(name="a", requests=5, idle_seconds=0.0)])
+    hand.recover()
+    hand.report("pod-1", held, use=[ModelUse(name="a", requests=5, idle_seconds=0.0)])
+    model = hand.world.models[ModelKey("ns", "a")]
+    assert rate(model, hand.now) == 0.0
+    hand.report("pod-1", held, use=[ModelUse(name="a", requests=6, idle_seconds=0.0)])
+    assert rate(model, hand.now) > 0.0
 
 
 def test_totals_are_counted_once_however_often_they_are_told() -> None:

@@ -87,3 +87,10 @@ def test_what_a_pod_has_is_its_to_tell_of() -> None:
     assert not held_as(hand.world, pod, "n", copy_id)
     assert not held_as(hand.world, other, "m", copy_id)
     assert not held_as(hand.world, "nobody", "m", copy_id)
+
+
+def test_copies_that_are_to_be_kept_are_said_also_where_there_is_no_service_yet() -> None:
+    hand = Hand()
+    for name, least in (("m", 2), ("n", None)):
+        hand.do(events.ModelSeen(model_spec(name, min_copies=least)))
+    assert (seen(hand, "m").min_copies, seen(hand, "n").min_copies) == (2, 0)

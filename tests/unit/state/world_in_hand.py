@@ -20,6 +20,8 @@ from shoal_operator.state.world.entities import World
 from shoal_operator.state.world.timing import Timing
 from shoal_operator.state.world.values import ModelKey, ModelSpec, PodSpec, ServiceKey, ServiceSpec
 
+from . import said, whole
+
 MI = 1 << 20
 
 
@@ -87,6 +89,7 @@ class Hand:
             self.do(events.Listed(kind))
 
     def do(self, event: events.Event) -> list[Effect]:
+        before = said.lists(self.world)
         found = self.engine.handle(event, self.now) + self.engine.work_off(self.now)
         self.effects += found
         for effect in found:
@@ -94,6 +97,8 @@ class Hand:
                 self.routes[effect.service.name, effect.model] = effect
             if isinstance(effect, Failed):
                 raise effect.error
+        whole.check(self.world, self.now)
+        said.check(self.world, before, found)
         return found
 
     def wait(self, seconds: float) -> list[Effect]:

@@ -30,6 +30,7 @@ FAILED = status("False", "LoadFailed")
         (LOADED, PENDING, 3, False),
         (FAILED, PENDING, 30, False),
         (FAILED, status("False", "AccessDenied"), 0, True),
+        (FAILED, status("False", "InferenceServiceNotFound"), 3, False),
         (status("False", "PodsNotReady"), PENDING, 3, False),
         (LOADED, status("True", "Updating", 2), 1, True),
         (FAILED, status("Unknown", "Pending", 2), 1, True),

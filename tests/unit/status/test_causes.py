@@ -26,6 +26,7 @@ WRONG: dict[Cause, dict[str, object]] = {
     Cause.LOAD_FAILED: {"failure": LOAD},
     Cause.NO_PODS: {"service_ready": False},
     Cause.NO_POD_FITS: {"refusal": Refusal()},
+    Cause.NOT_LOOKED_UP: {"not_looked_up": True},
     Cause.LATE: {"late": True},
     Cause.COMPLAINT: {"complaint": UNSUPPORTED},
 }
@@ -43,7 +44,7 @@ def test_each_cause_alone_is_found_and_said(expected: Cause) -> None:
     wrong = of(expected)
     assert cause(wrong) is expected
     ready = model_status(wrong, None, NOW)["conditions"][0]
-    assert (ready["type"], ready["status"]) == ("Ready", "False")
+    assert (ready["type"], ready["status"]) == ("Ready", "Unknown" if expected is Cause.NOT_LOOKED_UP else "False")
     assert ready["message"]
 
 
@@ -75,6 +76,10 @@ def test_what_the_spec_names_is_no_cause_while_the_last_good_content_is_loaded()
         assert cause(replace(of(each), fallback=True)) is None
 
 
+def test_the_last_good_content_waits_for_a_pod_whatever_came_of_the_wanted_one() -> None:
+    assert cause(replace(of(Cause.LOAD_FAILED, Cause.NO_PODS), fallback=True)) is Cause.NO_PODS
+
+
 def test_only_what_passes_by_itself_or_was_good_before_holds_a_request() -> None:
     held = {each for each in Cause if each.unavailable is Unavailable.COLD}
-    assert held == {Cause.NO_POD_FITS, Cause.LATE, Cause.COMPLAINT}
+    assert held == {Cause.NO_POD_FITS, Cause.NOT_LOOKED_UP, Cause.LATE, Cause.COMPLAINT}

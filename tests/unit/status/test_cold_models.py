@@ -319,7 +319,20 @@ def test_an_estimate_that_is_too_large_says_how_to_correct_it() -> None:
     assert "declare spec.model.memory" in said
 
 
+def test_room_that_several_processes_share_is_said_so() -> None:
+    view = cold(memory_bytes=1 << 30)
+    assert view.service is not None
+    said = message(replace(view, service=replace(view.service, processes=2)))
+    assert "room for 512Mi, its limits.memory by the 2 processes that each hold every model." in said
+
+
 def test_a_model_declared_too_large_is_told_so() -> None:
     said = message(cold(memory_bytes=1 << 30))
     assert "by its artifact" not in said
     assert said.endswith(ADVICE[Unavailable.MODEL_TOO_LARGE])
+
+
+@pytest.mark.parametrize("without_room", [{"memory_bytes": 1 << 30}, {"kept_out": True, "obtainable_bytes": MEBIBYTE}])
+def test_a_cold_model_that_no_pod_takes_gets_none_by_a_request(without_room: dict[str, Any]) -> None:
+    assert verdicts(cold())["Scheduled"] == ("True", "OnDemand")
+    assert verdicts(cold(on_demand=False, **without_room))["Scheduled"] == ("False", "InsufficientMemory")

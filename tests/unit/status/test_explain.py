@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from shoal_api.tuning import Tuning
 from shoal_operator.placement.filters import DESCRIPTIONS
 from shoal_operator.state.world.values import Content, Refusal, Verdict
 from shoal_operator.state.world.views import CopyState, Decision, ModelView
@@ -71,16 +72,17 @@ def test_everything_that_is_known_of_a_cold_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "size", "words"),
+    ("declared", "size", "workers", "words"),
     [
-        (None, None, "not known yet"),
-        (None, MEBIBYTE, "estimated from the artifact"),
-        (MEBIBYTE, MEBIBYTE, "declared in spec.model.memory"),
-        (MEBIBYTE, 2 * MEBIBYTE, "corrected by what models of this format take"),
+        (None, None, 1, "not known yet"),
+        (None, MEBIBYTE, 1, "estimated from the artifact"),
+        (MEBIBYTE, MEBIBYTE, 1, "declared in spec.model.memory"),
+        (2 * MEBIBYTE, 2 * MEBIBYTE, 2, "of each of its 2 workers"),
     ],
 )
-def test_how_the_memory_was_found(declared: int | None, size: int | None, words: str) -> None:
-    said = explain(view(spec=replace(SPEC, memory_bytes=declared), memory_bytes=size))
+def test_how_the_memory_was_found(declared: int | None, size: int | None, workers: int, words: str) -> None:
+    tuning = Tuning(workers_max=workers)
+    said = explain(view(spec=replace(SPEC, memory_bytes=declared, tuning=tuning), memory_bytes=size))
     assert words in said["memory"]["found"]
 
 

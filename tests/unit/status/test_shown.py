@@ -58,7 +58,7 @@ class Story:
         self.status = status
         self.shown = Shown(core, lambda: 1, settings)
         self.owners = Owners(workloads, self.do, self.shown.holder, self.shown.changed)
-        self.shown.connect(status, self.owners, lambda service: "")
+        self.shown.connect(status, self.owners, lambda service: "", lambda view: view)
         self.said: dict[str, Any] = {}
 
     def do(self, event: events.Event) -> None:

@@ -93,3 +93,14 @@ def test_the_end_of_another_object_of_that_name_is_nobodys() -> None:
     names.claims.gone(OWN, KEY, "another")
     names.claims.gone(TRAINED, KEY, "another")
     assert names.holder == spec(OWN, 2)
+
+
+def test_one_that_nobody_registered_makes_way_for_either() -> None:
+    names = Names()
+    names.holder = spec(Source.PREFIX, 0)
+    names.seen(spec(OWN, 5))
+    assert names.holder is not None
+    assert names.holder.source is OWN
+    assert names.claims.refused(OWN, KEY) is None
+    names.claims.gone(OWN, KEY, f"{OWN}-5")
+    assert names.holder is None, "and does not come back by itself"

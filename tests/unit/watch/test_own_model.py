@@ -76,7 +76,7 @@ def test_without_one(predictor: dict[str, Any]) -> None:
     ("annotations", "fields", "reason", "words"),
     [
         ({}, {"storageUri": "s3:/b"}, "StorageUriInvalid", "no scheme"),
-        ({}, {"storageUri": "oci://b/m"}, "StorageUriNotSupported", "oci"),
+        ({}, {"storageUri": "hdfs://b/m"}, "StorageUriNotSupported", "hdfs"),
         ({}, {"storageUri": "s3://bucket/m", "storage": STORAGE}, "InvalidSpec", "spec.predictor.model has both"),
         ({"shoal.dev/serving": "{"}, {"storageUri": "s3://bucket/m"}, "InvalidSpec", "annotation shoal.dev/serving"),
     ],

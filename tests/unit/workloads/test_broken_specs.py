@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from shoal_operator import workload, workloads
+from shoal_operator import put, workload
 from shoal_operator.kube import KubeError
 from shoal_operator.state.world.events import Event, ServiceSeen
 from shoal_operator.state.world.values import ServiceSpec
@@ -160,7 +160,7 @@ async def test_a_mistake_of_our_own_is_one_services_condition_and_is_tried_again
     """With growing pauses; what runs goes on meanwhile."""
     calls = 0
 
-    def broken(*_: object) -> list[Object]:
+    def broken(*_: object, **__: object) -> list[Object]:
         nonlocal calls
         calls += 1
         raise RuntimeError("not foreseen")
@@ -169,7 +169,7 @@ async def test_a_mistake_of_our_own_is_one_services_condition_and_is_tried_again
         b.apply()
         await b.settled()
         b.pods_run()
-        for number, name, room in ((2, "render", workloads), (3, "resolve", workload)):
+        for number, name, room in ((2, "render", put), (3, "resolve", workload)):
             calls = 0
             with monkeypatch.context() as patch:
                 patch.setattr(room, name, broken)

@@ -53,7 +53,7 @@ class Djl:
         """Nothing: the server is told where each model is."""
 
     def prepare(self, copy: ModelCopy) -> None:
-        properties.write(copy.folder, copy.framework, copy.tuning)
+        properties.write(copy.folder, copy.framework, copy.tuning, self._place.threads)
 
     async def load(self, copy: ModelCopy) -> None:
         self._running.limit(copy.name, await asyncio.to_thread(properties.longest_seconds, copy.folder))

@@ -80,9 +80,17 @@ class Running:
 
     def _look(self, name: str, counts: Counted, now: float) -> _Seen:
         before = self._seen.get(name)
-        if before is None or before.counted != counts:
-            failed = before.failed if before is not None and counts.begun >= before.counted.begun else 0
-            return _Seen(counts, now, failed)
+        if before is None or counts.begun < before.counted.begun:
+            return _Seen(counts, now)
+        if before.counted != counts:
+            return _Seen(counts, now, min(before.failed, counts.begun - counts.answered, _still_failed(before, counts)))
         if now - before.since > self._limits.get(name, PYTHON_SECONDS):
             return _Seen(counts, before.since, counts.begun - counts.answered)
         return before
+
+
+def _still_failed(before: _Seen, counts: Counted) -> int:
+    """Those that were taken for failed and may have been: more answers than requests that ran are answers to some of
+    them, which only took long."""
+    running = counts.begun - before.counted.answered - before.failed
+    return before.failed - max(0, counts.answered - before.counted.answered - running)

@@ -149,8 +149,8 @@ def model_settings(own: bytes | None, files: list[str], name: str, framework: st
 def _parsed(own: bytes) -> dict[str, Any]:
     try:
         settings = json.loads(own)
-    except ValueError as error:
-        raise StorageError(ARTIFACT_INVALID, f"{SETTINGS_FILE} is not JSON: {error}. Correct it.") from error
+    except (ValueError, RecursionError) as error:
+        raise StorageError(ARTIFACT_INVALID, f"{SETTINGS_FILE} is not JSON: {str(error)[:200]}. Correct it.") from None
     if not isinstance(settings, dict):
         raise StorageError(ARTIFACT_INVALID, f"{SETTINGS_FILE} is not a JSON object. Correct it.")
     return settings

@@ -12,6 +12,7 @@ from shoal_api.tuning import Knob, Tuning
 
 from shoal_agent.model_server import (
     MODEL_LOAD_FAILED,
+    MODEL_TUNING_FAILED,
     LoadedModel,
     ModelCopy,
     Place,
@@ -68,7 +69,9 @@ class MultiModelServer:
         except StorageError as error:  # somebody changed the folder
             raise ServerError(MODEL_LOAD_FAILED, error.message) from error
         await asyncio.to_thread(use.forget, self._use / copy.name)
-        parameters: dict[str, str | int] = {"url": copy.folder.name, "initial_workers": copy.tuning.workers}
+        parameters: dict[str, str | int] = {"url": copy.folder.name}
+        if Knob.WORKERS in copy.tuning.asked():  # else the server's default_workers_per_model
+            parameters["initial_workers"] = copy.tuning.workers
         if handler:
             parameters["handler"] = handler
         await self._api.register(copy.name, self._place.loading_timeout, parameters | _batch(copy.tuning))
@@ -79,6 +82,8 @@ class MultiModelServer:
         await asyncio.to_thread(use.forget, self._use / name)
 
     async def retune(self, copy: ModelCopy) -> None:
+        if Knob.WORKERS not in copy.tuning.asked():
+            raise ServerError(MODEL_TUNING_FAILED, "How many workers are its default only the server knows.")
         workers = copy.tuning.workers
         await self._api.scale(copy.name, {"min_worker": workers, "max_worker": workers})
 

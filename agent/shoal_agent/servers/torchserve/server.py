@@ -88,6 +88,8 @@ class TorchServe:
         version = await self._management.default(copy.name)
         if version is None or version.copy != copy.identity:
             raise ServerError(MODEL_TUNING_FAILED, "TorchServe does not have this copy of the model.")
+        if Knob.WORKERS not in copy.tuning.asked():
+            raise ServerError(MODEL_TUNING_FAILED, "How many workers are its default only TorchServe knows.")
         if copy.tuning.workers < version.workers:
             raise ServerError(
                 MODEL_TUNING_FAILED, "TorchServe ends the running requests of a worker that it takes away."

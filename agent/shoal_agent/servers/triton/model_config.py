@@ -15,16 +15,23 @@ from .repository import CONFIG_FILE, Kind
 COPY_PARAMETER: Final = "shoal.dev/copy"
 """A parameter of the model's configuration, by which the server tells which copy it has loaded."""
 KNOBS: Final = frozenset({Knob.WORKERS, Knob.BATCH_SIZE, Knob.BATCH_DELAY, Knob.QUEUE_SIZE, Knob.THREADS})
-_THREADS: Final = {"tensorflow": "TF_NUM_INTRA_THREADS", "pytorch": "INTRA_OP_THREAD_COUNT"}
+_THREADS: Final = {
+    "tensorflow": "TF_NUM_INTRA_THREADS",
+    "pytorch": "INTRA_OP_THREAD_COUNT",
+    "openvino": "INFERENCE_NUM_THREADS",
+}
 _OTHER_THREADS: Final = "intra_op_thread_count"
+_COUNTING: Final = frozenset({"onnxruntime", "tensorflow", "openvino"})
+"""Backends that start a thread for each processor of the node, whatever OMP_NUM_THREADS says."""
 
 
-def model_config(own: str, kind: Kind | None, identity: str, tuning: Tuning) -> str:
-    """The file's text. ``own``: the user's, empty where there is none. Raises StorageError (ArtifactInvalid)."""
+def model_config(own: str, kind: Kind | None, identity: str, tuning: Tuning, threads: int | None = None) -> str:
+    """The file's text. ``own``: the user's, empty where there is none. ``threads``: as ``Place.threads``. Raises
+    StorageError (ArtifactInvalid)."""
     try:
         written = fields(own)
         return _with_parameters(
-            changed(own, _changes(written, kind, tuning)), _parameters(written, kind, identity, tuning)
+            changed(own, _changes(written, kind, tuning)), _parameters(written, kind, identity, tuning, threads)
         )
     except ConfigError as error:
         raise _invalid(str(error), "Correct it") from error
@@ -106,13 +113,24 @@ def _batching(written: list[Field], tuning: Tuning) -> dict[str, Change]:
     return changes
 
 
-def _parameters(written: list[Field], kind: Kind | None, identity: str, tuning: Tuning) -> dict[str, str]:
+def _parameters(
+    written: list[Field], kind: Kind | None, identity: str, tuning: Tuning, threads: int | None
+) -> dict[str, str]:
     parameters = {COPY_PARAMETER: identity}
+    said = next((field.text() for field in written if field.name in ("backend", "platform")), "")
+    backend = said.split("_")[0] or (kind.backend if kind is not None else "")
+    name = _THREADS.get(backend, _OTHER_THREADS)
     if tuning.threads is not None:
-        said = next((field.text() for field in written if field.name in ("backend", "platform")), "")
-        backend = said.split("_")[0] or (kind.backend if kind is not None else "")
-        parameters[_THREADS.get(backend, _OTHER_THREADS)] = str(tuning.threads)
+        parameters[name] = str(tuning.threads)
+    elif threads is not None and backend in _COUNTING and name not in _keys(written):
+        parameters[name] = str(threads)
     return parameters
+
+
+def _keys(written: list[Field]) -> set[str]:
+    """Of the user's parameters."""
+    entries = [fields(message) for field in written if field.name == "parameters" for message in field.messages()]
+    return {field.text() for entry in entries for field in entry if field.name == "key"}
 
 
 def _with_parameters(message: str, parameters: dict[str, str]) -> str:

@@ -73,7 +73,7 @@ class Triton:
         own = written.text(copy.folder / plan.config) if plan.config else ""
         if own:
             plan = arranged(files, copy.framework, named_files(own))
-        text = model_config(own, plan.kind, copy.identity, copy.tuning)
+        text = model_config(own, plan.kind, copy.identity, copy.tuning, self._place.threads)
         _move(copy.folder, plan)
         target = copy.folder / CONFIG_FILE
         # The user's file is a hard link into the cache: replaced, never written into.

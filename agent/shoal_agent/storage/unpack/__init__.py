@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,13 +49,44 @@ class UnpackedFile:
 
 
 class Unpacking:
-    """One archive. ``run`` blocks; ``stop`` ends it from another thread, with an error that nobody reads."""
+    """One archive, or several into one folder. ``run`` blocks; ``stop`` ends it from another thread, with an error that
+    nobody reads."""
 
     def __init__(self, archive: Path, name: str, target: Path, limits: Limits, *, flatten: bool = False) -> None:
-        self._what = f"Archive {name!r}"
+        self._prepare([archive], formats.of(name), f"Archive {name!r}", target, limits, flatten=flatten)
+
+    @classmethod
+    def of_layers(cls, layers: Sequence[Path], what: str, target: Path, limits: Limits) -> "Unpacking":
+        """Of an image, the lowest first: what they make together below ``/models``."""
+        made = cls.__new__(cls)
+        made._prepare(layers, formats.BY_CONTENT, what, target, limits, below=formats.MODELS)
+        return made
+
+    @classmethod
+    def of_folders(
+        cls, archives: Sequence[Path], what: str, target: Path, limits: Limits, *, flatten: bool
+    ) -> "Unpacking":
+        """Of an artifact: each holds a folder of it."""
+        made = cls.__new__(cls)
+        made._prepare(archives, formats.BY_CONTENT, what, target, limits, flatten=flatten)
+        return made
+
+    def _prepare(
+        self,
+        archives: Sequence[Path],
+        kind: str,
+        what: str,
+        target: Path,
+        limits: Limits,
+        *,
+        flatten: bool = False,
+        below: str = "",
+    ) -> None:
+        self._what = what
         self._order = {
-            "archive": str(archive),
-            "format": formats.of(name),
+            "archives": [str(archive) for archive in archives],
+            "format": kind,
+            "below": below,
             "what": self._what,
             "target": str(target),
             "max_bytes": limits.max_bytes,

@@ -12,6 +12,7 @@ import json
 import lzma
 import os
 import resource
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from shoal_agent.storage import ARTIFACT_INVALID, ARTIFACT_TOO_LARGE, NO_SPACE, StorageError, disk_full
-from shoal_agent.storage.paths import safe_path
+from shoal_agent.storage.paths import MAX_DEPTH, safe_path
 
-MAX_DEPTH: Final = 32
+from .formats import BY_CONTENT, of_content
+from .layers import MAX_SKIPPED, Layers
+
 _CHUNK: Final = 256 * 1024
 _STEP_BYTES: Final = 32 * 1024 * 1024
 _STEP_INODES: Final = 256
@@ -49,13 +52,15 @@ class Unpacker:
     """One order carried out."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self._archive = Path(order["archive"])
+        self._archives = [Path(each) for each in order["archives"]]
         self._format = str(order["format"])
         self._what = str(order["what"])
         self._target = Path(order["target"])
         self._max_bytes, self._max_files = int(order["max_bytes"]), int(order["max_files"])
         self._raise_bytes, self._raise_files = str(order["raise_bytes"]), str(order["raise_files"])
         self._flatten = bool(order["flatten"])
+        self._layers = Layers(str(order["below"])) if order["below"] else None
+        self._skipped = 0
         self._granted_bytes, self._granted_inodes = (int(each) for each in order["granted"])
         self._written = 0
         self._entries = 0
@@ -65,9 +70,11 @@ class Unpacker:
     def run(self) -> dict[str, int]:
         """Sizes by path. Raises StorageError."""
         try:
-            for path, stream in self._members():
-                if stream is not None:
+            for number, archive in enumerate(self._archives):
+                for path, stream in self._members(archive, number):
                     self._write(path, stream)
+                    if self._layers is not None:
+                        self._layers.of[path] = number
         except FileExistsError as error:
             raise self._invalid(f"holds what is there already: {self._within(error)}") from error
         except MemoryError as error:
@@ -79,24 +86,62 @@ class Unpacker:
                 raise disk_full(error) from error
             raise self._invalid(f"cannot be unpacked: {str(error)[:_MAX_SAID] or type(error).__name__}") from error
         if not self._files:
-            raise self._invalid("is empty")
+            raise self._invalid(f"holds no file below /{self._layers.below}" if self._layers else "is empty")
         return self._flat() if self._flatten else self._files
 
-    def _members(self) -> Iterator[tuple[str, IO[bytes] | None]]:
+    def _members(self, archive: Path, number: int) -> Iterator[tuple[str, IO[bytes]]]:
         if self._format == "zip":
-            with zipfile.ZipFile(self._archive) as packed:
+            with zipfile.ZipFile(archive) as packed:
                 for entry in packed.infolist():
                     yield from self._zip_member(packed, entry)
             return
-        with self._plain() as stream, tarfile.open(fileobj=stream, mode="r|") as packed_tar:
+        with _plain(archive, self._format) as stream, tarfile.open(fileobj=stream, mode="r|") as packed_tar:
             for member in packed_tar:
                 packed_tar.members = []  # type: ignore[attr-defined]  # it would remember every one
-                self._count(member.name)
-                if member.isdir() or _of_macos(member.name):
+                path = _relative(member.name)
+                if self._layers is not None:
+                    within = self._in_layer(self._layers, member, number)
+                    if within is None:
+                        continue
+                    path = within
+                self._count(path)
+                if member.isdir() or _of_macos(path):
                     continue
                 if not member.isreg() or member.issparse():
-                    raise self._not_regular(member.name)
-                yield _relative(member.name), packed_tar.extractfile(member)
+                    raise self._not_regular(path)
+                content = packed_tar.extractfile(member)
+                if content is not None:
+                    yield path, content
+
+    def _in_layer(self, layers: Layers, member: tarfile.TarInfo, number: int) -> str | None:
+        """The path of a layer's entry below the folder that is wanted, once what is in its way is gone; None: it is
+        elsewhere, or takes something away."""
+        gone = layers.removed_by(member.name, number)
+        path = layers.within(member.name)
+        if gone is not None or not path:
+            self._remove(layers, gone or [])
+            self._skipped += 1
+            if self._skipped > MAX_SKIPPED:
+                raise self._invalid(f"holds more than {MAX_SKIPPED} entries that bring nothing to /{layers.below}")
+            return None
+        around = path
+        while around := around.rpartition("/")[0]:
+            self._remove(layers, [around] if layers.of.get(around, number) < number else [])
+        self._remove(layers, [path] if layers.of.get(path, number) < number else [])
+        if path in self._folders and not member.isdir():
+            self._remove(layers, layers.replaced_by(member.name, number, itself=False))
+            below = f"{path}/"
+            if not any(each.startswith(below) for each in self._files):
+                shutil.rmtree(self._target / path)
+                self._folders = {each for each in self._folders if each != path and not each.startswith(below)}
+        return path
+
+    def _remove(self, layers: Layers, paths: list[str]) -> None:
+        for path in paths:
+            (self._target / path).unlink()
+            self._written -= self._files.pop(path)
+            self._entries -= 1
+            del layers.of[path]
 
     def _zip_member(self, packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[tuple[str, IO[bytes]]]:
         self._count(entry.filename)
@@ -110,21 +155,6 @@ class Unpacker:
             raise self._invalid("is compressed in a way that is not taken (stored and deflate are)")
         with packed.open(entry) as stream:
             yield _relative(entry.filename), stream
-
-    def _plain(self) -> IO[bytes]:
-        match self._format:
-            case "gz":
-                return cast(IO[bytes], gzip.open(self._archive))
-            case "bz2":
-                return bz2.open(self._archive)
-            case "xz":
-                return lzma.open(self._archive)
-            case "zst":
-                import zstandard  # noqa: PLC0415 - the others start without it
-
-                window = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-                return cast(IO[bytes], zstandard.open(self._archive, dctx=window))
-        return self._archive.open("rb")
 
     def _count(self, path: str) -> None:
         self._entries += 1
@@ -211,6 +241,26 @@ class Unpacker:
             ARTIFACT_INVALID,
             f"{self._what} holds {path[:200]!r}, which is a link, a device or sparse; only regular files are unpacked.",
         )
+
+
+def _plain(archive: Path, kind: str) -> IO[bytes]:
+    """A tar without its compression."""
+    if kind == BY_CONTENT:
+        with archive.open("rb") as content:
+            kind = of_content(content.read(8))
+    match kind:
+        case "gz":
+            return cast(IO[bytes], gzip.open(archive))
+        case "bz2":
+            return bz2.open(archive)
+        case "xz":
+            return lzma.open(archive)
+        case "zst":
+            import zstandard  # noqa: PLC0415 - the others start without it
+
+            window = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+            return cast(IO[bytes], zstandard.open(archive, dctx=window))
+    return archive.open("rb")
 
 
 def _relative(path: str) -> str:

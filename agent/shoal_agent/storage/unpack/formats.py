@@ -2,6 +2,12 @@
 
 from typing import Final
 
+BY_CONTENT: Final = "by content"
+"""A tar, whose compression its first bytes tell."""
+MODELS: Final = "models"
+"""The folder of an image that a model is in, as KServe's modelcars have it."""
+_MAGIC: Final = ((b"\x1f\x8b", "gz"), (b"\x28\xb5\x2f\xfd", "zst"), (b"BZh", "bz2"), (b"\xfd7zXZ", "xz"))
+
 FORMATS: Final = {
     ".zip": "zip",
     ".mar": "zip",
@@ -22,6 +28,11 @@ _SERVERS_OWN: Final = frozenset({".mar"})
 def is_archive(path: str) -> bool:
     """An artifact that is this one file is what is in it."""
     return any(path.lower().endswith(end) for end in FORMATS if end not in _SERVERS_OWN)
+
+
+def of_content(first: bytes) -> str:
+    """The format of a tar by its first bytes."""
+    return next((kind for magic, kind in _MAGIC if first.startswith(magic)), "tar")
 
 
 def of(name: str) -> str:

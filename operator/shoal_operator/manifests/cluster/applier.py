@@ -31,12 +31,14 @@ class Refused(Exception):
     """The API server, or an object that is in the way, keeps a manifest from being applied.
 
     ``final``: the manifest itself cannot be, so that it is not sent again until it or the live object has changed.
+    ``said``: the API server's own words.
     """
 
-    def __init__(self, problem: Problem, *, final: bool = False) -> None:
+    def __init__(self, problem: Problem, *, final: bool = False, said: str = "") -> None:
         super().__init__(problem.message)
         self.problem = problem
         self.final = final
+        self.said = said or problem.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,4 +314,4 @@ def _trouble(key: ObjectKey, error: KubeError) -> Exception:
     said = " ".join(error.message.split())[:600].rstrip(".")
     next_step = "Correct the InferenceService or its runtime." if error.invalid else "It is tried again every minute."
     problem = Problem(reasons.WORKLOAD_REFUSED, f"The API server refuses {key.kind} {key.name}: {said}. {next_step}")
-    return Refused(problem, final=error.invalid)
+    return Refused(problem, final=error.invalid, said=said)

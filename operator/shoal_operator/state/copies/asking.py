@@ -3,7 +3,7 @@
 from shoal_api.messages import CopyFailure, FailureStage
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import freshness, life, probes, recency
+from shoal_operator.state.copies import freshness, life, probes, recency, unregistered, waking
 from shoal_operator.state.copies.routes import failing, refresh
 from shoal_operator.state.world.cause import ACTIVATION_TIMEOUT
 from shoal_operator.state.world.context import Context
@@ -17,17 +17,20 @@ GIVE_UP_FACTOR = 2.0
 def requested(ctx: Context, key: ServiceKey, name: str) -> None:
     """A request waits for the model, or was just sent to a pod that holds it: both count as use."""
     world = ctx.world
-    model = world.models.get(ModelKey(key.namespace, name))
+    model = world.models.get(ModelKey(key.namespace, name)) or unregistered.asked(ctx, key, name)
     service = world.services.get(key)
     if model is None or service is None or key not in (model.spec.service_key, model.former):
         return
     recency.use(world, model, ctx.now, [world.pods[uid] for uid in model.copies])
     own = model.routes.get(key)
+    if own is not None and own.pods:
+        waking.used(ctx, service)
     if world.recovering or (own is not None and own.pods) or key != model.spec.service_key:
         return
     if failing(model, ctx.now) is not None:
         return  # its cause is what the request is answered with
-    waits = service.spec.activation_timeout * GIVE_UP_FACTOR
+    waking.asked(ctx, service, model)
+    waits = waking.waits(service) * GIVE_UP_FACTOR
     if wish.ask(world, service, model, ctx.now, waits):
         service.stats.activations += 1
         ctx.review_soon()

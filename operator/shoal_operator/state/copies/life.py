@@ -16,7 +16,7 @@ from shoal_operator.state.copies import memory as memories
 from shoal_operator.state.copies import probes, recency
 from shoal_operator.state.copies.routes import refresh
 from shoal_operator.state.ledger import STRAY, Account, Claim
-from shoal_operator.state.wish import asked, copies_wanted, keep, on_its_way
+from shoal_operator.state.wish import asked, choose_content, copies_wanted, keep, on_its_way
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import CopyForgotten, CopyStored, DesiredChanged
 from shoal_operator.state.world.entities import Copy, Departure, Model, Pod, Stage
@@ -77,17 +77,16 @@ def observed(ctx: Context, pod: Pod, copy: Copy) -> None:
     pay(ctx, pod)
 
 
-def resize(ctx: Context, model: Model, pod: Pod, copy: Copy) -> bool:
-    """Count the copy with what is known of its model's memory now; False when the pod has no room for that."""
+def resize(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
+    """Count the copy with what is known of its model's memory now, if the pod has room for that."""
     if copy.aim_id != model.aim_id or model.memory is None:
-        return False  # what it was counted with until now stays
+        return  # what it was counted with until now stays
     if growth(model, pod, copy) > pod.room:
-        return False
+        return
     pod.ledger.aim(copy.name, copy.aim_id, model.memory)
     pay(ctx, pod)
     if pod.desired.set(copy.name, copy.intent()):
         ctx.emit(DesiredChanged(pod.spec.uid))
-    return True
 
 
 def growth(model: Model, pod: Pod, copy: Copy) -> int:
@@ -222,10 +221,8 @@ def retire(ctx: Context, pod: Pod, copy: Copy, *, evicted: bool = False) -> None
 
 
 def acknowledged(ctx: Context, sequence: int) -> None:
-    """Every connected Envoy has route changes up to ``sequence``: start the grace of copies that waited for it."""
-    world = ctx.world
-    world.acknowledged = max(world.acknowledged, sequence)
-    start_graces(ctx)
+    """Every connected Envoy has route changes up to ``sequence``: ``start_graces`` has copies that waited for it go."""
+    ctx.world.acknowledged = max(ctx.world.acknowledged, sequence)
 
 
 def start_graces(ctx: Context) -> None:
@@ -304,6 +301,8 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
     model = ctx.model(ModelKey(pod.spec.namespace, copy.name), copy.uid)
     if model is not None:
         model.copies.pop(pod.spec.uid, None)
+        if model.failure is not None:
+            choose_content(ctx, model)  # it may have been the last one that answered
         refresh(ctx, model)
         left = sum(on_its_way(other) for other in model.copies.values())
         if service is not None and left < copies_wanted(service, model):

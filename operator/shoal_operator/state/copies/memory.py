@@ -78,7 +78,8 @@ def count(pod: Pod, copy: Copy, model: Model | None) -> None:
             del pod.tallies[framework]
     if model is not None:
         framework = model.spec.framework.lower()
-        counted = Tally(max(1, copy.memory), model.artifact_bytes or 0)
+        # A ratio is of one worker: its estimate is multiplied again.
+        counted = Tally(max(1, copy.memory), (model.artifact_bytes or 0) * model.spec.tuning.workers)
         copy.tally = (framework, counted)
         total = pod.tallies.setdefault(framework, Tally())
         total.memory += counted.memory
@@ -97,7 +98,7 @@ def measured(service: Service, pod: Pod, before: ServerReport | None, report: Se
         return
     now = Measured(
         report.boot,
-        taken=report.memory_bytes - report.base_memory_bytes,
+        taken=(report.memory_bytes - report.base_memory_bytes) // service.spec.processes,
         declared=sum(tally.memory for tally in pod.tallies.values()),
         artifacts=sum(tally.artifacts for tally in pod.tallies.values()),
     )
@@ -114,5 +115,6 @@ def measured(service: Service, pod: Pod, before: ServerReport | None, report: Se
         step = SMOOTHING if ratio.samples else 1.0
         ratio.declared += (max(0, taken) / declared - ratio.declared) * step
         if artifacts > 0:
-            ratio.per_artifact_byte += (max(0, taken) / artifacts - ratio.per_artifact_byte) * step
+            known = ratio.per_artifact_byte  # models that declare theirs may have been measured before any artifact
+            ratio.per_artifact_byte += (max(0, taken) / artifacts - known) * (step if known else 1.0)
         ratio.samples += 1

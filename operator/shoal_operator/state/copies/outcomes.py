@@ -18,11 +18,14 @@ def failed(ctx: Context, service: Service | None, pod: Pod, model: Model, copy: 
     if not copy.current:
         if copy.aim_id == model.wanted_id:
             wish.fail(ctx, model, failure)
+            ctx.settle_later(model)
         else:
             wish.fail_last_good(ctx, model)
         if not copy.answers:
             recency.fails(pod, copy.name)
             if service is not None:
                 ctx.offer_memory(service)  # it may make way for others now
+        if any(wish.on_its_way(other) and other.aim_id != model.aim_id for other in model.copies.values()):
+            ctx.plan_model(model)  # they waited for this one
         if failure.reason == MODEL_SERVER_CRASHED and copy.aim_id == model.wanted_id:
             crashes.crashed(ctx, ctx.world.services.get(model.spec.service_key), pod, model)

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from shoal_api.messages import Action, CopyIntent, CopyPhase, FailureStage, SlotReport
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import memory
+from shoal_operator.state.copies import memory, waking
 from shoal_operator.state.copies.routes import refresh
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import DesiredChanged
 from shoal_operator.state.world.entities import Model, Pod, Service
 from shoal_operator.state.world.pieces import Task
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.values import ModelKey, ServiceKey, Source
 
 MAX_PER_POD = 64
 MAX_HURRIED_PER_POD = 64
@@ -28,6 +28,7 @@ def look_up(ctx: Context, service: Service, model: Model) -> None:
     if known or model.probe is not None or model.spec.key in service.to_probe:
         return
     service.to_probe[model.spec.key] = None
+    waking.look_up(ctx, service, model)
     assign(ctx, service)
 
 
@@ -93,7 +94,8 @@ def _begin(ctx: Context, model: Model, pod: Pod) -> None:
     pod.desired.set(model.spec.name, _intent(ctx, model))
     ctx.emit(DesiredChanged(pod.spec.uid))
     said = pod.slots.get(model.spec.name)
-    if said is not None and said.failure is None:
+    # A name that nobody registered is asked for again as soon as it was not there: sooner than its agent lets go of it.
+    if said is not None and (said.failure is None or model.spec.source is Source.PREFIX):
         reported(ctx, pod, said, more=False)  # its agent knows already, and would not say it again
 
 
@@ -149,6 +151,7 @@ def reported(ctx: Context, pod: Pod, report: SlotReport, *, more: bool = True) -
     if model is None or report.target != model.wanted_id:
         return
     service = ctx.world.services.get(model.spec.service_key)
+    ctx.settle_later(model)
     if report.phase in (CopyPhase.SEEN, CopyPhase.PULLED):
         if service is not None:
             service.stats.probes += 1

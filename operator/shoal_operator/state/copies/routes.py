@@ -110,7 +110,8 @@ def refresh_service(ctx: Context, key: ServiceKey) -> None:
     if (route, policy) != (service.route, service.policy_sent):
         service.route, service.policy_sent = route, policy
         ctx.emit(ServiceRouteChanged(key, True, ctx.world.next_sequence(), route, policy))
-    usable = any(pod.serves for pod in pods) and service.spec.problem is None
+    reachable = any(pod.serves for pod in pods) or wish.pod_expected(ctx.world, service, ctx.now)
+    usable = reachable and service.spec.problem is None
     if usable != service.usable:
         service.usable = usable
         refresh_all_of(ctx, key)  # no route depends on it, but Ready does
@@ -162,14 +163,28 @@ def facts(world: World, model: Model, failure: CopyFailure | None) -> Facts:
         service_ready=service is not None and service.usable,
         complaint=model.complaint,
         failure=failure,
-        fallback=model.fallback,
+        fallback=model.fallback or (service is not None and not service.usable and _would_fall_back(model)),
         memory_bytes=model.size,
-        min_copies=wish.floor(service, model) if service is not None else model.spec.min_copies or 0,
+        min_copies=_kept_copies(service, model),
         placed=sum(map(wish.on_its_way, model.copies.values())),
         refusal=model.refusal if plannable else None,
         late=_late(model),
+        not_looked_up=_not_looked_up(service, model),
         kept_out=service is not None and wish.fits_a_pod(service, model) and not wish.finds_room(service, model),
     )
+
+
+def _would_fall_back(model: Model) -> bool:
+    """A request would have its last good content loaded, were there a pod."""
+    good = model.last_good
+    return model.failure is not None and good is not None and good.digest != model.spec.content
+
+
+def _kept_copies(service: Service | None, model: Model) -> int:
+    """As it is said: of a service that may be without pods none, so that nothing is said anew when they go or come."""
+    if service is None:
+        return model.spec.min_copies or 0
+    return 0 if wish.may_wait(service, model) else wish.floor(service, model)
 
 
 def failing(model: Model, now: float) -> CopyFailure | None:
@@ -202,10 +217,9 @@ def on_demand(world: World, model: Model, now: float) -> bool:
     service = world.services.get(model.spec.service_key)
     if service is None:
         return False
-    known = model.vouched == model.spec.content and model.failure is None
     return (
-        (known or wish.last_good_usable(service, model, now))
-        and wish.may_be_cold(service, model)
+        wish.counted_on(service, model, now)
+        and wish.may_wait(service, model)
         and (model.memory is None or wish.finds_room(service, model))
         and not _late(model)
         and all(target.pods or _waits(service, target) for target in model.routes.values())
@@ -215,6 +229,10 @@ def on_demand(world: World, model: Model, now: float) -> bool:
 def _late(model: Model) -> bool:
     """It is being loaded for longer than a request may wait, as one has found."""
     return any(copy.late and wish.on_its_way(copy) for copy in model.copies.values())
+
+
+def _not_looked_up(service: Service | None, model: Model) -> bool:
+    return service is not None and model.failure is None and wish.never_looked_up(service, model)
 
 
 def _waits(service: Service | None, target: Target) -> bool:

@@ -23,9 +23,10 @@ def standings(world: World, key: ServiceKey) -> Standings:
     for uid in world.each_touched():
         pod = world.pods.get(uid)
         before = world.standing_in.pop(uid, None)
-        if before is not None and (pod is None or pod.spec.service_key != before):
-            world.standings[before].put(uid, None)
-        if pod is not None:
+        if pod is None:
+            if before is not None:
+                world.standings[before].put(uid, None)
+        else:
             world.standing_in[uid] = pod.spec.service_key
             world.standings.setdefault(pod.spec.service_key, Standings()).put(uid, standing(world, pod))
     return world.standings.setdefault(key, Standings())

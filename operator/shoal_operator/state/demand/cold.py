@@ -14,6 +14,7 @@ from shoal_operator.state.demand import victims
 from shoal_operator.state.world.agenda import Topic
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.entities import NEVER, Copy, Model, Pod, Service
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.values import ModelKey
 
 WARM_BATCH = 64
@@ -64,10 +65,8 @@ def evict(ctx: Context, service: Service, pod: Pod, model: Model, why: str, *, e
     life.retire(ctx, pod, copy, evicted=True)
     left = sum(wish.on_its_way(other) for other in model.copies.values())
     wish.evicted(model, left)
-    if not left and wish.may_be_cold(service, model):
+    if not left:  # else as many are left as are kept, or it could not have been evicted
         go(ctx, service, model, used=failed is None)
-    elif left < wish.copies_wanted(service, model):
-        ctx.plan_model(model)
 
 
 def reserve(service: Service, pod: Pod) -> int:
@@ -96,6 +95,8 @@ def warm(ctx: Context, service: Service) -> None:
 
     While requests for cold models evict others, what is free is left to them.
     """
+    if service.rest.phase is not Phase.UP:
+        return  # once there are pods again
     calm_at = service.evicted_at + ctx.world.timing.pressure
     if not service.cold:
         return
@@ -132,13 +133,18 @@ def review_due(ctx: Context) -> None:
         if topic is Topic.IDLE:
             _idle(ctx, service, model)
             continue
+        if topic is Topic.UNUSED:
+            ctx.settle_later(model)
+            continue
         if topic is Topic.CHECK:
             _check(ctx, model)
             continue
         if wish.choose_content(ctx, model):
             refresh(ctx, model)
         if model.fallback:
-            if model.failure is not None and (model.retry_at > ctx.now or wish.asked(model, ctx.now)):
+            if model.failure is not None and wish.lacks_any(service, model):
+                ctx.world.agenda.put(ctx.now + ctx.world.timing.failure_first, key, Topic.RETRY)
+            elif model.failure is not None and (model.retry_at > ctx.now or wish.asked(model, ctx.now)):
                 ctx.world.agenda.put(max(model.retry_at, ctx.now + AGAIN), key, Topic.RETRY)
         elif model.failure is not None and (model.copies or ctx.now < model.retry_at):
             if not any(wish.on_its_way(copy) for copy in model.copies.values()):

@@ -13,6 +13,7 @@ from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import DeletionCost, ReplicasWanted, ServiceStatusChanged
 from shoal_operator.state.world.entities import Service
 from shoal_operator.state.world.pieces import Task
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.scale import InUse
 from shoal_operator.state.world.values import ModelKey, ScaleMetric, ServiceKey
 
@@ -34,6 +35,9 @@ def begin(ctx: Context, service: Service) -> None:
     if not spec.autoscaled:
         scale.replicas = None
         return
+    if service.rest.resting:
+        reset(service)
+        return
     ctx.review(service)  # also when nobody ever asks for its models: there may be too many
     there = scale.replicas or sum(not ctx.world.pods[uid].leaving for uid in ctx.world.pods_of.get(spec.key, ()))
     _set(ctx, service, there, scale.reason or "as many as there were")
@@ -45,7 +49,7 @@ def review(ctx: Context, service: Service) -> bool:
     False: nothing will change while nothing happens.
     """
     spec, scale, timing = service.spec, service.scale, ctx.world.timing
-    if not spec.autoscaled:
+    if not spec.autoscaled or service.rest.phase is not Phase.UP:
         return False
     if scale.replicas is None:
         begin(ctx, service)
@@ -70,7 +74,14 @@ def review(ctx: Context, service: Service) -> bool:
 
 def wanted_pods(service: Service) -> int:
     """Pods that the service should have now."""
-    return service.scale.replicas or service.spec.min_replicas
+    return 0 if service.rest.phase is Phase.ZERO else service.scale.replicas or service.spec.min_replicas
+
+
+def reset(service: Service) -> None:
+    """There are no pods: who comes back begins with as few as there may be."""
+    scale = service.scale
+    scale.replicas = service.spec.min_replicas if service.spec.autoscaled else None
+    scale.reason, scale.up_since, scale.down_since = "", None, None
 
 
 def _set(ctx: Context, service: Service, replicas: int, reason: str) -> None:
@@ -94,8 +105,8 @@ def on_each_pod(ctx: Context, service: Service) -> None:
 def announce(ctx: Context, service: Service) -> None:
     """Say again what is wanted: the operator has just started."""
     scale = service.scale
-    if scale.replicas is not None:
-        ctx.emit(ReplicasWanted(service.spec.key, scale.replicas, scale.reason))
+    if scale.replicas is not None or service.spec.idle is not None:
+        ctx.emit(ReplicasWanted(service.spec.key, wanted_pods(service), scale.reason or "as many as there were"))
 
 
 def _wanted(ctx: Context, service: Service, replicas: int) -> tuple[int, str]:

@@ -60,6 +60,8 @@ def _count(ctx: Context, pod: Pod, service: Service | None, copy: Copy, use: Mod
     copy.requests, copy.busy_seconds, copy.in_flight = use.requests, use.busy_seconds, use.in_flight
     copy.rate.add(begun, ctx.now)
     pod.rate.add(begun, ctx.now)
+    if service is not None and (begun or use.in_flight):
+        service.rest.use(ctx.now)
     if service is not None and (begun or busy > 0):
         service.rate.add(begun, ctx.now)
         service.concurrency.add(max(0.0, busy), ctx.now)
@@ -138,7 +140,7 @@ def goes_on(ctx: Context, pod: Pod, copy: Copy, model: Model, since: float) -> N
 
 def answers_again(ctx: Context, pod: Pod, copy: Copy, model: Model) -> None:
     """An update was taken back: what the copy answers with all the while is wanted again, and may make way again."""
-    if copy.current and copy.name not in pod.lru:
+    if copy.current and copy.name not in pod.lru and copy.name not in pod.occupied:
         loaded_at = copy.loaded_at
         memory.count(pod, copy, model)
         goes_on(ctx, pod, copy, model, ctx.now if loaded_at is None else loaded_at)

@@ -1,8 +1,9 @@
 """TrainedModels coming, changing and going."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from shoal_api.messages import CopyFailure
+from shoal_api.messages import CopyFailure, FailureStage
 
 from shoal_operator.state import wish
 from shoal_operator.state.copies import checks, life, memory, probes, routes
@@ -40,6 +41,7 @@ def seen(
         if failure is not None and spec.problem is None:
             wish.recall(ctx, model, failure)
         _take_in(ctx, model)
+        ctx.settle_later(model)  # which nobody registered, and that was put back
         return
     before = model.spec
     if spec.problem is not None and before.problem is None:
@@ -108,8 +110,16 @@ def gone(ctx: Context, key: ModelKey, uid: str) -> None:
     service = world.services.get(model.spec.service_key)
     if service is not None:
         wish.forget(service, model)
+        service.asked_for.drop(key.name)
     for copy in list(model.copies.values()):
         life.retire(ctx, world.pods[copy.pod_uid], copy)
+
+
+def reachable(ctx: Context, keys: Iterable[ModelKey]) -> None:
+    """Their storage is there by now: those that failed for it are tried again at once."""
+    for model in filter(None, map(ctx.world.models.get, keys)):
+        if model.failure is not None and model.failure.stage is FailureStage.STORAGE:
+            wish.try_now(ctx.world, model, ctx.now)
 
 
 def _resize(ctx: Context, model: Model) -> None:

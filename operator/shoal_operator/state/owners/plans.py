@@ -187,6 +187,9 @@ def _answer(
 
     ``in_motion``: of the service, asked for when it matters.
     """
+    if refusal is None and service.rest.resting and not model.copies and not wish.asked(model, ctx.now):
+        cold.go(ctx, service, model, used=False)
+        return
     if refusal is None:
         changed = wish.admit(service, model)
     elif _must(ctx, service, model):

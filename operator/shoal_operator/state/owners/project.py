@@ -6,9 +6,11 @@ from itertools import islice
 from shoal_api.messages import CopyPhase
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import routes
+from shoal_operator.state.copies import routes, unregistered, waking
 from shoal_operator.state.demand import candidates, scaling, use
+from shoal_operator.state.world.effects import Unavailable
 from shoal_operator.state.world.entities import NEVER, Copy, Pod, Service, Stage, World
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.values import ModelKey, ModelSpec, ServiceKey, is_group
 from shoal_operator.state.world.views import (
     ActivationView,
@@ -70,6 +72,7 @@ def model_view(world: World, key: ModelKey, now: float, *, url: str) -> ModelVie
         revision=model.revision,
         kept_by=_kept(world, service) if service is not None and facts.kept_out else (),
         obtainable_bytes=service.obtainable if service is not None else None,
+        phase=service.rest.phase if service is not None else Phase.UP,
     )
 
 
@@ -106,13 +109,21 @@ def activation_view(world: World, key: ServiceKey, name: str, now: float) -> Act
     """What the activator needs of one model; None when nothing of that name belongs to the service."""
     model = world.models.get(ModelKey(key.namespace, name))
     service = world.services.get(key)
+    if model is None and service is not None and unregistered.may_be(service, name, now):
+        return ActivationView(
+            endpoints=(),
+            unavailable=Unavailable.COLD if service.usable else Unavailable.SERVICE_NOT_READY,
+            timeout=waking.waits(service),
+            max_held=service.spec.max_held,
+            unknown=True,
+        )
     if model is None or key not in (model.spec.service_key, model.former):
         return None
     target = model.routes.get(key)
     pods = [world.pods[uid].spec for uid in sorted(target.pods) if uid in world.pods] if target is not None else []
     why = routes.unavailable(world, model, now)
     failure = routes.failing(model, now)
-    limits = (service.spec.activation_timeout, service.spec.max_held) if service is not None else (60.0, 1000)
+    limits = (waking.waits(service), service.spec.max_held) if service is not None else (60.0, 1000)
     return ActivationView(
         endpoints=tuple(Endpoint(spec.ip, spec.http_port, spec.grpc_port, spec.server_type) for spec in pods),
         unavailable=None if pods else why,
@@ -166,6 +177,8 @@ def service_view(world: World, key: ServiceKey, now: float, *, url: str, gateway
             if ratio.samples
         ),
         scaling_reason=service.scale.reason,
+        phase=service.rest.phase,
+        pod_expected=wish.pod_expected(world, service, now),
     )
 
 

@@ -6,7 +6,8 @@ from operator import attrgetter
 from shoal_operator.state import wish
 from shoal_operator.state.copies import probes
 from shoal_operator.state.copies.routes import refresh, refresh_service, to_be_announced
-from shoal_operator.state.demand import cold, scaling
+from shoal_operator.state.demand import cold, resting, scaling
+from shoal_operator.state.owners import unregistered
 from shoal_operator.state.pods.health import end_gathering, gather, stop_gathering
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import ServiceRouteChanged, ServiceStatusChanged
@@ -20,7 +21,10 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
     world = ctx.world
     service = world.services.get(spec.key)
     if service is None:
-        service = world.services[spec.key] = Service(spec)
+        # One pod is all that there is to wait for where there may be none.
+        service = world.services[spec.key] = Service(spec, gathering=spec.idle is None)
+        if not to_be_announced(ctx):
+            resting.begin(ctx, service)
         for uid in world.pods_of.get(spec.key, ()):
             world.touch(uid)  # what they have room for is not known
         refresh_service(ctx, spec.key)
@@ -29,12 +33,21 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
         _revise_all(ctx, spec.key)
         if not world.recovering:
             scaling.begin(ctx, service)
+            if spec.idle is not None:
+                scaling.announce(ctx, service)
         end_gathering(ctx, spec.key)
         ctx.plan(service)
         return
+    spec = spec.with_place_of(service.spec)
     before, service.spec = service.spec, spec
     if spec == before:
         return
+    if spec.idle != before.idle:
+        resting.changed(ctx, service, before.idle)
+        if spec.idle is not None:
+            stop_gathering(ctx, spec.key)
+    if _WAITS(spec) != _WAITS(before):
+        resting.waits_differ(ctx, service)
     if (spec.autoscaled, spec.min_replicas, spec.max_replicas) != (
         before.autoscaled,
         before.min_replicas,
@@ -46,6 +59,8 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
         refresh_service(ctx, spec.key)
     if _DECIDES(spec) != _DECIDES(before):
         _revise_all(ctx, spec.key)
+    if (spec.models_from, spec.uid) != (before.models_from, before.uid):
+        unregistered.place_changed(ctx, spec.key)
     if spec.check != before.check:
         world.pieces.put_all(Task.CHECKS, spec.key, world.models.of(spec.key))
     end_gathering(ctx, spec.key)
@@ -54,8 +69,9 @@ def seen(ctx: Context, spec: ServiceSpec) -> None:
     ctx.emit(ServiceStatusChanged(spec.key))
 
 
-_DECIDES = attrgetter("problem", "formats", "strict", "capacity_bytes", "multi_model", "uid")
+_DECIDES = attrgetter("problem", "formats", "strict", "capacity_bytes", "multi_model", "uid", "maybe_none")
 """What decides where models can be; a change has them all looked at again."""
+_WAITS = attrgetter("wake_timeout", "activation_timeout")
 
 
 def _revise_all(ctx: Context, key: ServiceKey) -> None:
@@ -100,4 +116,5 @@ def gone(ctx: Context, key: ServiceKey, uid: str) -> None:
     stop_gathering(ctx, key)
     ctx.emit(ServiceRouteChanged(key, known=False, sequence=world.next_sequence()))
     _revise_all(ctx, key)
+    unregistered.place_changed(ctx, key)
     ctx.emit(ServiceStatusChanged(key))

@@ -7,7 +7,7 @@ is a stray: its name and its memory are taken until its agent has confirmed that
 from shoal_api.messages import Action, CopyPhase, SlotReport
 
 from shoal_operator.state import wish
-from shoal_operator.state.copies import life, memory, outcomes, probes
+from shoal_operator.state.copies import life, memory, outcomes, probes, unregistered
 from shoal_operator.state.demand import use
 from shoal_operator.state.pods import moves, revisions
 from shoal_operator.state.world.context import Context
@@ -28,8 +28,8 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     if only_looks(report):
         return False
     service = ctx.world.services.get(pod.spec.service_key)
-    model = ctx.world.models.get(ModelKey(pod.spec.namespace, report.name))
-    said = report
+    key, said = ModelKey(pod.spec.namespace, report.name), report
+    model = ctx.world.models.get(key) or unregistered.held(ctx, service, key, report.serving or report.target)
     if model is not None:
         report = revisions.met(model, report)
     holds = report.serving or report.target

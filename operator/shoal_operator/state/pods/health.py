@@ -5,7 +5,7 @@ from operator import attrgetter
 
 from shoal_operator.state.copies import crashes, life, probes
 from shoal_operator.state.copies.routes import refresh_endpoint, refresh_pod, refresh_service
-from shoal_operator.state.demand import scaling
+from shoal_operator.state.demand import resting, scaling
 from shoal_operator.state.ledger import Ledger
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.desired import DesiredList
@@ -49,6 +49,8 @@ def seen(ctx: Context, spec: PodSpec) -> None:
         crashes.ended(ctx, pod)
     if pod.leaving and not was_leaving:
         start_leaving(ctx, pod)
+    if spec.deleting and not before.deleting:
+        _one_less(ctx, pod)
     if pod.placeable and not was_placeable:
         joined(ctx, pod)
 
@@ -64,8 +66,9 @@ def gone(ctx: Context, uid: str) -> None:
     world.pods_of[pod.spec.service_key].discard(uid)
     world.gating.discard(uid)
     world.unhealthy.discard(uid)
-    for task in (Task.SLOTS, Task.FREE, Task.PLAN, Task.STORED):
+    for task in (Task.SLOTS, Task.EMPTY, Task.FREE, Task.PLAN, Task.STORED):
         world.pieces.drop(task, uid)
+    _one_less(ctx, pod)
     refresh_service(ctx, pod.spec.service_key)
     give_up(ctx, pod, world.pieces.begin(Task.LOST, uid, pod.copies))
 
@@ -95,6 +98,7 @@ def joined(ctx: Context, pod: Pod) -> None:
     if service is None or world.recovering:
         return  # it was there before this operator; what follows is decided for all once recovery is done
     staying = [uid for uid in world.pods_of[pod.spec.service_key] if not world.pods[uid].leaving]
+    resting.joined(ctx, service)
     if service.gathering and service.gathering_until is None:
         gather(ctx, service)
     # During a rollout there is one pod more than wanted: it gets what the leaving pod held, so that every model
@@ -110,6 +114,8 @@ def joined(ctx: Context, pod: Pod) -> None:
 
 def gather(ctx: Context, service: Service) -> None:
     """The first of its first pods can take models: it waits for the others, and not for ever."""
+    if not service.gathering:
+        return
     service.gathering_until = ctx.now + ctx.world.timing.first_placement
     ctx.world.gathering.add(service.spec.key)
 
@@ -166,6 +172,12 @@ def start_leaving(ctx: Context, pod: Pod) -> None:
     keys = [ModelKey(pod.spec.namespace, name) for name in pod.copies]
     plan_some(ctx, ctx.world.pieces.begin(Task.PLAN, pod.spec.uid, keys))
     refresh_service(ctx, pod.spec.service_key)
+
+
+def _one_less(ctx: Context, pod: Pod) -> None:
+    service = ctx.world.services.get(pod.spec.service_key)
+    if service is not None:
+        resting.left(ctx, service)
 
 
 def plan_some(ctx: Context, keys: Iterable[ModelKey]) -> None:

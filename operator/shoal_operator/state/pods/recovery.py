@@ -14,7 +14,7 @@ from functools import partial
 
 from shoal_operator.state import wish
 from shoal_operator.state.copies import life, probes, routes
-from shoal_operator.state.demand import scaling
+from shoal_operator.state.demand import resting, scaling
 from shoal_operator.state.pods import limits, reports
 from shoal_operator.state.pods.health import end_gathering, gather, note_health, stop_gathering
 from shoal_operator.state.pods.moves import end_finished_move
@@ -86,9 +86,11 @@ def _adopted(ctx: Context) -> None:
         return
     world.recovery = Recovery.ANNOUNCING
     for key in world.models.services():
-        world.pieces.put_all(Task.ANNOUNCE, key, world.models.of(key))
+        with ctx.contained("recovery", key):
+            world.pieces.put_all(Task.ANNOUNCE, key, world.models.of(key))
     for key, service in world.services.items():
         with ctx.contained("recovery", key):
+            resting.begin(ctx, service)
             routes.refresh_service(ctx, key)
             if any(_holds_any(world.pods[uid]) for uid in world.pods_of.get(key, ())):
                 stop_gathering(ctx, key)

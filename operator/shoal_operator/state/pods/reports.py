@@ -157,10 +157,11 @@ def _unplaced(ctx: Context, pod: Pod, name: str, report: SlotReport | None) -> N
         if model is not None and found:
             revisions.seen(ctx, model, pod, report.listed_revision)
         return
-    model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))
     if adoption.only_looks(report):
         return  # its agent lets go of it
-    if adoption.adopt(ctx, pod, report) and model is not None:
+    adopted = adoption.adopt(ctx, pod, report)
+    model = ctx.world.models.get(ModelKey(pod.spec.namespace, name))  # known since then, where nobody registered it
+    if adopted and model is not None:
         refresh(ctx, model)
         end_finished_move(ctx, model)
         ctx.plan_model(model)

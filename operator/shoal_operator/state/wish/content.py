@@ -8,7 +8,7 @@ from dataclasses import replace
 from shoal_api.messages import MODEL_SERVER_CRASHED, CopyFailure
 
 from shoal_operator.state.wish.revisions import labelled, revised
-from shoal_operator.state.wish.states import MAX_CRASHES, asked, deadly
+from shoal_operator.state.wish.states import MAX_CRASHES, asked, deadly, lacks_any
 from shoal_operator.state.wish.transitions import answered
 from shoal_operator.state.world.agenda import Topic
 from shoal_operator.state.world.context import Context
@@ -31,6 +31,12 @@ def last_good_usable(service: Service, model: Model, now: float) -> bool:
     )
 
 
+def counted_on(service: Service, model: Model, now: float) -> bool:
+    """Requests can be answered with some content of it, as far as anyone knows."""
+    known = model.vouched == model.spec.content and model.failure is None
+    return known or last_good_usable(service, model, now)
+
+
 def choose_content(ctx: Context, model: Model) -> bool:
     """Decide what its copies load: what the spec names, unless that is known not to load here. True: it changed.
 
@@ -41,12 +47,16 @@ def choose_content(ctx: Context, model: Model) -> bool:
     if service is None:
         return False
     too_large = model.size is not None and model.size > service.spec.capacity_bytes
-    failed = model.failure is not None and (ctx.now < model.retry_at or asked(model, ctx.now) or deadly(model))
+    failed = model.failure is not None and (
+        ctx.now < model.retry_at or asked(model, ctx.now) or deadly(model) or lacks_any(service, model)
+    )
     hopeless = failed or too_large or model.spec.framework.lower() not in service.spec.formats
     fallback = hopeless and last_good_usable(service, model, ctx.now)
     if fallback == model.fallback:
         return False
     model.fallback = fallback
+    if fallback and failed and model.retry_at <= ctx.now and not deadly(model):
+        ctx.world.agenda.put(ctx.now + ctx.world.timing.failure_first, model.spec.key, Topic.RETRY)
     ctx.plan_model(model)
     return True
 
@@ -203,6 +213,12 @@ def back_off(world: World, model: Model, now: float) -> None:
     """Put off the model's next try, twice as long after each failure in a row, and look at it then."""
     model.retry_at = now + _pause(world, model.failures, deadly=deadly(model))
     world.agenda.put(model.retry_at, model.spec.key, Topic.RETRY)
+
+
+def try_now(world: World, model: Model, now: float) -> None:
+    """What made it fail has passed: its next try is not waited for any longer."""
+    model.retry_at = now
+    world.agenda.put(now, model.spec.key, Topic.RETRY)
 
 
 def _pause(world: World, failures: int, *, deadly: bool = False) -> float:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from shoal_operator.state.world.entities import Model, Service
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.values import ModelKey
 
 MAX_CRASHES = 3
@@ -39,7 +40,10 @@ def refused(service: Service, key: ModelKey) -> bool:
 
 def floor(service: Service, model: Model) -> int:
     """Copies that are kept whatever the use: spec.serving.minCopies; 0 by default, 1 where nothing may be cold. Of a
-    model that has pods of its own one on each of them."""
+    model that has pods of its own one on each of them. Where there may be no pod (minReplicas 0) nothing is kept, but a
+    model of its own while there are some."""
+    if service.spec.idle is not None and (service.spec.multi_model or service.rest.phase is not Phase.UP):
+        return 0
     if not service.spec.multi_model:
         return service.scale.replicas or service.spec.min_replicas
     least = model.spec.min_copies or 0
@@ -48,12 +52,24 @@ def floor(service: Service, model: Model) -> int:
 
 def copies_wanted(service: Service, model: Model) -> int:
     """Copies wanted now."""
+    if service.rest.resting:
+        return 0
     count = max(floor(service, model), model.target)
     return count if model.spec.max_copies is None else min(count, max(model.spec.max_copies, floor(service, model)))
 
 
 def may_be_cold(service: Service, model: Model) -> bool:
     return floor(service, model) == 0
+
+
+def may_wait(service: Service, model: Model) -> bool:
+    """It may be loaded nowhere, and a request have it loaded: also what is kept, where its pods may have gone."""
+    return service.spec.idle is not None or may_be_cold(service, model)
+
+
+def lacks_any(service: Service, model: Model) -> bool:
+    """It is to answer at any time, and nothing of it does: what works comes before what is only tried again."""
+    return not may_wait(service, model) and not any(copy.answers for copy in model.copies.values())
 
 
 def asked(model: Model, now: float) -> bool:

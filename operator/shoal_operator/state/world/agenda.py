@@ -18,6 +18,7 @@ class Topic(StrEnum):
 
     IDLE = "Idle"  # unload it if it was not used
     RETRY = "Retry"  # its failure was long enough ago
+    UNUSED = "Unused"  # forget it, which nobody registered, if nobody asks for it
     CHECK = "Check"  # see whether its storage still holds what is loaded
 
 

@@ -31,13 +31,14 @@ class Cause(StrEnum):
     LOAD_FAILED = "LoadFailed"
     NO_PODS = "NoPods"  # none takes models just now
     NO_POD_FITS = "NoPodFits"  # for another reason than memory
+    NOT_LOOKED_UP = "NotLookedUp"  # no pod runs that could look its artifact up, and none has before
     LATE = "Late"  # it is being loaded for longer than a request may wait
     COMPLAINT = "Complaint"  # its object cannot be used any more, and what it was before is not known to work
 
     @property
     def waits(self) -> bool:
         """It passes by itself, as soon as something else is there."""
-        return self in (Cause.NO_SERVICE, Cause.NO_PODS, Cause.LATE)
+        return self in (Cause.NO_SERVICE, Cause.NO_PODS, Cause.NOT_LOOKED_UP, Cause.LATE)
 
     @property
     def unavailable(self) -> Unavailable:
@@ -69,7 +70,7 @@ class Facts:
     last good content instead. ``memory_bytes``: declared or estimated; None: not known yet. ``min_copies``: with the
     InferenceService's default applied. ``placed``: copies that are loaded or on their way. ``refusal``: why no pod was
     found. ``kept_out``: what minCopies keeps leaves no pod with room for it. ``late``: a request has waited in vain as
-    long as one may, and the load goes on.
+    long as one may, and the load goes on. ``not_looked_up``: nobody has seen its artifact, and no pod runs that could.
     """
 
     spec: ModelSpec
@@ -84,6 +85,7 @@ class Facts:
     refusal: Refusal | None = None
     kept_out: bool = False
     late: bool = False
+    not_looked_up: bool = False
 
     @property
     def size(self) -> int | None:
@@ -136,8 +138,10 @@ def _of_model(facts: Facts) -> Cause | None:
         (Cause.SPEC_PROBLEM, facts.spec.problem is not None and not facts.fallback),
         (Cause.TOO_LARGE, facts.too_large and not facts.fallback),
         (Cause.NO_MEMORY, facts.lacks_memory),
-        (_of_failure(facts.failure), facts.failure is not None),
+        # Nor does it where that only waits for a pod.
+        (_of_failure(facts.failure), facts.failure is not None and (facts.service_ready or not facts.fallback)),
         (Cause.NO_PODS, not facts.service_ready),
+        (Cause.NOT_LOOKED_UP, facts.not_looked_up),
         (Cause.NO_POD_FITS, facts.fits_no_pod),
         (Cause.LATE, facts.late),
         (Cause.COMPLAINT, complains),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from shoal_operator.state.world.blame import blamed
 from shoal_operator.state.world.effects import CopyForgotten, DesiredChanged, Effect, Failed, PlanNeeded
 from shoal_operator.state.world.entities import Model, Service, World
-from shoal_operator.state.world.values import ModelKey, ServiceKey
+from shoal_operator.state.world.values import ModelKey, ServiceKey, Source
 
 
 @dataclass(slots=True)
@@ -102,6 +102,19 @@ class Context:
             return False
         self.world.review_at = None
         return True
+
+    def settle_later(self, model: Model) -> None:
+        """Something was learned of it: if nobody registered it, it is seen at the end of the step whether it stays."""
+        if model.spec.source is Source.PREFIX:
+            self.world.unsettled.add(model.spec.key)
+
+    def next_unsettled(self) -> ModelKey | None:
+        """One of those of which that is so, which it is no more; None: there is none, or not in this step."""
+        key = next(iter(self.world.unsettled), None)
+        if key is None or not self.world.pieces.spend():
+            return None
+        self.world.unsettled.discard(key)
+        return key
 
     def reviewed(self, key: ServiceKey) -> None:
         """Nothing of this service will change while nothing happens."""

@@ -22,6 +22,8 @@ from shoal_operator.state.world.measures import Measured, Ratio, Tally
 from shoal_operator.state.world.models import Models
 from shoal_operator.state.world.ordered import OrderedSet
 from shoal_operator.state.world.pieces import Pieces
+from shoal_operator.state.world.prefix import AskedFor
+from shoal_operator.state.world.rest import Alarms, Rest
 from shoal_operator.state.world.scale import Scale
 from shoal_operator.state.world.sizes import Sizes
 from shoal_operator.state.world.standings import Standings
@@ -250,7 +252,9 @@ class Service:
     pressed_at: float = NEVER  # when a model in use had to make way
     ratios: dict[str, Ratio] = field(default_factory=dict)  # by format
     scale: Scale = field(default_factory=Scale)
+    rest: Rest = field(default_factory=Rest)
     sizes: Sizes = field(default_factory=Sizes)  # its models by memory
+    asked_for: AskedFor = field(default_factory=AskedFor)  # names of models that nobody registered
     obtainable: int | None = None  # bytes that a request could have on the best of its pods; None: none serves
 
 
@@ -373,7 +377,9 @@ class World:
     gathering: OrderedSet[ServiceKey] = field(default_factory=OrderedSet)
     moving: deque[tuple[float, ModelKey]] = field(default_factory=deque)  # deadlines of models with a former service
     asked: OrderedSet[ModelKey] = field(default_factory=OrderedSet)  # models that a request waits for
+    unsettled: OrderedSet[ModelKey] = field(default_factory=OrderedSet)  # unregistered ones that may have to go
     agenda: Agenda = field(default_factory=Agenda)  # models to be reviewed later
+    alarms: Alarms = field(default_factory=Alarms)  # services with minReplicas 0 to be looked at later
     pieces: Pieces = field(default_factory=Pieces)  # work for many, of which no step does more than a piece
     freshening: dict[ServiceKey, float] = field(default_factory=dict)  # planned once use is known, or at that time
     checks: OrderedSet[ModelKey] = field(default_factory=OrderedSet)  # models whose storage is to be looked at

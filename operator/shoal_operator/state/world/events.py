@@ -123,6 +123,13 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
+class Reachable:
+    """The storage of these models, which may have failed for that, is there by now."""
+
+    models: tuple[ModelKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     pass
 
@@ -142,6 +149,7 @@ Event = (
     | Planned
     | GatewayAcknowledged
     | Requested
+    | Reachable
     | Proceed
     | Tick
 )

@@ -30,6 +30,7 @@ def forget(world: World, key: ServiceKey, models: Container[object], pods: Colle
     for services in (world.retrying, world.gathering, world.reviewing):
         services.discard(key)
     world.freshening.pop(key, None)
+    world.alarms.forget(key)
     world.asked.difference_update([asked for asked in world.asked if asked in models])
     world.unhealthy.difference_update(pods)
     world.gating.difference_update(pods)
@@ -63,6 +64,7 @@ def put_in(world: World, own: World) -> None:
     world.gathering.update(own.gathering)
     world.reviewing.update(own.reviewing)
     world.asked.update(own.asked)
+    world.unsettled.update(own.unsettled)
     world.unhealthy.update(own.unhealthy)
     world.gating.update(own.gating)
     for departure in own.draining:
@@ -72,6 +74,7 @@ def put_in(world: World, own: World) -> None:
     world.outgoing = _in_order(world.outgoing, own.outgoing)
     world.moving = deque(sorted([*world.moving, *own.moving]))
     world.agenda.take_over(own.agenda)
+    world.alarms.take_over(own.alarms)
     world.checks.update(own.checks)
     world.check_at = max(world.check_at, own.check_at)
     world.revised.update(own.revised)

@@ -23,11 +23,13 @@ class Task(StrEnum):
 
     ROUTES = "Routes"  # of models (ModelKey): routes, readiness and counts; subject: whatever changed for all of them
     MODELS = "Models"  # models (ModelKey) of an InferenceService that came, changed or went; subject: its key
+    UNREGISTERED = "Unregistered"  # those of them that nobody registered, whose place changed; subject: as above
     IN_USE = "InUse"  # UIDs of an InferenceService's pods: what of their memory is in use; subject: its key
     CHECKS = "Checks"  # models (ModelKey) whose artifacts are looked at more or less often; subject: as above
     PROBES = "Probes"  # subject and only item: the InferenceService whose models wait to be looked up
     PLAN = "Plan"  # models (ModelKey) that want another look of placement; subject: the pod that is left
     SLOTS = "Slots"  # slots (names) that an agent has reported; subject: its pod's UID
+    EMPTY = "Empty"  # slots (names) of a pod that is to hold nothing, since nobody uses its service; subject: its UID
     FREE = "Free"  # slots (names) whose unloading an agent has confirmed; subject: its pod's UID
     LOST = "Lost"  # slots (names) of a pod that is gone; subject: its UID
     # Of recovery, in this order:

@@ -20,6 +20,8 @@ class Stats:
     copies_removed: int = 0
     moves: int = 0  # copies placed elsewhere to even out, or because their pod was leaving
     probes: int = 0  # artifacts looked up without loading
+    rests: int = 0  # times that all pods went, unused
+    wakes: int = 0  # times that one was asked for after that
     failures: dict[str, int] = field(default_factory=dict)
 
     def failed(self, reason: str) -> None:

@@ -29,6 +29,8 @@ class Timing:
     review: float = 5.0  # how often hot models and replicas are reviewed
     scale_up: float = 15.0  # more pods only when that was wanted for so long
     scale_down: float = 300.0  # fewer likewise (Kubernetes' HPA has the same default)
+    use_told: float = 6.0  # agents may tell of use so late (use.REPORT_SECONDS, and their way)
+    look_up: float = 60.0  # a pod is asked for at most so often where nothing but a look-up waits for it
     working_set: float = 600.0  # what was used so recently should fit the pods
     revise_first: float = 2.0  # an artifact that is overwritten again is followed again after this, then twice as long,
     revise_last: float = 300.0  # up to this

@@ -1,10 +1,12 @@
 """Values that describe what users asked for and what pods offer. Frozen; parsed once at the edge, never re-parsed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from shoal_api.tuning import UNTUNED, Tuning
+
+from shoal_operator.state.world.prefix import Prefix
 
 
 class ModelKey(NamedTuple):
@@ -43,6 +45,7 @@ class Source(StrEnum):
 
     TRAINED_MODEL = "TrainedModel"
     INFERENCE_SERVICE = "InferenceService"  # its predictor's own model
+    PREFIX = "Prefix"  # no object: an artifact below an InferenceService's shoal.dev/models-from, once it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ class RoutePolicy:
     ``timeout``: seconds that a request may take at a pod; None: not set. ``retries``: how often a request that no
     model has seen is sent again. ``max_request_bytes``: a longer body is refused; None: no limit. ``path_style``:
     requests whose path begins with /<namespace>/<name>/ are taken, whatever their host. ``server_type``: whose paths
-    there are.
+    there are. ``protocol``: which of these a request takes that names none (SageMaker's), as the models' URLs do.
+    ``any_name``: names that no model has are asked for all the same.
     """
 
     timeout: float | None = None
@@ -124,6 +128,8 @@ class RoutePolicy:
     max_request_bytes: int | None = None
     path_style: bool = True
     server_type: str = ""
+    protocol: str = "v2"
+    any_name: bool = False
 
     @property
     def seconds(self) -> float:
@@ -141,7 +147,8 @@ class ServiceSpec:
     """An InferenceService with its runtime resolved.
 
     ``formats``: lower-case frameworks that the chosen runtime loads. ``capacity_bytes``: model memory of one pod,
-    the predictor's limits.memory as KServe counts it. ``problem``: why it cannot hold models (not multi-model, no
+    the predictor's limits.memory as KServe counts it, divided by ``processes``: how many times the server has each
+    model in memory by its own settings. ``problem``: why it cannot hold models (not multi-model, no
     runtime fits, workloads refused by the API server), None when it can. ``degraded``: what was refused while older
     pods go on serving (an update, a further pod), or what is written and cannot be (its default holds instead); shown
     in its status, and blocks nothing.
@@ -152,9 +159,13 @@ class ServiceSpec:
     ``strict``: no cold models. ``activation_timeout`` in seconds. ``autoscaled``: state decides how many pods there are
     between ``min_replicas`` and ``max_replicas``, by ``scale_metric`` (with ``scale_target`` per pod) or, where that is
     None, by memory pressure; else there are ``min_replicas``. ``not_tuned``: a sentence for each of the model server's
-    own settings that has no effect. ``check``: of its models, as in ModelSpec. ``missing_secrets``: what its service
-    account lists in vain. ``scaled_by``: who decides instead (an autoscaler), in words; ``min_replicas`` is then what
-    it has decided.
+    own settings that has no effect. ``check``: of its models, as in ModelSpec. ``idle``: seconds without use after
+    which there is no pod (minReplicas 0), None: some at any time; ``wake_timeout``: seconds that a request may
+    wait where a pod has to come first; ``unseen``: that one may run after its model was unloaded, and nobody knows of
+    it. ``models_from``: where models are that nobody registers; ``place_unusable``: such a place is
+    written, and cannot be: the former one holds. ``missing_secrets``: what its service account lists in
+    vain. ``scaled_by``: who decides instead (an autoscaler),
+    in words; ``min_replicas`` is then what it has decided.
     """
 
     namespace: str
@@ -165,6 +176,7 @@ class ServiceSpec:
     formats: frozenset[str]
     server_type: str
     protocol: str = "v2"
+    processes: int = 1
     min_replicas: int = 1
     max_replicas: int = 1
     multi_model: bool = True
@@ -173,6 +185,9 @@ class ServiceSpec:
     degraded: Problem | None = None
     strict: bool = False
     activation_timeout: float = 60.0
+    idle: float | None = None
+    wake_timeout: float = 120.0
+    unseen: float = 0.0
     max_held: int = 1000
     autoscaled: bool = False
     scale_metric: ScaleMetric | None = None
@@ -181,11 +196,35 @@ class ServiceSpec:
     policy: RoutePolicy = DEFAULT_POLICY
     not_tuned: tuple[str, ...] = ()
     check: float = 0.0
+    models_from: Prefix | None = None
+    place_unusable: bool = False
     missing_secrets: tuple[str, ...] = ()
 
     @property
     def key(self) -> ServiceKey:
         return ServiceKey(self.namespace, self.name)
+
+    @property
+    def maybe_none(self) -> bool:
+        """There may be no pod (minReplicas 0)."""
+        return self.idle is not None
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a request may wait, where a pod may have to come first."""
+        return self.activation_timeout if self.idle is None else max(self.activation_timeout, self.wake_timeout)
+
+    def may_have(self, name: str) -> bool:
+        """Whether an artifact of an unregistered model may have that name."""
+        return self.models_from is not None and self.models_from.location(name) is not None
+
+    def with_place_of(self, before: "ServiceSpec") -> "ServiceSpec":
+        """The same with the former place of unregistered models, where the one that is written cannot be used, or
+        nobody can tell: such an edit changes nothing."""
+        unclear = self.place_unusable or (self.problem is not None and self.models_from is not None)
+        if not unclear or self.uid != before.uid or before.models_from is None:
+            return self
+        return replace(self, models_from=before.models_from, policy=replace(self.policy, any_name=True))
 
     def takes(self, model: ModelSpec) -> bool:
         """Whether the model may be one of its: any, or its own alone."""

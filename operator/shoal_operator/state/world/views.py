@@ -10,6 +10,7 @@ from shoal_api.messages import CopyFailure
 
 from shoal_operator.state.world.cause import Facts
 from shoal_operator.state.world.effects import Unavailable
+from shoal_operator.state.world.rest import Phase
 from shoal_operator.state.world.values import Content, Problem, ServiceSpec, Verdict
 
 
@@ -45,7 +46,7 @@ class Decision:
 
     seconds_ago: float
     pod: str
-    what: str  # Loaded, Evicted, Unloaded, Moved, Activated, Copied…
+    what: str  # Loaded, Evicted, Unloaded, Copied, Reduced or Revised
     why: str
 
 
@@ -56,11 +57,11 @@ class ModelView(Facts):
 
     ``update_blocked``: the new content found no room while the old one serves. ``artifact_seen``: an agent has seen or
     pulled this content at least once. ``on_demand``: no copy is wanted now, and a request would have one loaded.
-    ``wanted_copies``: now, by use. ``verdicts``: each filter's word about each pod that holds no copy, as things stand
-    now. ``pressure``: the working set is larger than the service's memory. ``last_good``: what requests could last
-    count on; loaded again where what the spec names does not load. ``revision``: what its storage held, last.
-    ``kept_by``: some of the models that keep it out, on the pod that has most left, and ``obtainable_bytes``, what that
-    is.
+    ``wanted_copies``: now, by use. ``verdicts``: each filter's word about each pod, as things stand now; of one that
+    holds a copy, that it does. ``pressure``: the working set is larger than the service's memory. ``last_good``: what
+    requests could last count on; loaded again where what the spec names does not load. ``revision``: what its storage
+    held, last. ``kept_by``: some of the models that keep it out, on the pod that has most left, and
+    ``obtainable_bytes``, what that is.
     """
 
     url: str
@@ -80,6 +81,7 @@ class ModelView(Facts):
     revision: str = ""
     kept_by: tuple[str, ...] = ()
     obtainable_bytes: int | None = None
+    phase: Phase = Phase.UP  # of its InferenceService's pods, where there may be none
 
     @property
     def ready(self) -> bool:
@@ -116,6 +118,8 @@ class ServiceView:
     pressure: bool = False  # the models in use together are larger than the pods' memory
     # By format: what loaded models take as measured, over what they declare; only where known.
     memory_ratios: tuple[tuple[str, float], ...] = ()
+    phase: Phase = Phase.UP  # on the way to no pod and back, where there may be none
+    pod_expected: bool = False  # a request has a pod in time, by all that is known, though there may be none
     scaling_reason: str = ""  # why the pods are as many as they are, when autoscaled
     trouble: Problem | None = None  # an error of the operator's own, while it worked on this one
     model: ModelView | None = None
@@ -139,6 +143,7 @@ class ActivationView:
 
     ``endpoints`` not empty: send the request to one of them. Else ``unavailable`` COLD: it can be waited for (say
     ``Requested``); another reason: answer 503 with ``message`` now. Both of the service's bounds apply to it.
+    ``unknown``: nobody knows yet whether there is such a model.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -147,3 +152,4 @@ class ActivationView:
     retry_after: float | None = None  # seconds until a failed model is tried again
     timeout: float = 60.0
     max_held: int = 1000
+    unknown: bool = False

@@ -18,6 +18,7 @@ import contextvars
 import dis
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ LOADS = 2
 _WAITING = frozenset({"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"})
 _OF_THE_LOOP = frozenset({"get_running_loop", "get_event_loop", "create_task", "ensure_future", "run_in_executor"})
 
+_logger = logging.getLogger("shoal_mlserver")
 _predictions = ThreadPoolExecutor(THREADS, "predict")
 _loads = ThreadPoolExecutor(LOADS, "load")
 
@@ -42,7 +44,10 @@ def watch(registry: Any) -> None:
     @functools.wraps(initialise)
     def initialised(settings: Any) -> Any:
         model = initialise(settings)
-        _offload(model, (settings.parameters.extra if settings.parameters else None) or {})
+        extra = (settings.parameters.extra if settings.parameters else None) or {}
+        for wrong in without_effect(extra):
+            _logger.warning("Model %s: %s", settings.name, wrong)
+        _offload(model, extra)
         return model
 
     registry._model_initialiser = initialised
@@ -53,9 +58,23 @@ def _offload(model: Any, extra: dict[str, Any]) -> None:
         return
     if is_synchronous(type(model).predict):
         at_once = extra.get("threads")
-        model.predict = in_threads(model.predict, at_once if isinstance(at_once, int) and at_once > 0 else 1)
+        model.predict = in_threads(model.predict, at_once if type(at_once) is int and at_once > 0 else 1)
     if not spaces.is_own(type(model).__module__):
         model.load = _in_a_thread(model.load)
+
+
+def without_effect(extra: dict[str, Any]) -> list[str]:
+    """What of a model's ``parameters.extra`` is meant for here and cannot be. It may be for the model's own code as
+    well, so it is said, and no reason not to load."""
+    loop, threads = extra.get("event_loop", False), extra.get("threads", 1)
+    found = []
+    if not isinstance(loop, bool):
+        found.append(f"parameters.extra.event_loop is {loop!r:.40}, without effect here: write true or false")
+    if type(threads) is not int or threads < 1:
+        found.append(
+            f"parameters.extra.threads is {threads!r:.40}: one prediction at a time; write a whole number from 1"
+        )
+    return found
 
 
 def is_synchronous(method: Any) -> bool:

@@ -120,8 +120,8 @@ class OpenVINOModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
         return await asyncio.shield(self._computed(payload.id, feeds, wanted))
 
     async def unload(self) -> bool:
-        self._free.clear()
-        self._compiled = None
+        # A request may have come to this object before another took its place, and wait for its turn: it is answered.
+        # MLServer lets go of the object, and with the last such request goes what it holds.
         return True
 
     async def _computed(self, number: str | None, feeds: Mapping[int, Any], wanted: Mapping[str, int]) -> Any:

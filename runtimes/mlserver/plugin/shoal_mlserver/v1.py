@@ -7,7 +7,7 @@ a named column, where data frames have a value for it; a boolean nowhere.
 Values are plain dictionaries in the shape of v2's JSON, so this file needs nothing of MLServer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,20 +97,28 @@ def _with_gaps(array: Any) -> Any:
 
 def first_null(value: object, at: str = "") -> str | None:
     """Where the first null is, as in ``[0][1]`` or ``[0]["age"]``; None: nowhere."""
-    if value is None:
-        return at
-    inner: Iterable[tuple[str, object]] = ()
-    if isinstance(value, list):
-        inner = ((f"[{index}]", item) for index, item in enumerate(value))
-    elif isinstance(value, Mapping):
-        inner = ((f'["{key}"]', item) for key, item in value.items())
-    return next((found for step, item in inner if (found := first_null(item, at + step)) is not None), None)
+    # Neither this nor the next function is recursive: a client nests lists as deep as JSON may be.
+    left = [(value, at)]
+    while left:
+        item, where = left.pop()
+        if item is None:
+            return where
+        if isinstance(item, list):
+            left.extend((item[index], f"{where}[{index}]") for index in reversed(range(len(item))))
+        elif isinstance(item, Mapping):
+            left.extend((item[key], f'{where}["{key}"]') for key in reversed(item))
+    return None
 
 
 def _only_strings(value: object) -> bool:
-    if isinstance(value, list):
-        return all(_only_strings(item) for item in value)
-    return isinstance(value, str)
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, list):
+            left.extend(item)
+        elif not isinstance(item, str):
+            return False
+    return True
 
 
 def predictions_of(outputs: Sequence[Mapping[str, Any]]) -> list[Any]:

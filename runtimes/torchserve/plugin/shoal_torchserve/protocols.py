@@ -9,6 +9,7 @@ its own rows' results.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,7 +150,7 @@ def body(row: Any) -> Any:
     if isinstance(content, (bytes, bytearray, str)):
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRequest(f"the body is not JSON: {error}") from error
     return content
 
@@ -178,9 +179,38 @@ def _shaped(each: dict[str, Any]) -> dict[str, Any]:
     if datatype not in DATATYPES:
         raise BadRequest(f"input {name!r}: datatype {datatype!r} is none of {', '.join((*DATATYPES, 'BYTES'))}")
     try:
-        return {**each, "data": numpy.array(data, DATATYPES[datatype]).reshape(tuple(shape or ())).tolist()}
+        return {**each, "data": _array(data, DATATYPES[datatype]).reshape(tuple(shape or ())).tolist()}
     except (TypeError, ValueError, OverflowError) as error:
         raise BadRequest(f"input {name!r}: data does not fit shape {shape} and datatype {datatype}: {error}") from error
+
+
+def _array(data: Any, dtype: str) -> Any:
+    """An array of that type, of values that are of it: numpy would make 1 of 1.5, and True of "false". Raises what
+    numpy raises, and ValueError."""
+    given = numpy.array(data)
+    wanted = numpy.dtype(dtype)
+    if wanted.kind == "f":
+        if given.dtype.kind == "O" and all(each is None or _is_number(each) for each in given.ravel()):
+            return numpy.array(data, wanted)  # null is NaN
+        if given.dtype.kind not in "iuf":
+            raise ValueError("expected numbers")
+        return given.astype(wanted)
+    if wanted.kind == "b":
+        if given.dtype.kind != "b" and not (given.dtype.kind in "iu" and numpy.isin(given, (0, 1)).all()):
+            raise ValueError("expected true or false")
+        return given.astype(wanted)
+    if given.dtype.kind not in "iu" and not all(
+        _is_number(each) and int(each) == each for each in given.ravel().tolist()
+    ):
+        raise ValueError("expected whole numbers")
+    bounds = numpy.iinfo(wanted)
+    if given.size and not (bounds.min <= int(given.min()) and int(given.max()) <= bounds.max):
+        raise ValueError(f"expected numbers from {bounds.min} to {bounds.max}")
+    return given.astype(wanted)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def refuse(context: Any, index: int, text: str) -> str:
@@ -190,9 +220,23 @@ def refuse(context: Any, index: int, text: str) -> str:
 
 
 def as_json(context: Any, index: int, content: Any) -> str:
-    """Written here: TorchServe would write every number on a line of its own."""
+    """Written here: TorchServe would write every number on a line of its own. What JSON has no word for (NaN, infinite)
+    is null, as by the other servers."""
     context.set_response_content_type(index, "application/json")
-    return json.dumps(content, default=_plain)
+    try:
+        return json.dumps(content, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value if value is None or isinstance(value, (str, int)) else _finite(_plain(value))
 
 
 def _plain(value: Any) -> Any:

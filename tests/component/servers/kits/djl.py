@@ -37,18 +37,23 @@ def handle(inputs):
 """
 
 
-def jars() -> Path:
-    """What Maven has of it, compared with the list of checksums."""
+def jars(engine: str) -> Path:
+    """What Maven has of it, compared with the list of checksums: the server's own, and those of one engine beside
+    Python's (onnxruntime, pytorch)."""
 
     def make(making: Path) -> None:
         making.mkdir()
-        fetch = [str(FOLDER / "fetch-dependencies.sh"), str(making), "onnxruntime"]
+        fetch = [str(FOLDER / "fetch-dependencies.sh"), str(making), engine]
         subprocess.run(["sh", *fetch], check=True, stdout=subprocess.DEVNULL)
 
-    return made_once(place("servers/djl", FOLDER / "maven-dependencies.txt"), make)
+    name = "djl" if engine == "onnxruntime" else f"djl-{engine}"
+    return made_once(place(f"servers/{name}", FOLDER / "maven-dependencies.txt"), make)
 
 
 class DjlKit:
+    """``engine``: the one that is there beside Python's."""
+
+    engine = "onnxruntime"
     server_type = "djl"
     framework = "djl"
     many = 20  # each a process of 35 MiB that takes a second of a processor to start
@@ -82,7 +87,7 @@ class DjlKit:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         options = [f"-Djava.io.tmpdir={home / 'tmp'}", f"-Dlog4j.configurationFile={FOLDER}/conf/log4j2-console.xml"]
-        path = f"{FOLDER}/lib/*:{jars()}/*"
+        path = f"{FOLDER}/lib/*:{jars(self.engine)}/*"
         command = ["java", *environment["JAVA_OPTS"].split(), *options, "-cp", path, "ai.djl.serving.ModelServer"]
         return ProcessGroup(command, environment, ground.folder / "server.log")
 

@@ -1,6 +1,6 @@
-"""The clouds' stores as programs on this machine, made once: fake-gcs-server (Go) and Azurite (Node.js).
+"""Stores as programs on this machine, made once: fake-gcs-server and a registry (Go), Azurite (Node.js).
 
-``python -m tests.component.storage.emulators`` makes both.
+``python -m tests.component.storage.emulators`` makes them.
 """
 
 import os
@@ -28,6 +28,22 @@ def fake_gcs_server() -> Path:
         )
 
     return made_once(made, make) / "fake-gcs-server"
+
+
+def registry() -> Path:
+    """CNCF's distribution, with the stores and logins that tests use."""
+    folder = _HERE.parent / "registry_program"
+    made = place("emulators/registry", *(folder / name for name in ("main.go", "go.mod", "go.sum")))
+
+    def make(making: Path) -> None:
+        making.mkdir()
+        flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w"]
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOGC": "400"}
+        subprocess.run(
+            ["go", "build", *flags, "-o", f"{making}/registry", "."], cwd=folder, env=environment, check=True
+        )
+
+    return made_once(made, make) / "registry"
 
 
 def azurite() -> Path:

@@ -1,6 +1,7 @@
 """Make what the tests of storage use, before they run."""
 
-from . import azurite, fake_gcs_server
+from . import azurite, fake_gcs_server, registry
 
 azurite()
 fake_gcs_server()
+registry()

@@ -1,9 +1,10 @@
 """The account of bytes and inodes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from shoal_agent.storage.disk import Disk, FileSystem, Reservation, Room
+from shoal_agent.storage.disk import Disk, FileSystem, Reservation, Room, look
 
 HERE = Path("/")
 
@@ -50,3 +51,10 @@ def test_what_lands_is_not_counted_twice() -> None:
     first.end()
     second.end()
     assert made.reserved == Room(0, 0)
+
+
+def test_a_file_system_says_bytes_and_inodes_as_df_does(tmp_path: Path) -> None:
+    found, told = look(tmp_path), shutil.disk_usage(tmp_path)
+    assert found.bytes == told.total
+    assert abs(found.free_bytes - told.free) < 0.1 * told.total, "others write there meanwhile"
+    assert found.free_inodes <= found.inodes

@@ -46,6 +46,22 @@ class Store:
             self.running -= 1
 
 
+async def test_a_storage_that_wants_to_be_left_alone_is_for_a_moment(tmp_path: Path) -> None:
+    store, tries = Store({"a": b"x" * 10}), 0
+
+    async def busy(key: str, at: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise StorageError("StorageUnavailable", "busy", after=0.05 if tries == 1 else 61.0)
+
+    store.before = busy
+    with pytest.raises(StorageError):
+        await fetch(store, tmp_path)
+    assert tries == 2, "a minute is the slot's to wait, and not a connection's"
+    assert await fetch(store, tmp_path) == 10
+
+
 async def fetch(
     store: Store, folder: Path, *, part_bytes: int = 25, budget: Budget | None = None, listing: Listing | None = None
 ) -> int:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 from botocore import exceptions as boto
 from shoal_agent.storage import StorageError
+from shoal_agent.storage.claims import ClaimSource
 from shoal_agent.storage.credentials import S3Access
 from shoal_agent.storage.paths import check_tree, safe_path
 from shoal_agent.storage.s3 import S3Source
@@ -33,7 +35,8 @@ def test_storage_by_key_and_path_is_what_its_entry_says(tmp_path: Path) -> None:
     entries.mkdir(parents=True)
     entry = {"type": "s3", "access_key_id": "k", "secret_access_key": "s", "bucket": "own", "region": "eu"}
     (entries / "minio").write_text(json.dumps(entry))
-    made = ConfiguredSource(tmp_path / "secrets", {S3Access: source(FakeBucket({"m/a": b"1"}), tmp_path)})
+    s3 = source(FakeBucket({"m/a": b"1"}), tmp_path)
+    made = ConfiguredSource(tmp_path / "secrets", {S3Access: s3}, ClaimSource(tmp_path / "claims"))
     listing = asyncio.run(made.find(parse_storage_uri("storage://minio/m"), LIMITS))
     assert (listing.place, [file.key for file in listing.files]) == ("AWS S3 (eu)/own", ["m/a"])
 
@@ -143,6 +146,13 @@ def test_paths() -> None:
     check_tree(["a/b", "a/c", "d"], "x")
     with pytest.raises(StorageError, match="more than once"):
         check_tree(["a", "a"], "x")
+
+
+def test_that_ten_thousands_of_paths_hold_one_twice_is_found_at_once() -> None:
+    started = time.process_time()
+    with pytest.raises(StorageError, match="'z' more than once"):
+        check_tree([*map(str, range(20_000)), "z", "z"], "x")
+    assert time.process_time() - started < 1
 
 
 def two_secrets(folder: Path, stores: dict[str, FakeBucket]) -> S3Source:

@@ -260,3 +260,78 @@ def test_the_child_knows_nothing_of_our_surroundings(tmp_path: Path, monkeypatch
     )
     assert environments
     assert not any(b"hidden" in each for each in environments)
+
+
+LAYERS = (
+    tar_of(
+        ("etc/passwd", b"of a base image", FILE),
+        ("etc/link", b"", tarfile.SYMTYPE),
+        ("models/", b"", FOLDER),
+        ("models/kept", b"1", FILE),
+        ("models/replaced", b"1", FILE),
+        ("models/removed", b"1", FILE),
+        ("models/folder/gone/a", b"1", FILE),
+        ("models/emptied/a", b"1", FILE),
+        ("models/both", b"a file", FILE),
+        ("models/other/a", b"a folder", FILE),
+    ),
+    gzip.compress(
+        tar_of(
+            ("./models/replaced", b"22", FILE),
+            ("./models/.wh.removed", b"", FILE),
+            ("models/folder/.wh.gone", b"", FILE),
+            ("models/emptied/b", b"22", FILE),
+            ("models/emptied/.wh..wh..opq", b"", FILE),
+            ("etc/.wh.passwd", b"", FILE),
+            ("models/both/a", b"22", FILE),
+            ("/models/other", b"22", FILE),
+        )
+    ),
+    zstandard.compress(tar_of(("models/removed", b"333", FILE), (".wh.etc", b"", FILE))),
+)
+
+
+def of_layers(folder: Path, *layers: bytes, limits: Limits = LIMITS) -> dict[str, bytes]:
+    files = [folder / f"{number:03}" for number in range(len(layers))]
+    for file, content in zip(files, layers, strict=True):
+        file.write_bytes(content)
+    target = folder / "unpacked"
+    target.mkdir()
+    found = {file.path: file.size for file in Unpacking.of_layers(files, "Image", target, limits).run()}
+    there = {str(file.relative_to(target)): file.read_bytes() for file in target.rglob("*") if file.is_file()}
+    assert found == {path: len(content) for path, content in there.items()}
+    return there
+
+
+def test_an_images_layers_replace_and_remove_what_is_below_them(tmp_path: Path) -> None:
+    assert of_layers(tmp_path, *LAYERS, limits=ROOMY) == {
+        "kept": b"1",
+        "replaced": b"22",
+        "removed": b"333",
+        "emptied/b": b"22",
+        "both/a": b"22",
+        "other": b"22",
+    }
+
+
+def test_a_later_layer_removes_the_whole_model(tmp_path: Path) -> None:
+    again = tar_of((".wh.models", b"", FILE), ("models/m", b"x", FILE))
+    assert of_layers(tmp_path, *LAYERS, again, limits=ROOMY) == {"m": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (tar_of(("models/link", b"", tarfile.SYMTYPE)), "only regular files"),
+        (tar_of(("models/../../x", b"1", FILE)), "could leave"),
+        (tar_of(("opt/model", b"1", FILE)), "holds no file below /models"),
+        (tar_of(("models/a", b"1", FILE), ("models/a", b"1", FILE)), "the same path twice"),
+        (b"no tar", "cannot be unpacked"),
+        (tar_of(*((f"models/{number}", b"1", FILE) for number in range(LIMITS.max_files + 1))), "entries"),
+        (gzip.compress(tar_of(("models/a", bytes(LIMITS.max_bytes + 1), FILE))), "unpacks to more than"),
+    ],
+)
+def test_what_an_image_may_not_hold(tmp_path: Path, layer: bytes, said: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        of_layers(tmp_path, layer)
+    assert said in caught.value.message
