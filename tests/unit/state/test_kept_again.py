@@ -3,8 +3,11 @@
 The request may come first on the new pod, and is answered; its model then makes way, however much it is used.
 """
 
+import pytest
+from shoal_operator.state.owners import plans
 from shoal_operator.state.owners.project import model_view
 from shoal_operator.state.world import events
+from shoal_operator.state.world.context import Context
 from shoal_operator.status.model_status import diagnose
 
 from .overcommitted import Cold
@@ -87,3 +90,18 @@ def test_room_that_a_leaving_pod_has_is_room() -> None:
     hand.do(events.ModelSeen(model_spec("p2", memory_bytes=10 * MI, generation=2)))
     hand.agents()
     assert ready(hand, "p3") == (True, "OnDemand")
+
+
+@pytest.mark.parametrize(("strict", "first"), [(False, {"p1"}), (True, set())])
+def test_only_where_models_may_be_cold_what_is_kept_is_planned_with_what_is_asked_for(
+    strict: bool, first: set[str]
+) -> None:
+    hand = Cold("pod-1", room=1, service={"strict": strict})
+    hand.add("big", memory_bytes=10 * MI, min_copies=1)
+    hand.add("p1", memory_bytes=10 * MI, min_copies=1)
+    assert {key.name for key in hand.service.refused} == {"p1"}
+    ctx = Context(hand.world, hand.now)
+    ctx.retry_at(hand.service, hand.now)
+    plans.retry(ctx)
+    assert {key.name for key in hand.service.dirty.asked} == first
+    assert "p1" in {key.name for key in hand.service.dirty}

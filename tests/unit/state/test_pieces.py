@@ -5,10 +5,21 @@ from collections.abc import Iterable
 
 from shoal_api.messages import ServerReport, SyncRequest, copy_id
 from shoal_operator.agents.border import facts
+from shoal_operator.state.owners import services
 from shoal_operator.state.owners.plans import plan_input
+from shoal_operator.state.pods import recovery
 from shoal_operator.state.pods.health import desired
 from shoal_operator.state.world import events
-from shoal_operator.state.world.effects import Effect, Failed, PodEndpointChanged, Recovered, RouteChanged
+from shoal_operator.state.world.context import Context
+from shoal_operator.state.world.effects import (
+    DesiredChanged,
+    Effect,
+    Failed,
+    PlanNeeded,
+    PodEndpointChanged,
+    Recovered,
+    RouteChanged,
+)
 from shoal_operator.state.world.pieces import SIZE, Pieces, Task
 from shoal_operator.state.world.values import ModelSpec
 
@@ -292,3 +303,19 @@ def test_a_round_of_evening_out_looks_at_some_of_the_models_only() -> None:
 
 def _server(*, ready: bool) -> ServerReport:
     return ServerReport(type="mlserver", ready=ready)
+
+
+def test_each_piece_of_a_services_models_has_them_planned() -> None:
+    """Those of a later piece may come when all before them are planned already."""
+    hand = Hand().with_pods("pod-1").with_loaded(model_spec("a"), model_spec("b"))
+    ctx = Context(hand.world, hand.now)
+    services.revise(ctx, [model_spec("b").key])
+    assert [effect.service for effect in ctx.effects if isinstance(effect, PlanNeeded)] == [service_spec().key]
+    assert list(hand.world.services[service_spec().key].dirty) == [model_spec("b").key]
+
+
+def test_a_pod_that_went_while_others_wait_to_be_met_keeps_nobody_from_it() -> None:
+    hand = Hand().with_pods("pod-1")
+    ctx = Context(hand.world, hand.now)
+    recovery.meet(ctx, ["gone", "pod-1"])
+    assert [effect.pod_uid for effect in ctx.effects if isinstance(effect, DesiredChanged)] == ["pod-1"]

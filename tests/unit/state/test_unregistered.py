@@ -339,3 +339,24 @@ def test_those_registered_beside_them_count_as_ever() -> None:
     hand.ask("free")
     hand.agents()
     assert hand.loaded_models() == {"own", "free"}
+
+
+def test_what_agents_held_before_this_operator_makes_place_too() -> None:
+    """It is one of those that requests asked for: else a place that is full of them would take no other, for good."""
+    before = Open("pod-1", there=("a", "b"))
+    for name in "ab":
+        before.ask(name)
+        before.agents()
+    held = [before._slot("pod-1", name) for name in "ab"]
+    after = Open(recovered=False, place=Prefix(PLACE.uri, "sklearn", most=2), there=tuple("abcd"))
+    after.do(events.PodSeen(pod_spec("pod-1", capacity_bytes=20 * MI, ready=True)))
+    after.report("pod-1", *held)
+    after.recover()
+    assert after.known() == {"a", "b"}
+    for name in "cd":
+        for _ in range(4):
+            after.ask(name)
+            after.agents()
+            after.pass_time(1)
+        after.pass_time(20)
+    assert len(after.known()) <= 3

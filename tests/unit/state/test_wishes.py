@@ -67,3 +67,15 @@ def test_no_more_copies_are_wanted_for_its_use_than_eviction_has_left(target: in
     wish.scale(Service(service_spec()), model, target, 1)
     wish.evicted(model, left)
     assert model.target == after
+
+
+def test_a_model_is_asked_for_since_its_first_request_that_still_waits() -> None:
+    """What is asked for the longest is first: who asks again keeps its place, and no place outlasts its request."""
+    hand = Cold("pod-1")
+    hand.add("m")
+    model = hand.model("m")
+    since = []
+    for now in (100.0, 110.0, 200.0, 201.0):
+        wish.ask(hand.world, hand.service, model, now, 20.0)
+        since.append(model.asked_at)
+    assert since == [100.0, 100.0, 200.0, 200.0]

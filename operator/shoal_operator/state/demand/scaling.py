@@ -51,8 +51,6 @@ def review(ctx: Context, service: Service) -> bool:
     spec, scale, timing = service.spec, service.scale, ctx.world.timing
     if not spec.autoscaled or service.rest.phase is not Phase.UP:
         return False
-    if scale.replicas is None:
-        begin(ctx, service)
     now_wanted = scale.replicas or spec.min_replicas
     wanted, reason = _wanted(ctx, service, now_wanted)
     if wanted > now_wanted:
