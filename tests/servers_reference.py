@@ -95,6 +95,9 @@ def _details(profile: ServerProfile) -> str:
     if traits.retunes:
         changed = ", ".join(f"`{knob}`" for knob in Knob if knob in traits.retunes)
         lines.append(f"- Changed while the model answers: {changed}; other tuning by loading beside the old copy.")
+    if profile.withheld:
+        headers = ", ".join(f"`{name}`" for name in profile.withheld)
+        lines.append(f"- Headers that the gateway takes from requests, as the server would obey them: {headers}.")
     lines += [f"- {limit}" for limit in profile.limits]
     if profile.settings:
         lines.append(f"\n`{ANNOTATION_SERVER_CONFIG}`:\n\n| setting | value |\n|---|---|")

@@ -169,7 +169,9 @@ class ServerProfile:
     """``title``: for people. ``images``: how the last part of such an image's name begins. ``formats``: what a
     container of this kind loads where no runtime says it, and by what each was tried. ``protocols``: what clients may
     speak; the gateway has no other routes. ``native``: paths of ``NATIVE``, of inference by POST, with ``{model}`` as a
-    whole part. ``questions``: the server answers v1's and v2's about itself and its models; else the gateway does, from
+    whole part. ``withheld``: headers, in small letters, by which a request would
+    have the server do something else than its path says: the gateway takes them from what clients send. ``questions``:
+    the server answers v1's and v2's about itself and its models; else the gateway does, from
     what it knows. ``idle_seconds``: shorter than the server keeps a connection on which nothing is asked. ``waits``: an
     unload is done once no request of the model runs; else nobody knows of those that do. ``tuning``:
     the fields of ``spec.serving`` that the server honours, and what each becomes; ``format_tuning``: those that it
@@ -189,6 +191,7 @@ class ServerProfile:
     parts: Callable[[Inputs], Parts]
     memory: str
     native: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     questions: bool = True
     idle_seconds: float = 1.0
     waits: bool = True

@@ -294,7 +294,7 @@ def _configuration(
         "routes": [*policies.guards(policy), *routes],
         "retry_policy": retry or policies.retries(policy, _RETRY),
         "include_request_attempt_count": count_attempts,
-        "request_headers_to_remove": [words.SCOPE_HEADER, words.UNKNOWN_HEADER, words.PATH_STYLE_HEADER],
+        "request_headers_to_remove": [*_OUR_HEADERS, *surface.of(policy.server_type).withheld],
         "response_headers_to_remove": [words.NOT_SENT_HEADER],  # the other mark: see not_sent_on
         "typed_per_filter_config": dict.fromkeys(words.FILTERS, _OFF),
     }
@@ -307,6 +307,7 @@ def _configuration(
 
 # What is matched
 
+_OUR_HEADERS = (words.SCOPE_HEADER, words.UNKNOWN_HEADER, words.PATH_STYLE_HEADER)
 _ASKING = "GET|HEAD|OPTIONS"
 _ASKS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _TYPED: Json = {"headers": [{"name": "content-type", "string_match": {"prefix": "application/"}}]}

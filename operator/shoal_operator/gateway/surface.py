@@ -30,7 +30,8 @@ class Surface:
     ``server``: paths of no model. ``questions``: GET of ``ready``, ``metadata`` and ``server`` is for the pod,
     else answered here. ``grpc``: the Open Inference Protocol over gRPC. ``lists``: models are listed, as
     KServe's v1 has it. ``spoken``: for people. ``idle_seconds``: how long an idle connection is kept.
-    ``not_loaded``: how the server says that. ``native``: its own paths, with ``{model}``."""
+    ``not_loaded``: how the server says that. ``native``: its own paths, with ``{model}``. ``withheld``: headers that it
+    is not sent."""
 
     infer: tuple[str, ...]
     ready: tuple[str, ...]
@@ -46,6 +47,7 @@ class Surface:
     idle_seconds: float
     not_loaded: NotLoaded
     native: tuple[str, ...]
+    withheld: tuple[str, ...]
 
 
 @cache
@@ -76,6 +78,7 @@ def of(server_type: str) -> Surface:
         idle_seconds=profile.idle_seconds if profile is not None else 1.0,
         not_loaded=profile.not_loaded if profile is not None else _MARKED,
         native=own,
+        withheld=profile.withheld if profile is not None else (),
     )
 
 

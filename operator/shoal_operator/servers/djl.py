@@ -82,6 +82,8 @@ PROFILE = ServerProfile(
     formats={"djl": Shown.REAL, "python": Shown.REAL, "onnx": Shown.REAL, "pytorch": Shown.REAL},
     protocols=frozenset({Protocol.NATIVE}),
     native=("/predictions/{model}", "/models/{model}/invoke"),
+    # Results that are kept in the server's memory until somebody asks, by whichever model's path.
+    withheld=("x-synchronous", "x-starting-token"),
     not_loaded=NotLoaded(
         rest=(
             Answer(404, ('"ModelNotFoundException"', "Model or workflow not found: ")),

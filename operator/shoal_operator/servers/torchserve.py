@@ -202,6 +202,8 @@ PROFILE = ServerProfile(
     formats={"pytorch": Shown.REAL},
     protocols=frozenset({Protocol.V1, Protocol.V2, Protocol.NATIVE}),
     native=("/predictions/{model}",),
+    # The server writes them for the handler, by the request's path: natively asked, and explain rather than predict.
+    withheld=("url_path", "explain"),
     questions=False,
     not_loaded=NotLoaded(rest=(Answer(404, ('"ModelNotFoundException"', '"Model not found: ')),)),
     parts=_parts,

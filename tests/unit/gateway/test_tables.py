@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shoal_operator.gateway import vocabulary as words
 from shoal_operator.gateway.scopes import digest
 from shoal_operator.gateway.tables import MAX_TARGETS, MAX_UNKNOWN, Change, GatewayTables, Resource
+from shoal_operator.servers import profiles
 from shoal_operator.state.world.effects import (
     DesiredChanged,
     Effect,
@@ -146,6 +147,22 @@ def test_a_policy_changes_in_place_whatever_number_of_models_there_are(tables: G
         c.type_url == words.SCOPE
         for c in tables.apply([ServiceRouteChanged(SERVICE, True, 503, frozenset("a"), policy)])
     )
+
+
+@pytest.mark.parametrize("server_type", sorted(profiles()))
+def test_no_header_of_a_client_chooses_what_its_path_does_not_say(tables: GatewayTables, server_type: str) -> None:
+    """Whether its model is loaded, cold or known to nobody."""
+    policy = RoutePolicy(server_type=server_type, any_name=True)
+    tables.apply([ServiceRouteChanged(SERVICE, True, 2, frozenset("a"), policy), route("m1", 3, "a")])
+    tables.apply([route("m2", 4, unavailable=Unavailable.COLD)])
+    withheld = set(profiles()[server_type].withheld)
+    routed = [content(each) for name, each in tables.resources[words.ROUTES].items() if name != words.GATE]
+    removed = [set(host.request_headers_to_remove) for each in routed for host in each.virtual_hosts]
+    assert len([each for each in removed if withheld <= each]) >= 3
+    assert withheld == {
+        "djl": {"x-synchronous", "x-starting-token"},
+        "torchserve": {"url_path", "explain"},
+    }.get(server_type, set())
 
 
 def test_an_inference_service_that_goes_leaves_nothing(tables: GatewayTables) -> None:
