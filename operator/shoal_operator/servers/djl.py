@@ -99,11 +99,12 @@ PROFILE = ServerProfile(
     scratch=(Scratch("/tmp", "2Gi"),),  # noqa: S108
     tuning={
         Knob.WORKERS: "min_worker and max_worker, between which DJL scales by its queue; 1 where nothing is said",
-        Knob.BATCH_SIZE: "batch_size; an engine other than Python also needs batchifier=stack in serving.properties",
-        Knob.BATCH_DELAY: "max_batch_delay",
+        Knob.BATCH_SIZE: "batch_size; a model of an engine other than Python is refused without batchifier=stack in "
+        "serving.properties, unless it has a translator of its own",
+        Knob.BATCH_DELAY: "max_batch_delay, in whole milliseconds, at least 1",
         Knob.QUEUE_SIZE: "job_queue_size: requests that wait or run, the rest 503; at least 1",
         Knob.THREADS: "OMP_NUM_THREADS and its like of a Python model's worker, intraOpNumThreads of an ONNX model "
-        "(else as many as the container's OMP_NUM_THREADS)",
+        "(else as many as the container's OMP_NUM_THREADS); a djl, onnx or python model of another engine is refused",
     },
     # Its engine has one number for the whole server: OMP_NUM_THREADS.
     format_lacks={"pytorch": frozenset({Knob.THREADS})},

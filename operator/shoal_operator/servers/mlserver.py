@@ -146,8 +146,9 @@ PROFILE = ServerProfile(
         "No queue limit but for OpenVINO models: what waits is in the server's memory.",
         "Workers are the whole server's (parallel_workers of shoal.dev/server-config), not a model's; each holds every "
         "model, so limits.memory is room for that many times fewer, and each takes about 130 MiB itself (raise "
-        "memBufferBytes of the runtime).",
+        "memBufferBytes of the runtime). parallel_workers of a model-settings.json has no effect.",
         "OpenVINO models (IR or ONNX) need package openvino in the server's image, which upstream's has not: see "
-        "docs/samples/openvino. nireq and plugin_config of shoal.dev/server-config are those models' alone.",
+        "docs/samples/openvino. One that names an implementation of its own is refused with workers, threads or "
+        "queueSize. nireq and plugin_config of shoal.dev/server-config are those models' alone.",
     ),
 )

@@ -98,7 +98,7 @@ PROFILE = ServerProfile(
         Knob.WORKERS: "initial_workers, then min_worker; the server does not scale, so max counts, else min; where "
         "neither is written, default_workers_per_model",
         Knob.BATCH_SIZE: "batch_size",
-        Knob.BATCH_DELAY: "max_batch_delay",
+        Knob.BATCH_DELAY: "max_batch_delay, in whole milliseconds",
     },
     settings=_SETTINGS,
     limits=(

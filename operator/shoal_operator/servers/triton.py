@@ -191,11 +191,11 @@ PROFILE = ServerProfile(
     tuning={
         Knob.WORKERS: "instance_group count of config.pbtxt; Triton does not scale, so max counts, else min",
         Knob.BATCH_SIZE: "max_batch_size, with dynamic_batching; a model whose max_batch_size is 0 is refused",
-        Knob.BATCH_DELAY: "max_queue_delay_microseconds of dynamic_batching",
+        Knob.BATCH_DELAY: "max_queue_delay_microseconds of dynamic_batching; refused likewise",
         Knob.QUEUE_SIZE: "max_queue_size of the default_queue_policy: waiting requests, beside those that run",
         Knob.THREADS: "parameter intra_op_thread_count (TensorFlow: TF_NUM_INTRA_THREADS, PyTorch: "
         "INTRA_OP_THREAD_COUNT, where the first model's counts for all; OpenVINO: INFERENCE_NUM_THREADS); a Python "
-        "model has to read it",
+        "model has to read it, and one of TensorRT is refused where its format does not say so",
     },
     format_lacks={"tensorrt": frozenset({Knob.THREADS})},
     settings=_SETTINGS,

@@ -127,6 +127,57 @@ def test_what_formats_leave_unsaid_is_added(
     assert properties.added(own, files, framework, tuning) == added
 
 
+_NOOP = "ai.djl.translate.NoopServingTranslatorFactory"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "framework", "tuning", "said"),
+    [
+        ({}, ["model.onnx"], "onnx", Tuning(batch_size=8), "batch.size cannot be honoured: engine OnnxRuntime"),
+        ({}, ["model.pt"], "pytorch", Tuning(batch_size=8, threads=2), "batch.size cannot be honoured: engine PyTorch"),
+        ({"translatorFactory": _NOOP}, ["m.onnx"], "djl", Tuning(batch_size=2), "batch.size cannot be honoured"),
+        ({"batchifier": "none"}, ["model.onnx"], "onnx", Tuning(batch_size=2), "batch.size cannot be honoured"),
+        ({"engine": "PyTorch"}, ["m.pt"], "djl", Tuning(threads=2), "threads cannot be honoured: engine PyTorch"),
+        ({}, ["m.pt"], "djl", Tuning(threads=2), "threads cannot be honoured: engine PyTorch"),
+        (
+            {"engine": "XGBoost"},
+            ["model.onnx"],
+            "onnx",
+            Tuning(threads=2),
+            "threads cannot be honoured: engine XGBoost",
+        ),
+    ],
+)
+def test_what_an_engine_would_ignore_is_named(
+    own: dict[str, str], files: list[str], framework: str, tuning: Tuning, said: str
+) -> None:
+    """The operator knows the format, and not what is in the artifact."""
+    with pytest.raises(StorageError, match=said):
+        properties.added(own, files, framework, tuning)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "framework", "tuning"),
+    [
+        ({"batchifier": "stack"}, ["model.onnx"], "onnx", Tuning(batch_size=8, threads=2)),
+        ({"option.batchifier": "stack"}, ["model.pt"], "pytorch", Tuning(batch_size=8)),
+        ({"translator": "mine"}, ["model.onnx"], "onnx", Tuning(batch_size=8)),
+        ({}, ["model.onnx"], "onnx", Tuning(batch_size=1, queue_size=3, workers_max=2)),
+        ({}, ["model.py", "weights.pt"], "djl", Tuning(batch_size=8, threads=2)),
+        ({"engine": "MPI"}, ["model.py"], "djl", Tuning(batch_size=8, threads=2)),
+        ({}, ["model.pt"], "pytorch", Tuning(threads=2)),  # which the operator names
+    ],
+)
+def test_what_an_engine_does_is_asked_of_it(
+    own: dict[str, str], files: list[str], framework: str, tuning: Tuning
+) -> None:
+    properties.added(own, files, framework, tuning)
+
+
+def test_an_onnx_model_whose_engine_nobody_names_counts_no_processors_either() -> None:
+    assert properties.added({}, ["m.onnx"], "djl", UNTUNED, threads=2) == {"option.intraOpNumThreads": "2"}
+
+
 @pytest.mark.parametrize(
     ("own", "files", "framework", "said"),
     [

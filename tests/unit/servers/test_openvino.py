@@ -58,6 +58,14 @@ def test_settings_that_cannot_be_read_are_named(tmp_path: Path, extra: Any) -> N
         written(tmp_path, UNTUNED, {"parameters": {"extra": extra}})
 
 
+def test_a_runtime_of_the_models_own_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """The operator knows the format alone, by which all three would be honoured."""
+    own = {"implementation": "mine.Model"}
+    with pytest.raises(StorageError, match=r"spec\.serving\.workers and spec\.serving\.queueSize cannot be honoured"):
+        written(tmp_path, Tuning(workers_max=2, queue_size=3, batch_size=4), own)
+    assert written(tmp_path, Tuning(batch_size=4), own)["max_batch_size"] == 4
+
+
 def test_other_models_of_the_server_get_none_of_it(tmp_path: Path) -> None:
     made = written(tmp_path, Tuning(workers_max=2, threads=1, queue_size=3), None, "model.joblib", framework="sklearn")
     assert made["parameters"] == {"uri": "./model.joblib"}

@@ -11,6 +11,7 @@ from shoal_agent.servers.triton.model_config import COPY_PARAMETER, model_config
 from shoal_agent.servers.triton.repository import KINDS
 from shoal_agent.storage import StorageError
 from shoal_api.tuning import UNTUNED, Tuning
+from shoal_operator.servers.triton import PROFILE
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 USERS = r"""
@@ -59,6 +60,26 @@ def test_what_the_field_says_holds_over_what_the_file_says() -> None:
     expected.parameters["intra_op_thread_count"].string_value = "2"
     expected.parameters[COPY_PARAMETER].string_value = "abc"
     assert made(USERS, tuning) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "tuning", "said"),
+    [
+        ('platform: "tensorrt_plan"', None, Tuning(threads=2), "threads cannot be honoured: a TensorRT model"),
+        ('backend: "tensorrt"', "onnx", Tuning(threads=2), "threads cannot be honoured: a TensorRT model"),
+        ('input { name: "x" }', "onnx", Tuning(batch_delay=0.1), "batch.delay cannot be honoured: max_batch_size is 0"),
+        ('input { name: "x" }', None, Tuning(batch_size=2), "batch.size cannot be honoured: max_batch_size is 0"),
+    ],
+)
+def test_what_triton_would_ignore_is_named(own: str, kind: str | None, tuning: Tuning, said: str) -> None:
+    """The operator knows the format, and not what is in the artifact."""
+    with pytest.raises(StorageError, match=said):
+        made(own, tuning, kind)
+
+
+def test_what_the_operator_names_of_a_format_keeps_no_model_from_being_loaded() -> None:
+    assert "threads: Triton, for a tensorrt model" in PROFILE.not_honoured(Tuning(threads=2), 300.0, "tensorrt")[0]
+    assert made("", Tuning(threads=2), "tensorrt").platform == "tensorrt_plan"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +197,8 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 def test_any_config_is_changed_as_its_schema_understands_it(
     config: ModelConfig, one_line: bool, angles: bool, tuning: Tuning
 ) -> None:
+    if tuning.batch_delay is not None:
+        config.max_batch_size = max(1, config.max_batch_size)
     text = text_format.MessageToString(
         config, as_one_line=one_line, pointy_brackets=angles, use_short_repeated_primitives=True
     )

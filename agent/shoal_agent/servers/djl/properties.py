@@ -30,6 +30,8 @@ _ENGINES: Final = {
     "python": (PYTHON, (".py",)),
 }
 """By format: the engine, and how its model file ends. ``djl`` says it by its properties."""
+_THREADS_NAMED: Final = ("pytorch",)
+"""Formats whose threads the operator names itself, as not honoured."""
 _NO_TRANSLATOR: Final = "ai.djl.translate.NoopServingTranslatorFactory"
 _ELSEWHERE: Final = ("option.model_id", "option.entryPoint", "option.s3url")
 """What may name a place from where the server would fetch by itself."""
@@ -95,13 +97,45 @@ def added(
                 f"uncounted. Store it beside {PROPERTIES_FILE} and leave the key out.",
             )
     lines = _of_format(own, files, framework)
+    engine = _engine({**own, **lines}, files)
+    _refuse_what_it_drops(engine, {**own, **lines}, framework, tuning)
     if tuning.threads is not None:
         environment = [own["option.env"]] if own.get("option.env") else []
         environment += [f"{name}={tuning.threads}" for name in _THREADS]
         lines |= {"option.env": ",".join(environment), _INTRA_OP: str(tuning.threads)}
-    elif threads is not None and _INTRA_OP not in own and lines.get("engine", own.get("engine")) == _ONNX:
+    elif threads is not None and _INTRA_OP not in own and engine == _ONNX:
         lines[_INTRA_OP] = str(threads)  # ONNX Runtime starts one for each processor of the node, for each model
     return lines
+
+
+def _engine(properties: Mapping[str, str], files: Iterable[str]) -> str:
+    """Which one loads it; where nobody says so, by its files, as the server finds out."""
+    for engine, suffixes in (_ENGINES[each] for each in ("python", "pytorch", "onnx")):
+        if any("/" not in file and file.endswith(suffixes) for file in files):
+            return properties.get("engine") or engine
+    return properties.get("engine") or PYTHON
+
+
+def _refuse_what_it_drops(engine: str, properties: Mapping[str, str], framework: str, tuning: Tuning) -> None:
+    """What the operator, which knows the format alone, takes for honoured, and this model's engine would ignore."""
+    if engine in _IN_PROCESSES:
+        return
+    if tuning.threads is not None and engine != _ONNX and framework not in _THREADS_NAMED:
+        raise StorageError(
+            ARTIFACT_INVALID,
+            f"spec.serving.threads cannot be honoured: engine {engine[:60]} has one number of threads for the whole "
+            "server, OMP_NUM_THREADS of its container. Set that, and leave threads out.",
+        )
+    # A translator of its own batches as it likes.
+    none = "translator" not in properties and properties.get("translatorFactory") == _NO_TRANSLATOR
+    batchifier = properties.get("batchifier") or properties.get("option.batchifier") or "none"
+    if (tuning.batch_size or 1) > 1 and none and batchifier == "none":
+        raise StorageError(
+            ARTIFACT_INVALID,
+            f"spec.serving.batch.size cannot be honoured: engine {engine[:60]} computes one request at a time unless "
+            f"{PROPERTIES_FILE} has batchifier=stack. Write that, and have clients send inputs without the batch "
+            "dimension; or leave batch.size out.",
+        )
 
 
 def _is_here(path: str, files: list[str]) -> bool:

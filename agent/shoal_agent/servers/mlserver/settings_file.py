@@ -74,6 +74,14 @@ def write_settings(folder: Path, name: str, framework: str, tuning: Tuning = UNT
     settings = {**model_settings(own, files, name, framework), **_batching(tuning)}
     if settings["implementation"] == _OPENVINO.implementation:
         settings["parameters"] = {**settings["parameters"], "extra": _streams(settings["parameters"], tuning)}
+    elif FRAMEWORKS.get(framework.lower()) is _OPENVINO and (dropped := tuning.asked() & OPENVINO_KNOBS):
+        fields = " and ".join(f"spec.serving.{knob}" for knob in Knob if knob in dropped)
+        raise StorageError(
+            ARTIFACT_INVALID,
+            f"{fields} cannot be honoured: {SETTINGS_FILE} names implementation "
+            f"{str(settings['implementation'])[:100]!r}, whose threads and queue are its own. Leave them out, or leave "
+            f"implementation out of {SETTINGS_FILE}.",
+        )
     # The user's file is a hard link into the cache: replaced, never written into.
     temporary = folder / f".{uuid.uuid4().hex}"
     temporary.write_text(json.dumps(settings, indent=1))

@@ -20,6 +20,7 @@ _THREADS: Final = {
     "pytorch": "INTRA_OP_THREAD_COUNT",
     "openvino": "INFERENCE_NUM_THREADS",
 }
+_GPU_ALONE: Final = "tensorrt"
 _OTHER_THREADS: Final = "intra_op_thread_count"
 _COUNTING: Final = frozenset({"onnxruntime", "tensorflow", "openvino"})
 """Backends that start a thread for each processor of the node, whatever OMP_NUM_THREADS says."""
@@ -80,14 +81,15 @@ def _instances(written: list[Field], tuning: Tuning) -> str:
 def _batching(written: list[Field], tuning: Tuning) -> dict[str, Change]:
     names = {field.name for field in written}
     changes: dict[str, Change] = {}
+    most = next((field.text() for field in written if field.name == "max_batch_size"), "0")
+    asked = [knob for knob in (Knob.BATCH_SIZE, Knob.BATCH_DELAY) if knob in tuning.asked()]
+    if asked and most == "0" and "input" in names:
+        raise _invalid(
+            f"spec.serving.{asked[0]} cannot be honoured: max_batch_size is 0 there, so the model's dims have no "
+            "batch dimension, and requests are computed one by one",
+            f"Write max_batch_size and dims without the batch dimension, or leave {' and '.join(asked)} out",
+        )
     if tuning.batch_size is not None:
-        most = next((field.text() for field in written if field.name == "max_batch_size"), "0")
-        if most == "0" and "input" in names:
-            raise _invalid(
-                "spec.serving.batch.size cannot be honoured: max_batch_size is 0 there, so the model's dims have no "
-                "batch dimension",
-                "Write max_batch_size and dims without the batch dimension, or leave batch.size out",
-            )
         changes["max_batch_size"] = str(tuning.batch_size)
     policy: dict[str, Change] = {}
     if tuning.queue_size is not None:
@@ -121,6 +123,10 @@ def _parameters(
     backend = said.split("_")[0] or (kind.backend if kind is not None else "")
     name = _THREADS.get(backend, _OTHER_THREADS)
     if tuning.threads is not None:
+        if backend == _GPU_ALONE and (kind is None or kind.backend != _GPU_ALONE):  # else the operator names it
+            raise _invalid(
+                "spec.serving.threads cannot be honoured: a TensorRT model computes on a GPU", "Leave threads out"
+            )
         parameters[name] = str(tuning.threads)
     elif threads is not None and backend in _COUNTING and name not in _keys(written):
         parameters[name] = str(threads)
