@@ -32,9 +32,8 @@ The type of a ServingRuntime's server is its `builtInAdapter.serverType`, else i
 runtimes, which have none, are taken by either of the first two). How one model is run is `spec.serving` of its
 TrainedModel: `workers`, `batch`, `queueSize`, `timeout`, `threads`. What a server cannot honour is named in condition
 `TuningNotSupported`, and so is a setting of annotation `{ANNOTATION_SERVER_CONFIG}` that it does not have. What only an
-artifact's own settings keep from being honoured is told as its `ArtifactInvalid`: the model is not loaded otherwise than
-it was asked for. A model's
-memory, declared in `spec.model.memory` or estimated, is one worker's: it is counted as often as `workers.max` (or
+artifact's own settings keep from being honoured is told as its `ArtifactInvalid`: the model is not loaded in another
+way than was asked for. A model's memory, declared in `spec.model.memory` or estimated, is one worker's: it is counted as often as `workers.max` (or
 `min`) says, also by a server that has no workers of one model and names the field as not honoured: leave it out there.
 What an artifact's own settings ask for is not counted: they have no effect, or the server's section says what to do. A
 setting of the server that has it hold each model several times (MLServer's `parallel_workers`,
