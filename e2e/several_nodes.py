@@ -20,8 +20,8 @@ _POLL_SECONDS: Final = 0.5
 @contextmanager
 def several_nodes() -> Iterator[list[str]]:
     """The names of all nodes while there are several."""
-    install.make("cluster", f"NODES={COUNT}")
     try:
+        install.make("cluster", f"NODES={COUNT}")
         yield sorted(item["metadata"]["name"] for item in kubernetes.get("nodes")["items"])
     finally:
         install.make("cluster", "NODES=1")

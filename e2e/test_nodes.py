@@ -43,12 +43,14 @@ SYSTEM = settings.SYSTEM_NAMESPACE
 def nodes(installation: Installation) -> Iterator[list[str]]:
     """Three nodes, the operator's NetworkPolicy, and gateways that were started since, which spread."""
     # First, so that what it replaces, such as the operator after the demo, is on the node that nobody hurts.
-    install_chart("--set=networkPolicy.operator=true")
-    with several_nodes() as names:
-        kubernetes.kubectl("rollout", "restart", "deployment/shoal-gateway", "-n", SYSTEM)
-        kubernetes.kubectl("rollout", "status", "deployment/shoal-gateway", "-n", SYSTEM, "--timeout=120s")
-        yield names
-    install_chart()
+    try:
+        install_chart("--set=networkPolicy.operator=true")
+        with several_nodes() as names:
+            kubernetes.kubectl("rollout", "restart", "deployment/shoal-gateway", "-n", SYSTEM)
+            kubernetes.kubectl("rollout", "status", "deployment/shoal-gateway", "-n", SYSTEM, "--timeout=120s")
+            yield names
+    finally:
+        install_chart()
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +99,16 @@ def test_an_autoscaler_of_cpu_follows_the_metrics_server(zoned: Space) -> None:
 def test_a_drained_node_costs_no_request(zoned: Space, nodes: list[str]) -> None:
     drained = nodes[-1]
     begin = time.monotonic()
-    with load.running(zoned.target(), zoned.questions(ANSWERS), RATE) as running:
-        time.sleep(2)
-        how = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=150s")
-        kubernetes.kubectl("drain", drained, *how)
-        took = time.monotonic() - begin
-        zoned.wait(lambda: len(ready(zoned.pods())) == COUNT, "three ready pods elsewhere", READY_SECONDS)
-        time.sleep(2)
-    kubernetes.kubectl("uncordon", drained)
+    try:
+        with load.running(zoned.target(), zoned.questions(ANSWERS), RATE) as running:
+            time.sleep(2)
+            how = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=150s")
+            kubernetes.kubectl("drain", drained, *how)
+            took = time.monotonic() - begin
+            zoned.wait(lambda: len(ready(zoned.pods())) == COUNT, "three ready pods elsewhere", READY_SECONDS)
+            time.sleep(2)
+    finally:
+        kubernetes.kubectl("uncordon", drained)
     print(f"drained in {took:.1f} s; {running.result.describe()}")
     running.result.check(at_least=100)
     assert drained not in map(node_of, zoned.pods())

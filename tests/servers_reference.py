@@ -33,13 +33,13 @@ runtimes, which have none, are taken by either of the first two). How one model 
 TrainedModel: `workers`, `batch`, `queueSize`, `timeout`, `threads`. What a server cannot honour is named in condition
 `TuningNotSupported`, and so is a setting of annotation `{ANNOTATION_SERVER_CONFIG}` that it does not have. What only an
 artifact's own settings keep from being honoured is told as its `ArtifactInvalid`: the model is not loaded in another
-way than was asked for. A model's memory, declared in `spec.model.memory` or estimated, is one worker's: it is counted as often as `workers.max` (or
-`min`) says, also by a server that has no workers of one model and names the field as not honoured: leave it out there.
-What an artifact's own settings ask for is not counted: they have no effect, or the server's section says what to do. A
-setting of the server that has it hold each model several times (MLServer's `parallel_workers`,
-`default_workers_per_model` of TorchServe and multi-model-server) divides the room for models in `limits.memory`
-instead; models of that service that have `workers` of their own are counted by both. Numeric libraries get as many
-threads as the container has processors (`limits.cpu`), unless `OMP_NUM_THREADS` and its like are set.
+way than was asked for. A model's memory, declared in `spec.model.memory` or estimated, is one worker's: it is counted
+as often as `workers.max` (or `min`) says, also by a server that has no workers of one model and names the field as not
+honoured: leave it out there. What an artifact's own settings ask for is not counted: they have no effect, or the
+server's section says what to do. A setting of the server that has it hold each model several times (MLServer's
+`parallel_workers`, `default_workers_per_model` of TorchServe and multi-model-server) divides the room for models in
+`limits.memory` instead; models of that service that have `workers` of their own are counted by both. Numeric libraries
+get as many threads as the container has processors (`limits.cpu`), unless `OMP_NUM_THREADS` and its like are set.
 """
 
 
