@@ -139,7 +139,8 @@ class Usage(Protocol):
         """All as it is; None while there is nothing to read. Never raises; soon, whatever the server does."""
 
     async def in_flight(self, name: str) -> int:
-        """Requests of one model under way now; 0 when nothing is known of it. Never raises."""
+        """Requests of one model under way now; 0 when nothing is known of it, 1 when the server runs and does not say:
+        an unload would end them. Never raises."""
 
 
 class Layout(Protocol):

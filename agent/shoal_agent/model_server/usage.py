@@ -7,7 +7,7 @@ from typing import Final
 
 from shoal_api.messages import MAX_COUNT, MAX_SECONDS, ModelUse
 
-from . import Reading, Totals
+from . import Reading, ServerError, Totals
 
 MAX_MODELS: Final = 20_000
 """More are not told: it also bounds one request to the operator."""
@@ -84,6 +84,8 @@ class Tallies:
     async def in_flight(self, name: str) -> int:
         try:
             return await self._in_flight(name)
+        except ServerError:  # it is there, and does not say: busy servers answer late
+            return 1
         except Exception:
             return 0
 

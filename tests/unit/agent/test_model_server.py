@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from shoal_agent.model_server import ServerGone, Totals
+from shoal_agent.model_server import MODEL_LOAD_TIMEOUT, ServerError, ServerGone, Totals
 from shoal_agent.model_server.connection import Process
 from shoal_agent.model_server.layout import SlotLinks
 from shoal_agent.model_server.rest import cause
@@ -66,6 +66,20 @@ async def test_a_server_that_does_not_answer_is_no_error_of_ours() -> None:
     server.broken = True
     assert await server.usage.read() is None
     assert await server.usage.in_flight("unheard of") == 0
+
+
+async def test_a_server_that_is_too_busy_to_say_is_not_taken_for_idle() -> None:
+    """An unload would end what runs."""
+
+    async def late(name: str) -> int:
+        raise ServerError(MODEL_LOAD_TIMEOUT, f"the server did not answer for {name} in time")
+
+    async def gone(name: str) -> int:
+        raise ServerGone(name)
+
+    server = Counting()
+    assert await Tallies(server.read, late).in_flight("m") == 1
+    assert await Tallies(server.read, gone).in_flight("m") == 0, "nothing runs where no server is"
 
 
 async def test_a_process_is_another_one_when_nobody_listened_in_between() -> None:

@@ -6,16 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from shoal_agent import servers as agent_servers
 from shoal_agent.model_server import ModelServer, Place
 from shoal_agent.servers import UnknownServer, adapter, types
 from shoal_api import server_types
 from shoal_api.names import MODELS_DIR, SHARED_DIR
 from shoal_api.tuning import UNTUNED, Knob, Tuning
+from shoal_operator import servers as operator_servers
 from shoal_operator.gateway import lacking, surface
 from shoal_operator.server_profile import Inputs, Protocol, ServerProfile
 from shoal_operator.servers import of_image, profiles
 
 REPOSITORY = Path(__file__).parents[3]
+TOY = REPOSITORY / "tests/component/servers/toy/toy-1.dist-info/entry_points.txt"
 NAMED = {value for name, value in vars(server_types).items() if name.isupper()}
 _MANAGEMENT = ("/v2/repository/index", "/v2/repository/models/m/load", "/models", "/metrics", "/docs", "/v1/config")
 INPUTS = Inputs("iris", 1 << 30, 1 << 28, 2.0, 300.0, 90)
@@ -28,6 +31,13 @@ def place(profile: ServerProfile) -> Place:
 def test_every_type_has_both_sides_and_its_name_in_the_api() -> None:
     assert set(types()) == set(profiles())
     assert set(types()) <= NAMED
+
+
+def test_the_page_says_how_a_package_from_elsewhere_is_found() -> None:
+    page = (REPOSITORY / "docs/architecture.md").read_text().split("## How to add a model server")[1]
+    groups = {line[1:-1] for line in TOY.read_text().splitlines() if line.startswith("[")}
+    assert {agent_servers.GROUP, operator_servers.GROUP} < groups
+    assert all(f"`{group}`" in page for group in groups)
 
 
 def test_the_chart_has_runtimes_of_known_types_only() -> None:
