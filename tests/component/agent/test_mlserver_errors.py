@@ -49,6 +49,12 @@ MODELS = {
     "answers-rubbish": Staged.code("model_rubbish", "return 5"),
     "wordy": Staged.code("model_wordy", "raise ValueError('w' * 100_000)"),
     "never-streams": _streaming("model_never_streams", "raise ValueError('not that')", "yield answer"),
+    "rules": Staged.code(
+        "model_rules",
+        "from mlserver.types import InferenceResponse; "
+        "return InferenceResponse(model_name='rules', outputs=[], parameters={'headers': "
+        "{'Content-Length': '3', 'X-Own': 'kept', 'X-Line': 'a\\r\\nb', 'x y': 'z', 'X-Text': '\u65e5'}})",
+    ),
     "streams-once": _streaming("model_streams_once", "yield answer", "raise RuntimeError('no more')"),
 }
 
@@ -89,6 +95,8 @@ BAD_V1 = [
     (b'{"instances": []}', "at least one"),
     (b"nope", "not JSON"),
 ]
+IDS = ["a\r\nContent-Length: 0\r\n\r\n", "\x00", " ", "日本", "x" * 100_000]
+"""What clients may call a request, and no header can hold."""
 FAILING = [("raises", "out of luck"), ("exits", "SystemExit: 3"), ("answers-rubbish", "'int'")]
 
 
@@ -130,6 +138,12 @@ async def test_over_rest_every_error_is_an_object_with_its_status_and_the_connec
             said_status, said = await ask("/v2/models/of-four/infer", body, **headers)
             assert (said_status, words in said["error"]) == (status, True), said
         assert (await ask("/v2/nowhere", b""))[0] == 404
+        for given in IDS:
+            status, said = await ask("/v2/models/of-four/infer", _body(GOOD, id=given))
+            assert (status, said["id"]) == (200, given)
+        async with session.post("/v2/models/rules/infer", data=_body(GOOD), headers=JSON) as answer:
+            assert ((await answer.json())["model_name"], answer.headers["X-Own"]) == ("rules", "kept")
+            assert not {"X-Line", "x y", "X-Text"} & set(answer.headers)
         async with session.get("/v2/models/of-four/infer") as answer:
             assert (answer.status, await answer.json()) == (405, {"error": "Method Not Allowed"})
         for path, body in [
@@ -164,6 +178,10 @@ async def test_over_grpc_bad_input_is_invalid_argument_and_a_failing_model_inter
         for name, words in FAILING:
             status, message = await said(name, [1, 4], "FP64", bytes(32))
             assert (status, words in message) == ("StatusCode.INTERNAL", True), (name, status, message)
+        for given in IDS:
+            good = triton.InferInput("x", [1, 4], "FP64")
+            good.set_data_from_numpy(np.eye(1, 4))
+            assert (await client.infer("of-four", [good], request_id=given)).get_response().id == given
         assert (await said("unknown", [1, 4], "FP64", bytes(32)))[0] == "StatusCode.NOT_FOUND"
         with pytest.raises(InferenceServerException) as error:
             await client.is_model_ready("unknown")

@@ -11,6 +11,7 @@ It uses nothing that the upstream image lacks (MLServer, numpy, pandas, orjson, 
 - ``tensors``, with ``binary`` and ``columns``: binary tensors, text, and named columns, as each client sends them.
 - ``versions``, ``probabilities``: a declared version, and KServe's PREDICT_PROBA.
 - ``bodies``: JSON that does not say so, and gzip within bounds.
+- ``said_headers``: no header of an answer, such as the request's id, ends the connection.
 - ``batching``: in a batch only the wrong request fails.
 - ``named``: a gRPC call's model is the one that its metadata names, where the message leaves it out.
 - ``keep_alive``: the server never closes an idle connection first.

@@ -36,6 +36,7 @@ from . import (
     named,
     not_loaded,
     offload,
+    said_headers,
     spaces,
     tensors,
     unreadable,
@@ -106,7 +107,7 @@ def _watch(data_plane: Any, handlers: Any) -> None:
             tensors.refuse_what_is_not_offered(payload, spaces.is_own(type(model).__module__))
             response = await infer(payload, name, version)
             succeeded = True
-            return versions.tell(response, model)
+            return said_headers.carried(versions.tell(response, model))
         finally:
             table.finished(started, succeeded)
 
@@ -115,7 +116,7 @@ def _watch(data_plane: Any, handlers: Any) -> None:
         try:
             model = await registry.get_model(name, version)
             async for response in infer_stream(payloads, name, version):
-                yield versions.tell(response, model)
+                yield said_headers.carried(versions.tell(response, model))
             succeeded = True
         finally:
             table.finished(started, succeeded)
