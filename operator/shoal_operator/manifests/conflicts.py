@@ -7,8 +7,9 @@ from typing import Any
 from shoal_api.errors import SpecError
 from shoal_api.names import AGENT_CONTAINER, MODELS_DIR, SERVER_CONTAINER, SHARED_DIR
 
-from shoal_operator.server_profile import Parts
+from shoal_operator.server_profile import Parts, Ports
 
+from . import probes
 from .agent import own_volume
 
 Object = Mapping[str, Any]
@@ -35,8 +36,9 @@ def refuse_clashes(sidecars: Iterable[Object], pod_fields: Object) -> None:
         volumes.add(name)
 
 
-def overridden(container: Object, parts: Parts) -> list[str]:
-    """What is written about the model server's container and does not reach it, each with where it stands."""
+def overridden(container: Object, parts: Parts, ports: Ports) -> list[str]:
+    """What is written about the model server's container and does not reach it, each with where it stands. ``ports``:
+    on which the server listens here."""
     found = [
         f"env {item['name']} of the model server (it is {parts.fixed(str(item['name']))!r} here)"
         for item in container.get("env") or ()
@@ -50,7 +52,13 @@ def overridden(container: Object, parts: Parts) -> list[str]:
     ]
     if container.get("readinessProbe"):
         found.append("readinessProbe of the model server (it must not depend on single models)")
-    if (container.get("lifecycle") or {}).get("preStop"):
+    lifecycle = container.get("lifecycle") or {}
+    begin = ("lifecycle.postStart", lifecycle.get("postStart"))
+    for where, asks in (*((kind, container.get(kind)) for kind in probes.KINDS), begin):
+        if asks and probes.that_can_pass(asks, ports, container.get("ports") or ()) is None:
+            there = ", ".join(str(number) for number in ports.by_name().values())
+            found.append(f"{where} of the model server (it listens on {there} here, without TLS)")
+    if lifecycle.get("preStop"):
         found.append("lifecycle.preStop of the model server (it waits for the agent's drain)")
     return found
 

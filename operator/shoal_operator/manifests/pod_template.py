@@ -21,6 +21,7 @@ from shoal_api.quantity import quantity_bytes
 
 from shoal_operator.server_profile import Parts, ServerProfile
 
+from . import probes
 from .agent import AGENT_UID, MODELS_VOLUME, RESTRICTED, SHARED_VOLUME, agent_container, scratch_volume, volumes
 from .merge import merged
 from .resolve import Resolution
@@ -152,14 +153,23 @@ def _server_container(isvc: InferenceService, resolution: Resolution, chosen: Ob
     # Not /v2/health/ready: with the server's models in it, one model that cannot load would take all others out.
     container["readinessProbe"] = _probe(profile, periodSeconds=5, failureThreshold=3)
     # Generous: a server that is busy loading a large model must not be killed for it.
-    container.setdefault("livenessProbe", _probe(profile, periodSeconds=15, failureThreshold=12))
-    container.setdefault("startupProbe", _probe(profile, periodSeconds=1, failureThreshold=300))
-    # The agent answers once the pod's models are served elsewhere; then the server may end.
-    container["lifecycle"] = {
-        **(container.get("lifecycle") or {}),
-        "preStop": {"httpGet": {"path": "/drain", "port": AGENT_PORT, "scheme": "HTTP"}},
+    ours_by_kind = {
+        "livenessProbe": _probe(profile, periodSeconds=15, failureThreshold=12),
+        "startupProbe": _probe(profile, periodSeconds=1, failureThreshold=300),
     }
+    for kind in probes.KINDS:
+        own = probes.that_can_pass(chosen.get(kind) or {}, profile.ports, chosen.get("ports") or ())
+        container[kind] = own or ours_by_kind[kind]
+    container["lifecycle"] = _lifecycle(chosen, profile)
     return container
+
+
+def _lifecycle(chosen: Object, profile: ServerProfile) -> Object:
+    written = dict(chosen.get("lifecycle") or {})
+    begin = probes.that_can_pass(written.pop("postStart", None) or {}, profile.ports, chosen.get("ports") or ())
+    # The agent answers once the pod's models are served elsewhere; then the server may end.
+    end = {"httpGet": {"path": "/drain", "port": AGENT_PORT, "scheme": "HTTP"}}
+    return {**written, **({"postStart": begin} if begin else {}), "preStop": end}
 
 
 def _server_env(

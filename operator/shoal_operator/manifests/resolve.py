@@ -178,7 +178,7 @@ def resolve(
                         *bare.ignored_fields,
                         *_not_spoken(isvc, server.profile),
                         *checked.unknown,
-                        *overridden(server.container, parts),
+                        *overridden(server.container, parts, server.profile.ports),
                     )
                 )
             ),
