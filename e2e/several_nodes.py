@@ -2,8 +2,7 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,7 +13,6 @@ from e2e.space import ROW, Space
 
 COUNT: Final = 3
 _PROBE_SECONDS: Final = 3.0
-_POLL_SECONDS: Final = 0.5
 
 
 @contextmanager
@@ -62,20 +60,3 @@ def all_answer(space: Space, answers: dict[str, float]) -> bool:
             return False
         assert predictions.v2_answer(response.json()) == right, f"{name} was answered by another model"
     return True
-
-
-def seconds_until(probe: Callable[[], bool], what: str, within: float) -> float:
-    """How long it took until ``probe`` held three times in a row; fails when it takes longer than ``within``."""
-    begin = time.monotonic()
-    held = 0
-    since = begin
-    while held < 3:
-        now = time.monotonic()
-        if probe():
-            since = now if not held else since
-            held += 1
-        else:
-            held = 0
-        assert now - begin < within, f"not within {within:.0f} s: {what}"
-        time.sleep(_POLL_SECONDS)
-    return since - begin

@@ -40,7 +40,7 @@ from shoal_operator.state.world.effects import (
     WakeAt,
 )
 from shoal_operator.state.world.entities import World
-from shoal_operator.state.world.events import AgentLost, AgentReported, Event, Requested, Tick
+from shoal_operator.state.world.events import AgentLost, AgentReported, Event, PodReached, Requested, Tick
 from shoal_operator.state.world.report import AgentReport
 from shoal_operator.state.world.values import ModelKey, Problem, ServiceKey
 from shoal_operator.state.world.views import ActivationView, ModelView, ServiceView
@@ -185,6 +185,10 @@ class Core:
         is_news = pod is not None and not pod.leaving and pod.spec.service_key in self.world.services
         self.handle(AgentLost(pod_uid, session))
         return is_news
+
+    def reached(self, pod_uid: str, *, reached: bool) -> None:
+        """Whether the pod of an agent that is not heard any more can be reached."""
+        self.handle(PodReached(pod_uid, reached=reached))
 
     def _work(self) -> None:
         self._work_planned = False

@@ -74,6 +74,16 @@ class Agents:
         if pod is not None and pod.session == session and self.loop.now < pod.mute_until:
             operator.deliver(events.AgentLost(uid, session), operator.generation)
 
+    def look_for(self, uid: str) -> None:
+        """agents/reach.py: whether the pod of an agent that is not heard can be reached."""
+        pod, operator = self.simulation.cluster.pods.get(uid), self.simulation.operator
+        if pod is None:
+            return
+        missing = self.loop.now < pod.mute_until
+        operator.deliver(events.PodReached(uid, reached=not missing), operator.generation)
+        if missing:
+            self.loop.at(1.0, partial(self.look_for, uid))
+
     def unloading(self, pod: SimPod, name: str, held: str) -> None:
         """A server is about to stop answering with a copy, on purpose: no Envoy may still send requests for it."""
         model = self.simulation.cluster.models.get(ModelKey(NAMESPACE, name))

@@ -28,6 +28,7 @@ class Faults:
             self.abandon_drain,
             self.restart_agent,
             self.lose_agent,
+            self.cut_off,
             self.restart_server,
             self.flap,
             self.never_ready,
@@ -108,6 +109,14 @@ class Faults:
             return
         pod.mute_until = self.loop.now + self.rng.uniform(1, 8)
         self.loop.at(1.0, partial(self.simulation.agents.lost, pod.uid, pod.session))
+
+    def cut_off(self) -> None:
+        """Nothing reaches the pod from the operator, which looks for it every second."""
+        pod = self._pod()
+        if pod is not None:
+            pod.mute_until = self.loop.now + self.rng.uniform(1, 12)
+            self.loop.at(0.5, partial(self.simulation.agents.look_for, pod.uid))
+            self.loop.at(5.0, partial(self.simulation.agents.lost, pod.uid, pod.session))
 
     def restart_server(self) -> None:
         pod = self._pod()

@@ -28,7 +28,13 @@ class AgentsMetrics:
         self.lost = Counter(
             "shoal_agents_lost_total",
             "Agents that hung up and did not come back in time. Their pods' routes stay while Kubernetes calls the pod"
-            " ready, and they get no new models.",
+            " ready and something there answers (see shoal_pods_cut_off); they get no new models.",
+            registry=registry,
+        )
+        self.cut_off = Gauge(
+            "shoal_pods_cut_off",
+            "Pods that cannot be reached from here although their agents had been. Requests go elsewhere, unless more"
+            " than half of an InferenceService's are so at once: then the operator is likely to be the one cut off.",
             registry=registry,
         )
         self.reviews = Counter(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from shoal_operator.connections.rates import Rates
 from shoal_operator.logs import OncePer
@@ -26,12 +27,24 @@ BODIES_PER_SECOND = 0.1
 BODIES_BURST = 4.0
 """Of bodies as long as they may be at most, or as many times more of shorter ones. An agent sends one with all that it
 holds when it connects, a hundredth of that when it is busy; what is longer than the truth can be costs its reader."""
+AWAY_SECONDS = 2.0
+"""After an answer. An agent that has not come back by then may be cut off."""
 RESTARTED_SECONDS = 10.0
 """Between two lines of the log about restarts of one pod's agent."""
 
 Lost = Callable[[str, str], bool]
 """Takes pod UID and session; says whether anybody still wanted the agent there."""
 """Called with (pod UID, session)."""
+
+
+class Listening(Protocol):
+    """Told of what agents do (``reach.Reach``)."""
+
+    def heard(self, pod_uid: str) -> None:
+        """It asks."""
+
+    def silent(self, pod_uid: str) -> None:
+        """It hung up, or was answered and has not come back."""
 
 
 class Poll:
@@ -69,6 +82,7 @@ class _Agent:
         self.session = session
         self.poll: Poll | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.away: asyncio.TimerHandle | None = None
         self.told_drained = False
 
 
@@ -83,7 +97,9 @@ class Polls:
         hung_up_seconds: float = HUNG_UP_SECONDS,
         silent_seconds: float = SILENT_SECONDS,
         max_agents: int = MAX_AGENTS,
+        listening: Listening | None = None,
     ) -> None:
+        self._listening = listening
         self._lost = lost
         self._metrics = metrics
         self._hung_up_seconds = hung_up_seconds
@@ -126,17 +142,21 @@ class Polls:
         self._supersede(agent)
         poll = agent.poll = Poll(agent)
         self._metrics.waiting.inc()
-        grace = self._silent_seconds
+        if self._listening is not None:
+            self._listening.heard(pod_uid)
+        grace, away = self._silent_seconds, AWAY_SECONDS
         try:
             yield poll
         except asyncio.CancelledError:
-            grace = self._hung_up_seconds
+            grace, away = self._hung_up_seconds, 0.0
             raise
         finally:
             self._metrics.waiting.dec()
             if agent.poll is poll:
                 agent.poll = None
                 self._start_timer(pod_uid, agent, grace)
+                if self._listening is not None and agent.timer is not None:
+                    agent.away = asyncio.get_running_loop().call_later(away, self._listening.silent, pod_uid)
 
     def wake(self, pod_uid: str) -> None:
         """Something changed for this pod; nothing happens when it does not poll now."""
@@ -191,9 +211,10 @@ class Polls:
 
     @staticmethod
     def _stop_timer(agent: _Agent) -> None:
-        if agent.timer is not None:
-            agent.timer.cancel()
-            agent.timer = None
+        for timer in (agent.timer, agent.away):
+            if timer is not None:
+                timer.cancel()
+        agent.timer = agent.away = None
 
     def _give_up(self, pod_uid: str, agent: _Agent) -> None:
         if self._agents.get(pod_uid) is not agent or agent.poll is not None:

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 from shoal_api.messages import MAX_REQUEST_BYTES, ModelMetadata, SyncRequest, SyncResponse
-from shoal_api.names import AGENT_AUDIENCE
+from shoal_api.names import AGENT_AUDIENCE, AGENT_PORT
 
 from shoal_operator.connections import TOKEN_SECONDS, Listener, as_kubernetes_writes
 from shoal_operator.logs import OncePer
@@ -30,6 +30,7 @@ from .border import body_limit
 from .identity import AgentIdentity, Refused, ReviewUnavailable, check
 from .metrics import AgentsMetrics
 from .polls import HUNG_UP_SECONDS, MAX_AGENTS, SILENT_SECONDS, Poll, Polls
+from .reach import Reach, Where
 from .tokens import Review, Tokens
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,9 @@ class Backend(Protocol):
     def lost(self, pod_uid: str, session: str) -> bool:
         """The agent hung up and did not come back in time; whether that is news, and not the end of its pod."""
 
+    def reached(self, pod_uid: str, *, reached: bool) -> None:
+        """Whether the pod of an agent that is not heard any more can be reached; may be told again."""
+
 
 class AgentsServer:
     """Serve with ``start``; call ``wake`` when a pod's desired list or its being drained has changed.
@@ -90,6 +94,7 @@ class AgentsServer:
         hung_up_seconds: float = HUNG_UP_SECONDS,
         silent_seconds: float = SILENT_SECONDS,
         max_agents: int = MAX_AGENTS,
+        agent_port: int = AGENT_PORT,
         token_seconds: float = TOKEN_SECONDS,
         described: Callable[[AgentIdentity, Sequence[ModelMetadata]], None] = lambda identity, metadata: None,
     ) -> None:
@@ -100,12 +105,17 @@ class AgentsServer:
         self._addresses_until = 0.0
         self._metrics = AgentsMetrics(registry)
         self._tokens = Tokens(review, audience, self._metrics, self._address)
+        self._agent_port = agent_port
+        self._reach = Reach(
+            self._where, lambda pod_uid, reached: backend.reached(pod_uid, reached=reached), self._metrics
+        )
         self._polls = Polls(
             backend.lost,
             self._metrics,
             hung_up_seconds=hung_up_seconds,
             silent_seconds=silent_seconds,
             max_agents=max_agents,
+            listening=self._reach,
         )
         self._large_bodies = LargeBodies()
         self._log_again = OncePer(60)
@@ -155,6 +165,7 @@ class AgentsServer:
         """Answer those who wait, so that they come back to the next operator, and stop."""
         self._stopping = True
         self._polls.close()
+        await self._reach.close()
         if self._connections is not None:
             await self._connections.close()
         if self._runner is not None:
@@ -259,6 +270,10 @@ class AgentsServer:
             self._addresses, self._addresses_until = frozenset(self._backend.addresses()), now + ADDRESSES_SECONDS
         return address in self._addresses
 
+    def _where(self, pod_uid: str) -> Where | None:
+        known = self._backend.known(pod_uid)
+        return (known.ip, self._agent_port) if known is not None and known.ip else None
+
     def _address(self, namespace: str, pod: str, uid: str) -> str | None:
         known = self._backend.known(uid)
         return known.ip if known is not None and (known.namespace, known.name) == (namespace, pod) else None
@@ -327,11 +342,11 @@ def _outcome(response: SyncResponse, poll: Poll) -> str:
 
 
 def _notice_a_dead_peer(request: web.Request) -> None:
-    """Have the kernel end the connection of a pod that was cut off, within about 5 s."""
+    """Have the kernel end the connection of a pod that was cut off, within about 3 s."""
     connection = request.transport.get_extra_info("socket") if request.transport else None
     if connection is None or not hasattr(socket, "TCP_KEEPIDLE"):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)

@@ -33,7 +33,13 @@ LIMITS = {
     "max_retries": 20_000,
 }
 
-TCP_KEEPALIVE = {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 3}
+DEAD_PEER_SECONDS = 5
+"""After which a connection to a pod ends, and its requests with 503, when nothing there acknowledges anything: its node
+is cut off or dead. A pod that only computes has a kernel that does."""
+_TCP, _TCP_USER_TIMEOUT = 6, 18  # Linux: asm-generic/socket.h has no name for other systems' kernels
+TCP_KEEPALIVE = {"keepalive_probes": 3, "keepalive_time": 2, "keepalive_interval": 1}
+UNACKNOWLEDGED = {"level": _TCP, "name": _TCP_USER_TIMEOUT, "int_value": DEAD_PEER_SECONDS * 1000}
+"""Keepalive counts on silent connections alone; this counts on those that wait for an acknowledgement."""
 
 HTTP_OPTIONS = _PROTOCOL_OPTIONS.DESCRIPTOR.full_name
 
@@ -101,6 +107,7 @@ def _cluster(name: str, target: str, options: Json) -> Json:
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [LIMITS]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "upstream_bind_config": {"socket_options": [UNACKNOWLEDGED]},
         "upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE},
         "load_assignment": load_assignment_before(name, internal_address(words.COLD, target)),
         "typed_extension_protocol_options": {HTTP_OPTIONS: options},

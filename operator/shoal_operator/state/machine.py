@@ -20,6 +20,7 @@ from shoal_operator.state.world.events import (
     ModelSeen,
     Planned,
     PodGone,
+    PodReached,
     PodSeen,
     Proceed,
     Reachable,
@@ -45,7 +46,7 @@ def step(world: World, event: Event, now: float) -> list[Effect]:
             world.touch(request.pod_uid)
         case PodSeen(pod_spec):
             world.touch(pod_spec.uid)
-        case PodGone(uid) | AgentLost(uid):
+        case PodGone(uid) | AgentLost(uid) | PodReached(uid):
             world.touch(uid)
     with ctx.contained(type(event).__name__, _concerned(world, event)):
         _apply(ctx, event)
@@ -119,6 +120,8 @@ def _apply(ctx: Context, event: Event) -> None:
             reports.apply(ctx, report)
         case AgentLost(pod_uid, session):
             health.agent_lost(ctx, pod_uid, session)
+        case PodReached(pod_uid, reached):
+            health.reached(ctx, pod_uid, reached=reached)
         case Planned(plan):
             plans.carry_out(ctx, plan)
         case GatewayAcknowledged(sequence):
@@ -129,8 +132,6 @@ def _apply(ctx: Context, event: Event) -> None:
             models.reachable(ctx, keys)
         case Proceed():
             _proceed(ctx)
-        case Tick():
-            pass
 
 
 def _proceed(ctx: Context) -> None:

@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import json
+import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +17,8 @@ from shoal_operator.agents.identity import POD_NAME, POD_UID, ReviewedToken
 from shoal_operator.state.pods.limits import EPOCH_STEP, Known
 from shoal_operator.state.world.desired import DesiredList, Versions
 from shoal_operator.state.world.report import AgentReport
+
+from tests.patience import BUSY
 
 
 def token(pod: str = "pod-1", namespace: str = "team", seconds: float = 3600, **changes: Any) -> str:
@@ -72,6 +77,7 @@ class DictionaryBackend:
     drained_pods: set[str] = field(default_factory=set)
     asked_for_use: set[str] = field(default_factory=set)
     gone: list[tuple[str, str]] = field(default_factory=list)
+    reaches: list[tuple[str, bool]] = field(default_factory=list)
     is_news: bool = True
     claimed: int = 1
     acknowledge_nothing: bool = False
@@ -121,6 +127,9 @@ class DictionaryBackend:
         self.gone.append((pod_uid, session))
         return self.is_news
 
+    def reached(self, pod_uid: str, *, reached: bool) -> None:
+        self.reaches.append((pod_uid, reached))
+
 
 def intent(name: str, content: int = 0) -> CopyIntent:
     return CopyIntent(
@@ -168,6 +177,10 @@ class Client:
             return SyncResponse.model_validate_json(await response.read())
 
 
+MUTE = "127.0.0.2"
+"""Where nothing answers on an agent's port; on any other address of this machine nobody listens there."""
+
+
 @dataclass
 class Running:
     backend: DictionaryBackend
@@ -179,3 +192,24 @@ class Running:
     def change(self, name: str, content: int = 0, pod_uid: str = "uid-pod-1") -> None:
         self.backend.pod(pod_uid).set(name, intent(name, content))
         self.server.wake(pod_uid)
+
+
+@contextmanager
+def mute(address: str) -> Iterator[int]:
+    """A port there that says nothing, as a host does that is not there: its queue of connections is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((address, 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For what comes in time on a busy machine too, where a fixed pause is over before."""
+    async with asyncio.timeout(BUSY):
+        while not condition():  # noqa: ASYNC110  # a log line or a metric sets no event
+            await asyncio.sleep(0.02)

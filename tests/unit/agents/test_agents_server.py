@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from shoal_operator.agents.bodies import PLACES_OF_A_NAMESPACE, LargeBodies
 from shoal_operator.state.pods.limits import MAX_STRAYS
 
 from tests.patience import BUSY
-from tests.unit.agents.agents_parts import Running, message, slots, token
+from tests.unit.agents.agents_parts import MUTE, Running, message, slots, token, until
 
 EARLIER = {
     "namespace": "team",
@@ -34,13 +33,6 @@ def polling(running: Running, pod: str = "pod-1", **changes: Any) -> asyncio.Tas
 
 async def settled() -> None:
     await asyncio.sleep(0.1)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what comes in time on a busy machine too, where a fixed pause is over before."""
-    async with asyncio.timeout(BUSY):
-        while not condition():  # noqa: ASYNC110  # a log line or a metric sets no event
-            await asyncio.sleep(0.02)
 
 
 async def test_a_new_agent_gets_its_whole_list_at_once(running: Running) -> None:
@@ -200,6 +192,24 @@ async def test_an_answered_agent_that_never_asks_again_is_lost(running: Running)
     assert running.backend.gone == []
     await asyncio.sleep(1.4)
     assert running.backend.gone == [("uid-pod-1", "s1")]
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_the_pod_of_an_agent_that_is_not_heard_any_more_is_looked_for(running: Running, hangs_up: bool) -> None:
+    """At once where the kernel ended its connection, soon where it has not come back after an answer."""
+    if hangs_up:
+        poll = polling(running, desired_version=running.backend.pod().version)
+        await settled()
+        running.backend.address = MUTE
+        poll.cancel()
+    else:
+        await running.client.sync(message())
+        await settled()
+        running.backend.address = MUTE
+    await until(lambda: running.backend.reaches[:1] == [("uid-pod-1", False)])
+    running.backend.address = "127.0.0.1"
+    await running.client.sync(message())
+    assert running.backend.reaches[-1] == ("uid-pod-1", True)
 
 
 async def test_everything_is_asked_for_at_once_when_versions_do_not_meet(running: Running) -> None:

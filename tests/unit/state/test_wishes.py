@@ -1,8 +1,11 @@
 """What became of attempts, and what that means for who waits, and for the next try."""
 
+from dataclasses import replace
+
 import pytest
 from shoal_api.messages import CopyPhase, content_digest
 from shoal_operator.state import wish
+from shoal_operator.state.copies import life
 from shoal_operator.state.world import events
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.entities import Model, Service
@@ -79,3 +82,20 @@ def test_a_model_is_asked_for_since_its_first_request_that_still_waits() -> None
         wish.ask(hand.world, hand.service, model, now, 20.0)
         since.append(model.asked_at)
     assert since == [100.0, 100.0, 200.0, 200.0]
+
+
+@pytest.mark.parametrize(("outdated", "planned"), [(True, True), (False, False)])
+def test_a_copy_that_is_no_more_is_missed_where_another_one_still_serves_former_content(
+    outdated: bool, planned: bool
+) -> None:
+    """An update that was promised memory on a third pod is given up there: that the model has as many copies as it is
+    to have says nothing while one of them is of the content before."""
+    hand = Cold("pod-1", "pod-2", "pod-3")
+    hand.add("m", min_copies=3)
+    model, ctx = hand.model("m"), Context(hand.world, hand.now)
+    model.spec = replace(model.spec, min_copies=2)
+    wish.scale(hand.service, model, 2, 1)
+    if outdated:
+        model.copies["pod-1"].aim_id = "uid-m.before"
+    life.free(ctx, hand.world.pods["pod-3"], model.copies["pod-3"])
+    assert (model.spec.key in hand.service.dirty) is planned

@@ -304,7 +304,8 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
         if model.failure is not None:
             choose_content(ctx, model)  # it may have been the last one that answered
         refresh(ctx, model)
-        left = sum(on_its_way(other) for other in model.copies.values())
+        # One that still serves former content counts for nothing: what is no more may have been its successor.
+        left = sum(on_its_way(other) and other.aim_id == model.aim_id for other in model.copies.values())
         if service is not None and left < copies_wanted(service, model):
             ctx.plan_model(model)
     grant_promised(ctx, pod)

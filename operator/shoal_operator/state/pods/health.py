@@ -70,6 +70,7 @@ def gone(ctx: Context, uid: str) -> None:
         world.pieces.drop(task, uid)
     _one_less(ctx, pod)
     refresh_service(ctx, pod.spec.service_key)
+    believe(ctx, pod.spec.service_key)
     give_up(ctx, pod, world.pieces.begin(Task.LOST, uid, pod.copies))
 
 
@@ -97,6 +98,7 @@ def joined(ctx: Context, pod: Pod) -> None:
     service = world.services.get(pod.spec.service_key)
     if service is None or world.recovering:
         return  # it was there before this operator; what follows is decided for all once recovery is done
+    believe(ctx, service.spec.key)
     staying = [uid for uid in world.pods_of[pod.spec.service_key] if not world.pods[uid].leaving]
     resting.joined(ctx, service)
     if service.gathering and service.gathering_until is None:
@@ -163,6 +165,36 @@ def agent_lost(ctx: Context, uid: str, session: str) -> None:
         if model is not None and not copy.answers:
             ctx.plan_model(model)
     ctx.emit(ServiceStatusChanged(pod.spec.service_key))
+
+
+def reached(ctx: Context, uid: str, *, reached: bool) -> None:
+    """The pod of an agent that is not heard any more can be reached, or it cannot."""
+    pod = ctx.world.pods.get(uid)
+    if pod is None or pod.gone or pod.unreached != reached:
+        return
+    pod.unreached = not reached
+    believe(ctx, pod.spec.service_key)
+
+
+def believe(ctx: Context, key: ServiceKey) -> None:
+    """Take the service's pods that nothing reaches out of the routes, their models elsewhere; or put them back.
+
+    When more than half are so at once, it is this operator that is cut off, and nothing was seen of any.
+    """
+    pods = [pod for uid in ctx.world.pods_of.get(key, ()) if (pod := ctx.world.pods[uid]).known]
+    staying = [pod.unreached for pod in pods if not pod.spec.deleting]
+    believed = 2 * sum(staying) <= len(staying)
+    for pod in pods:
+        cut_off = pod.unreached and believed
+        if pod.cut_off == cut_off:
+            continue
+        pod.cut_off = cut_off
+        note_health(ctx, pod)
+        if cut_off:  # nobody repairs it from inside, as an agent does a server that ended: there is nothing to wait for
+            ctx.world.unhealthy.discard(pod.spec.uid)
+            pod.abandoned = True
+            start_leaving(ctx, pod)
+        refresh_pod(ctx, pod)
 
 
 def start_leaving(ctx: Context, pod: Pod) -> None:

@@ -293,6 +293,8 @@ class Pod:
     server: ServerReport | None = None
     draining: bool = False  # its preStop asked
     lost: bool = False  # its agent hung up; the server beside it may still answer
+    unreached: bool = False  # nothing reaches it from here,
+    cut_off: bool = False  # and that is believed: most of its service's pods are reached
     unhealthy_since: float | None = None
     abandoned: bool = False  # unhealthy for longer than Timing.server_restart
     routed: tuple[str, int, int] | None = None  # endpoint as last sent to the gateway
@@ -309,6 +311,8 @@ class Pod:
     @property
     def serves(self) -> bool:
         """Requests may be sent to its model server, by its agent's last word, or Kubernetes' when that was lost."""
+        if self.cut_off:
+            return False
         gone = self.lost and not self.spec.ready  # nor is it while its gate is closed: nobody else vouches for it
         failing = self.spec.problem is not None and not self.proven  # what answers is about to be killed again
         return bool(self.spec.ip) and self.server is not None and self.server.ready and not gone and not failing

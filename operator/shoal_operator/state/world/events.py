@@ -103,6 +103,14 @@ class AgentLost:
 
 
 @dataclass(frozen=True, slots=True)
+class PodReached:
+    """Whether anything can reach the pod of an agent that is not heard any more; may come again."""
+
+    pod_uid: str
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     plan: Plan
 
@@ -146,6 +154,7 @@ Event = (
     | EpochClaimed
     | AgentReported
     | AgentLost
+    | PodReached
     | Planned
     | GatewayAcknowledged
     | Requested
