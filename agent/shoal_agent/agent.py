@@ -206,6 +206,7 @@ class Agent:
         return ServerReport(
             type=self._settings.server_type,
             ready=self._watch.ready,
+            frozen=self._watch.frozen,
             boot=self._watch.boot[:MAX_LABEL_LENGTH],
             message=self._watch.message[:MAX_MESSAGE_LENGTH],
             memory_bytes=memory,

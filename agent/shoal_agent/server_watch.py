@@ -14,12 +14,17 @@ from .model_server import HeldConnection, ModelServer, ServerError, ServerGone, 
 
 RETRY_SECONDS: Final = 0.1
 RETRY_MAX_SECONDS: Final = 1.0
-HEALTH_SECONDS: Final = 2.0
+HEALTH_SECONDS: Final = 1.5
+MISSED_SECONDS: Final = 0.3
+"""From one health check to the next, after one that was answered and after one that was not."""
 RECONCILE_SECONDS: Final = 60.0
-MISSES: Final = 2
-"""So many health checks in a row may fail (one, on a busy machine) before the server counts as frozen."""
-PATIENCE: Final = 10
-"""How many health checks in a row may fail while something loads; a load may stop a server's one thread."""
+FROZEN_SECONDS: Final = 4.5
+"""A server that has answered none for so long counts as frozen: a check may take 2 s, and one may be lost."""
+LEAST_SECONDS: Final = 1.0
+"""However late it is asked, a server has so long to answer."""
+LATE_SECONDS: Final = 0.2
+LOADING_SECONDS: Final = 30.0
+"""Likewise while something loads, which may stop a server's one thread."""
 
 
 class Watcher(Protocol):
@@ -39,7 +44,7 @@ class ServerWatch:
         self._server = server
         self._watcher = watcher
         self._changed = changed
-        self._failures = 0
+        self._answered_at = 0.0
         self.boot = ""
         self.up = False
         self.healthy = True
@@ -50,6 +55,11 @@ class ServerWatch:
     @property
     def ready(self) -> bool:
         return self.up and self.healthy
+
+    @property
+    def frozen(self) -> bool:
+        """The process is there, and says nothing."""
+        return self.up and not self.healthy
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -85,7 +95,8 @@ class ServerWatch:
         if self.up:
             self._watcher.server_state(state, mark)
             return True
-        self.boot, self.up, self.healthy, self.message, self._failures = state.boot, True, True, "", 0
+        self.boot, self.up, self.healthy, self.message = state.boot, True, True, ""
+        self._answered_at = asyncio.get_running_loop().time()
         self.looked.set()
         logs.info("server up", boot=state.boot, models=len(state.models))
         self._watcher.server_up(state, mark)
@@ -104,37 +115,51 @@ class ServerWatch:
             self._changed()
 
     async def _until_ended(self, connection: HeldConnection) -> None:
+        loop = asyncio.get_running_loop()
         ended = asyncio.ensure_future(connection.ended())
-        since_reconcile = 0.0
+        reconciled = loop.time()
+        pause = HEALTH_SECONDS
         try:
             while True:
-                await asyncio.wait({ended}, timeout=HEALTH_SECONDS)
+                await asyncio.wait({ended}, timeout=pause)
                 if ended.done():
                     return
-                await self._check_health(ended)
-                since_reconcile += HEALTH_SECONDS
-                if since_reconcile >= RECONCILE_SECONDS and not ended.done():
-                    since_reconcile = 0.0
+                pause = HEALTH_SECONDS if await self._check_health(ended) else MISSED_SECONDS
+                if loop.time() - reconciled >= RECONCILE_SECONDS and not ended.done():
+                    reconciled = loop.time()
                     await self._reconcile()
         finally:
             ended.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await ended
 
-    async def _check_health(self, ended: "asyncio.Future[None]") -> None:
+    async def _check_health(self, ended: "asyncio.Future[None]") -> bool:
+        """Whether the server answers; whoever waits for that longer than it may take is told before it is known."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         check = asyncio.ensure_future(self._server.alive())
         # A server that dies while it is asked must not be waited for.
         both: set[asyncio.Future[Any]] = {check, ended}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not check.done():
+        limit = LOADING_SECONDS if self._watcher.loading() else FROZEN_SECONDS
+        left = max(LEAST_SECONDS, self._answered_at + limit - asked_at)
+        await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        # This process may have been the one that stood still: what came meanwhile is read first.
+        await asyncio.wait(both, timeout=LATE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not check.done() and not ended.done():
+            self._note(healthy=False)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not check.done() or ended.done():
             check.cancel()
-            return
+            return False
         if check.result():
-            self._failures = 0
-        else:
-            self._failures += 1
-        healthy = self._failures < (PATIENCE if self._watcher.loading() else MISSES)
-        if healthy != self.healthy and not ended.done():
+            self._answered_at = asked_at
+            self._note(healthy=True)
+        elif loop.time() >= self._answered_at + limit:
+            self._note(healthy=False)
+        return check.result()
+
+    def _note(self, *, healthy: bool) -> None:
+        if healthy != self.healthy:
             self.healthy = healthy
             self.message = "" if healthy else "The model server does not answer its health check in time."
             logs.warning("server health", healthy=healthy)

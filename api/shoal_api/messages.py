@@ -149,6 +149,7 @@ class ServerReport(Message):
 
     type: Label
     ready: bool
+    frozen: bool = False  # not ready, since its process is there and says nothing
     boot: Label = ""  # changes when the server process was restarted
     message: Text = ""
     memory_bytes: Count | None = None  # resident, of the server's processes; None: not measured

@@ -160,3 +160,61 @@ def test_a_new_model_is_not_placed_there() -> None:
         hand.do(events.ModelSeen(model_spec(f"new{number}")))
     agents_but(hand, "pod-1")
     assert not set(hand.desired("pod-1")) & {f"new{number}" for number in range(6)}
+
+
+def freeze(hand: Cold, pod: str) -> None:
+    held = [hand._slot(pod, name) for name in hand.desired(pod)]
+    hand.report(pod, *held, server=ServerReport(type="mlserver", ready=False, frozen=True, message="no answer"))
+
+
+def test_a_frozen_server_is_out_of_the_routes_and_back_as_soon_as_it_answers() -> None:
+    hand = serving("pod-1", "pod-2", "pod-3")
+    name = named_on(hand, "pod-1")
+    freeze(hand, "pod-1")
+    assert hand.route(name) != {"pod-1"}
+    hand.agents()
+    assert hand.route(name) == {"pod-1"}
+    assert [name in hand.desired(pod) for pod in ("pod-1", "pod-2", "pod-3")] == [True, False, False]
+
+
+def test_when_most_servers_are_frozen_at_once_requests_go_on() -> None:
+    """Their agents are on a machine that stood still, say: they did not hear what was answered."""
+    hand = serving("pod-1", "pod-2", "pod-3")
+    names = {pod: named_on(hand, pod) for pod in ("pod-1", "pod-2", "pod-3")}
+    freeze(hand, "pod-1")
+    assert hand.route(names["pod-1"]) != {"pod-1"}
+    freeze(hand, "pod-2")
+    assert hand.route(names["pod-1"]) == {"pod-1"}
+    assert hand.route(names["pod-2"]) == {"pod-2"}
+    hand.report("pod-2", *(hand._slot("pod-2", each) for each in hand.desired("pod-2")))
+    assert hand.route(names["pod-1"]) != {"pod-1"}, "one of three is believed"
+
+
+def test_what_is_frozen_and_what_cannot_be_reached_count_together() -> None:
+    hand = serving("pod-1", "pod-2", "pod-3")
+    freeze(hand, "pod-1")
+    reach(hand, "pod-2", reached=False)
+    assert hand.world.pods["pod-1"].serves
+    assert hand.world.pods["pod-2"].serves
+
+
+def test_a_server_that_is_down_is_no_suspect() -> None:
+    """Its process ended: there is nothing to doubt about that, on however many pods."""
+    hand = serving("pod-1", "pod-2")
+    for pod in ("pod-1", "pod-2"):
+        hand.report(pod, server=ServerReport(type="mlserver", ready=False, message="gone"))
+    assert not any(pod.serves for pod in hand.world.pods.values())
+
+
+def test_a_new_operator_doubts_what_the_former_one_did() -> None:
+    before = serving("pod-1", "pod-2")
+    held = {pod: [before._slot(pod, name) for name in before.desired(pod)] for pod in ("pod-1", "pod-2")}
+    after = Cold(recovered=False)
+    for pod, slots in held.items():
+        after.do(events.PodSeen(pod_spec(pod, capacity_bytes=60 * MI, ready=True, gate_open=True)))
+        frozen = ServerReport(type="mlserver", ready=False, frozen=True)
+        after.report(pod, *slots, server=frozen)
+    for name in before.world.models:
+        after.do(events.ModelSeen(model_spec(name.name)))
+    after.recover()
+    assert all(pod.serves for pod in after.world.pods.values())

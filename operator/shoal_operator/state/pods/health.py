@@ -70,7 +70,7 @@ def gone(ctx: Context, uid: str) -> None:
         world.pieces.drop(task, uid)
     _one_less(ctx, pod)
     refresh_service(ctx, pod.spec.service_key)
-    believe(ctx, pod.spec.service_key)
+    weigh(ctx, pod.spec.service_key)
     give_up(ctx, pod, world.pieces.begin(Task.LOST, uid, pod.copies))
 
 
@@ -98,7 +98,7 @@ def joined(ctx: Context, pod: Pod) -> None:
     service = world.services.get(pod.spec.service_key)
     if service is None or world.recovering:
         return  # it was there before this operator; what follows is decided for all once recovery is done
-    believe(ctx, service.spec.key)
+    weigh(ctx, service.spec.key)
     staying = [uid for uid in world.pods_of[pod.spec.service_key] if not world.pods[uid].leaving]
     resting.joined(ctx, service)
     if service.gathering and service.gathering_until is None:
@@ -172,29 +172,38 @@ def reached(ctx: Context, uid: str, *, reached: bool) -> None:
     pod = ctx.world.pods.get(uid)
     if pod is None or pod.gone or pod.unreached != reached:
         return
+    before = _standing(pod)
     pod.unreached = not reached
-    believe(ctx, pod.spec.service_key)
+    weigh(ctx, pod.spec.service_key)
+    if _standing(pod) != before:
+        _stands_otherwise(ctx, pod)
 
 
-def believe(ctx: Context, key: ServiceKey) -> None:
-    """Take the service's pods that nothing reaches out of the routes, their models elsewhere; or put them back.
-
-    When more than half are so at once, it is this operator that is cut off, and nothing was seen of any.
-    """
+def weigh(ctx: Context, key: ServiceKey) -> None:
+    """Which of the service's pods seem lost, or do no more: when more than half do at once, none is believed to be."""
     pods = [pod for uid in ctx.world.pods_of.get(key, ()) if (pod := ctx.world.pods[uid]).known]
-    staying = [pod.unreached for pod in pods if not pod.spec.deleting]
-    believed = 2 * sum(staying) <= len(staying)
+    staying = [pod.suspect for pod in pods if not pod.spec.deleting]
+    doubted = 2 * sum(staying) > len(staying)
     for pod in pods:
-        cut_off = pod.unreached and believed
-        if pod.cut_off == cut_off:
-            continue
-        pod.cut_off = cut_off
-        note_health(ctx, pod)
-        if cut_off:  # nobody repairs it from inside, as an agent does a server that ended: there is nothing to wait for
-            ctx.world.unhealthy.discard(pod.spec.uid)
-            pod.abandoned = True
-            start_leaving(ctx, pod)
-        refresh_pod(ctx, pod)
+        if pod.doubted != (doubted and pod.suspect):
+            before = _standing(pod)
+            pod.doubted = not pod.doubted
+            if _standing(pod) != before:
+                _stands_otherwise(ctx, pod)
+
+
+def _standing(pod: Pod) -> tuple[bool, bool]:
+    return pod.serves, pod.cut_off
+
+
+def _stands_otherwise(ctx: Context, pod: Pod) -> None:
+    ctx.world.touch(pod.spec.uid)
+    note_health(ctx, pod)
+    if pod.cut_off:  # nobody repairs it from inside, as an agent does a server that ended: there is nothing to wait for
+        ctx.world.unhealthy.discard(pod.spec.uid)
+        pod.abandoned = True
+        start_leaving(ctx, pod)
+    refresh_pod(ctx, pod)
 
 
 def start_leaving(ctx: Context, pod: Pod) -> None:

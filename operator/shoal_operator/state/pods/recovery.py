@@ -16,7 +16,7 @@ from shoal_operator.state import wish
 from shoal_operator.state.copies import life, probes, routes
 from shoal_operator.state.demand import resting, scaling
 from shoal_operator.state.pods import limits, reports
-from shoal_operator.state.pods.health import end_gathering, gather, note_health, stop_gathering
+from shoal_operator.state.pods.health import end_gathering, gather, note_health, stop_gathering, weigh
 from shoal_operator.state.pods.moves import end_finished_move
 from shoal_operator.state.world.context import Context
 from shoal_operator.state.world.effects import ClaimEpoch, CopyForgotten, DesiredChanged, Recovered
@@ -121,6 +121,7 @@ def _end(ctx: Context) -> None:
     for key, service in world.services.items():
         with ctx.contained("recovery", key):
             probes.assign(ctx, service)  # what was seen before now waits since
+            weigh(ctx, key)
             scaling.begin(ctx, service)
             scaling.announce(ctx, service)
             end_gathering(ctx, key)

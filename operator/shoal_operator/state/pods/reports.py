@@ -9,7 +9,7 @@ from shoal_operator.state.copies import checks, life, memory, outcomes, probes, 
 from shoal_operator.state.copies.routes import refresh, refresh_endpoint, refresh_pod
 from shoal_operator.state.demand import cold, use
 from shoal_operator.state.pods import adoption, limits, revisions
-from shoal_operator.state.pods.health import joined, note_health, start_leaving
+from shoal_operator.state.pods.health import joined, note_health, start_leaving, weigh
 from shoal_operator.state.pods.moves import end_finished_move, end_move
 from shoal_operator.state.wish import copies_wanted, on_its_way
 from shoal_operator.state.world.context import Context
@@ -44,6 +44,8 @@ def apply(ctx: Context, request: AgentReport) -> None:
     was_draining, pod.draining = pod.draining, request.draining
     if world.silent:
         return
+    if request.server.frozen != (before is not None and before.frozen):
+        weigh(ctx, pod.spec.service_key)
     if pod.serves != served:
         note_health(ctx, pod)
         refresh_pod(ctx, pod)

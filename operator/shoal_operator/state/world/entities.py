@@ -293,8 +293,8 @@ class Pod:
     server: ServerReport | None = None
     draining: bool = False  # its preStop asked
     lost: bool = False  # its agent hung up; the server beside it may still answer
-    unreached: bool = False  # nothing reaches it from here,
-    cut_off: bool = False  # and that is believed: most of its service's pods are reached
+    unreached: bool = False  # nothing reaches it from here
+    doubted: bool = False  # it seems lost, and so do most pods of its service: whoever looks is the suspect
     unhealthy_since: float | None = None
     abandoned: bool = False  # unhealthy for longer than Timing.server_restart
     routed: tuple[str, int, int] | None = None  # endpoint as last sent to the gateway
@@ -311,11 +311,23 @@ class Pod:
     @property
     def serves(self) -> bool:
         """Requests may be sent to its model server, by its agent's last word, or Kubernetes' when that was lost."""
-        if self.cut_off:
-            return False
         gone = self.lost and not self.spec.ready  # nor is it while its gate is closed: nobody else vouches for it
         failing = self.spec.problem is not None and not self.proven  # what answers is about to be killed again
-        return bool(self.spec.ip) and self.server is not None and self.server.ready and not gone and not failing
+        return bool(self.spec.ip) and self._answers and not (gone or failing or self.cut_off)
+
+    @property
+    def suspect(self) -> bool:
+        """It seems to be lost while it is there: nothing reaches it, or its server says nothing."""
+        return self.unreached or (self.server is not None and self.server.frozen)
+
+    @property
+    def cut_off(self) -> bool:
+        """Nothing reaches it, and that is believed."""
+        return self.unreached and not self.doubted
+
+    @property
+    def _answers(self) -> bool:
+        return self.server is not None and (self.server.ready or (self.server.frozen and self.doubted))
 
     @property
     def room(self) -> int:
