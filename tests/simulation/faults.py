@@ -30,6 +30,7 @@ class Faults:
             self.lose_agent,
             self.cut_off,
             self.restart_server,
+            self.freeze_server,
             self.flap,
             self.never_ready,
             self.hang_loads,
@@ -124,6 +125,12 @@ class Faults:
             pod.server_ready = False
             pod.restart_server()
             self.loop.at(self.rng.uniform(0.1, 8), partial(self._server_is_back, pod))
+
+    def freeze_server(self) -> None:
+        """Its agent hears nothing of it for a while; now and then every agent is like that."""
+        pods = list(self.cluster.pods.values()) if self.rng.random() < 0.2 else [pod] if (pod := self._pod()) else []
+        for each in pods:
+            each.frozen_until = self.loop.now + self.rng.uniform(0.5, 10)
 
     def _server_is_back(self, pod: SimPod) -> None:
         pod.server_ready = True

@@ -50,6 +50,7 @@ class SimPod:
     server_ready: bool = True
     draining: bool = False
     mute_until: float = 0.0  # its agent is away until then
+    frozen_until: float = 0.0  # its agent hears nothing of its server until then
     desired: dict[str, CopyIntent] = field(default_factory=dict)
     desired_version: int = 0
     newest: int = 0  # desired version that this process ever obeyed
@@ -96,7 +97,9 @@ class SimPod:
     @property
     def troubled_until(self) -> float:
         """Until then its server does not do what it is told to, which nobody knows beforehand."""
-        return max(self.loads_hang_until, self.unloads_hang_until, self.unloads_fail_until, self.mute_until)
+        return max(
+            self.loads_hang_until, self.unloads_hang_until, self.unloads_fail_until, self.mute_until, self.frozen_until
+        )
 
     def answer(self, name: str, uid: str, now: float) -> bool:
         """One request; False: nothing of the model with that UID is loaded here."""
@@ -129,7 +132,11 @@ class SimPod:
             pod_uid=self.uid,
             session=self.session,
             epoch=self.epoch,
-            server=ServerReport(type="mlserver", ready=self.server_ready),
+            server=ServerReport(
+                type="mlserver",
+                ready=self.server_ready and now >= self.frozen_until,
+                frozen=self.server_ready and now < self.frozen_until,
+            ),
             draining=self.draining,
             observed_version=self.version,
             observed_base=base,

@@ -48,3 +48,20 @@ def test_what_is_wanted_again_while_it_is_being_restored_may_make_way_later() ->
     hand.report("pod-1", slot("m", good))  # its agent had not heard of the update yet
     hand.do(events.ModelSeen(model_spec(generation=3)))
     assert list(hand.world.pods["pod-1"].lru) == ["m"]
+
+
+def test_an_agent_that_knows_nothing_of_it_yet_frees_nothing() -> None:
+    """It was told of the update, and of its being taken back; what it said before it knew of either comes late. By then
+    it may load what was wanted between, so that is charged until it says what it holds, knowing what is wanted."""
+    hand = Hand().with_pods("pod-1").with_loaded(model_spec())
+    pod, old = hand.world.pods["pod-1"], hand.desired()["m"]
+    known = pod.desired.version
+    hand.do(events.ModelSeen(model_spec(generation=2, storage_uri="s3://models/new", content="new")))
+    assert hand.desired()["m"] != old
+    hand.do(events.ModelSeen(model_spec(generation=3)))
+    assert hand.desired()["m"] == old
+    late = slot("m", old, held_bytes=10 * MI)
+    hand.report("pod-1", late, desired_version=known)
+    assert pod.committed == 20 * MI
+    hand.report("pod-1", late)
+    assert pod.committed == 10 * MI

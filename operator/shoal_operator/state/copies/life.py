@@ -57,12 +57,13 @@ def checked(pod: Pod, copy: Copy) -> None:
         pod.desired.set(copy.name, copy.intent())
 
 
-def heard(copy: Copy, report: SlotReport | None) -> None:
-    """Its agent's last word about the slot; None: it holds nothing there."""
+def heard(pod: Pod, copy: Copy, report: SlotReport | None) -> None:
+    """Its agent's last word about the slot; None: it holds nothing there. What was wanted, taken back and is wanted again
+    looks the same to an agent that knows nothing of it yet: only the version of its list tells."""
     copy.report = report
     copy.serving = report.serving if report is not None else None
-    if report is not None and report.target == copy.aim_id:
-        copy.replacing = False
+    if report is not None and report.target == copy.aim_id and pod.obeyed >= copy.replacing:
+        copy.replacing = 0
     if copy.current:
         copy.urgent = copy.late = False  # which its agent need not be told
 
@@ -179,9 +180,11 @@ def replace(ctx: Context, model: Model, pod: Pod, copy: Copy) -> None:
     copy.tuning = model.aim.tuning
     copy.placed_at, copy.late, copy.check = ctx.now, False, 0
     copy.report = None
-    copy.replacing = copy.stage is Stage.PLACED
     recency.tries(pod, copy.name)
     _desire(ctx, pod, copy)
+    if copy.stage is Stage.PLACED:
+        copy.replacing = pod.desired.version
+        pod.unobeyed.add(copy.name)
 
 
 def _desire(ctx: Context, pod: Pod, copy: Copy) -> None:
@@ -266,9 +269,8 @@ def end_patience(ctx: Context) -> None:
             grant_promised(ctx, pod)
 
 
-def confirm(ctx: Context, pod: Pod, desired_version: int) -> None:
+def confirm(ctx: Context, pod: Pod) -> None:
     """Free the slots that the agent knows to be unwanted and no longer reports."""
-    pod.obeyed = desired_version
     free_some(ctx, pod, ctx.world.pieces.begin(Task.FREE, pod.spec.uid, (n for n in pod.unloading if _let_go(pod, n))))
 
 
@@ -290,6 +292,7 @@ def free(ctx: Context, pod: Pod, copy: Copy) -> None:
     pod.copies.pop(copy.name, None)
     pay(ctx, pod)
     pod.unloading.discard(copy.name)
+    pod.unobeyed.discard(copy.name)
     pod.occupied.discard(copy.name)
     recency.leaves(pod, copy.name)
     memories.count(pod, copy, None)

@@ -60,7 +60,7 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
         copy = life.adopt_tight(ctx, model, pod, due, told=told or aim_id)
     else:
         copy = life.adopt(ctx, model, pod, sizes, aim_id=aim_id, told=told or aim_id)
-    life.heard(copy, report)
+    life.heard(pod, copy, report)
     revisions.adopted(ctx, model, copy)
     if moving:
         moves.begin_move(ctx, model, pod.spec.service_key)

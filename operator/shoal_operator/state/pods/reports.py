@@ -39,6 +39,8 @@ def apply(ctx: Context, request: AgentReport) -> None:
     was_placeable, served = pod.placeable, pod.serves
     before, pod.server = pod.server, request.server
     changed = _merge(world, pod, request)
+    if pod.observed_version:
+        changed += _obeyed(pod, request.desired_version)
     pod.known |= pod.observed_version > 0
     pod.lost = False
     was_draining, pod.draining = pod.draining, request.draining
@@ -56,7 +58,7 @@ def apply(ctx: Context, request: AgentReport) -> None:
     if request.use or request.use_now:
         use.apply(ctx, pod, request)
     if pod.observed_version:  # else `slots` is not what the agent holds, which it is asked for
-        life.confirm(ctx, pod, request.desired_version)
+        life.confirm(ctx, pod)
     if pod.draining != was_draining:
         start_leaving(ctx, pod)  # or stays after all: its models are planned anew
     if pod.placeable and not was_placeable:
@@ -106,6 +108,15 @@ def _merge(world: World, pod: Pod, request: AgentReport) -> list[str]:
     return changed
 
 
+def _obeyed(pod: Pod, version: int) -> list[str]:
+    """The agent holds this version of its list: slots that it says nothing new of, and means otherwise."""
+    pod.obeyed = version
+    found = [name for name in pod.unobeyed if pod.copies[name].replacing <= version]
+    for name in found:
+        pod.unobeyed.discard(name)
+    return found
+
+
 def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
     report = pod.slots.get(name)
     copy = pod.copies.get(name)
@@ -114,7 +125,7 @@ def _slot_changed(ctx: Context, pod: Pod, name: str) -> None:
         return
     answered, was_current, failed = copy.answers, copy.current, _failure_of(copy)
     report = revisions.heard(ctx, pod, copy, report)
-    life.heard(copy, report)
+    life.heard(pod, copy, report)
     life.observed(ctx, pod, copy)
     model = ctx.model(ModelKey(pod.spec.namespace, name), copy.uid)
     if model is None or not on_its_way(copy):

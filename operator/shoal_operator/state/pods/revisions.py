@@ -108,7 +108,7 @@ def _revise(ctx: Context, model: Model, revision: str) -> None:
         elif copy.aim_id == wish.name_of(model, revision):
             life.relabel(pod, copy, model.wanted_id)
         if report is not None:
-            life.heard(copy, _said(model, copy, report))
+            life.heard(pod, copy, _said(model, copy, report))
             life.observed(ctx, pod, copy)
         if copy.current and copy.loaded_at is None:  # it was there before anybody knew that it is what is wanted
             memory.count(pod, copy, model)

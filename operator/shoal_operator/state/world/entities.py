@@ -84,7 +84,9 @@ class Copy:
     stage: Stage = Stage.PLACED
     serving: str | None = None
     report: SlotReport | None = None
-    replacing: bool = False  # until the agent says that it works on `aim_id`, it may still load the content before
+    # Until the agent, holding this version of its pod's list, says that it works on `aim_id`, it may load what was wanted
+    # before; 0: it has.
+    replacing: int = 0
     urgent: bool = False  # a request waits for it: its agent takes it before all that are not
     placed_at: float = NEVER  # since when its agent is to load it
     late: bool = False  # a request has waited in vain as long as one may, and its load goes on
@@ -275,6 +277,7 @@ class Pod:
     proven: bool = False  # Kubernetes has called it ready once
     gone: bool = False  # it does not exist any more; its copies are being given up
     obeyed: int = 0  # version of the desired list that its agent holds
+    unobeyed: OrderedSet[str] = field(default_factory=OrderedSet)  # slots whose agent may not know yet what is wanted
     occupied: OrderedSet[str] = field(default_factory=OrderedSet)  # slots whose copy is on its way out
     unloading: OrderedSet[str] = field(default_factory=OrderedSet)  # slots that wait for the agent's confirmation
     promised: OrderedDict[str, None] = field(default_factory=OrderedDict)  # slots that wait for memory, in order
