@@ -58,8 +58,8 @@ def checked(pod: Pod, copy: Copy) -> None:
 
 
 def heard(pod: Pod, copy: Copy, report: SlotReport | None) -> None:
-    """Its agent's last word about the slot; None: it holds nothing there. What was wanted, taken back and is wanted again
-    looks the same to an agent that knows nothing of it yet: only the version of its list tells."""
+    """Its agent's last word about the slot; None: it holds nothing there. An update and its being taken back look the
+    same to an agent that knows of neither yet: only the version of its list tells."""
     copy.report = report
     copy.serving = report.serving if report is not None else None
     if report is not None and report.target == copy.aim_id and pod.obeyed >= copy.replacing:

@@ -84,8 +84,8 @@ class Copy:
     stage: Stage = Stage.PLACED
     serving: str | None = None
     report: SlotReport | None = None
-    # Until the agent, holding this version of its pod's list, says that it works on `aim_id`, it may load what was wanted
-    # before; 0: it has.
+    # Until the agent, holding this version of its pod's list, says that it works on `aim_id`, it may load the content
+    # before; 0: it has said so.
     replacing: int = 0
     urgent: bool = False  # a request waits for it: its agent takes it before all that are not
     placed_at: float = NEVER  # since when its agent is to load it
