@@ -69,17 +69,17 @@ def check(simulation: "Simulation", key: ModelKey, *, at_rest: bool = False) -> 
     troubled |= _never_starts(copied, model)
     troubled |= cluster.broken_now(model)  # nobody knows that before it is tried, on each pod
     troubled |= simulation.cluster.untried(model)  # likewise
-    cut_off = {uid for uid, pod in operator.engine.world.pods.items() if pod.cut_off}
+    lost = {uid for uid, pod in operator.engine.world.pods.items() if pod.suspect}
     reply = request(copied, key)
     took = copied.loop.now - began
     answered = reply is not None and reply.refused is None
-    returned = any(not pod.cut_off for uid, pod in operator.engine.world.pods.items() if uid in cut_off)
+    returned = any(not pod.suspect for uid, pod in operator.engine.world.pods.items() if uid in lost)
     came = "nothing within the timeout" if reply is None else reply.refused or f"an answer after {took:.1f} s"
     said = f"at {simulation.loop.now:.2f} {key.name}'s Ready is {status} {reason}; a request then gets {came}"
     if status == "True":
         assert answered or troubled, said
     elif returned:
-        return  # a pod that nothing reached is back: that was no doing of the request, nor could anybody foresee it
+        return  # a pod that seemed lost is back: that was no doing of the request, nor could anybody foresee it
     elif (
         answered
         and not cluster.broken_now(model)

@@ -173,6 +173,9 @@ def _ready(view: ModelView) -> Finding:
     why = cause(view)
     if why is not None:
         return causes.finding(why, view)
+    failure = _failure(view)
+    if view.restoring and failure is not None:
+        return unknown(message=f"The previous content is being loaded again. {failure.message}")
     if _may_be_cold(view) and not _found(view):
         return unknown(message="An agent is looking the artifact up; /explain of the operator says more if it lasts.")
     return unknown()

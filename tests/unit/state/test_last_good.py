@@ -279,6 +279,8 @@ def test_kept_and_lost_while_a_broken_update_is_tried_again_it_comes_back_with_w
     hand.report("pod-2")
     hand.wait(1.0)
     assert hand.desired("pod-2") == {"m": GOOD}
+    assert hand.ready() == ("Unknown", "Pending"), "a request is held, and is answered once it has loaded"
+    assert hand.world.services[SERVICE].failed_count == 0
     hand.loaded("pod-2")
     assert hand.route("m") == {"pod-2"}
     assert hand.ready() == ("True", "UpdateFailed")

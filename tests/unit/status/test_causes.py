@@ -80,6 +80,12 @@ def test_the_last_good_content_waits_for_a_pod_whatever_came_of_the_wanted_one()
     assert cause(replace(of(Cause.LOAD_FAILED, Cause.NO_PODS), fallback=True)) is Cause.NO_PODS
 
 
+def test_a_failure_of_what_the_spec_names_is_no_cause_while_the_last_good_content_comes_back() -> None:
+    failed = replace(of(Cause.LOAD_FAILED), fallback=True)
+    assert cause(replace(failed, restoring=True)) is None
+    assert cause(failed) is Cause.LOAD_FAILED, "it has failed as well"
+
+
 def test_only_what_passes_by_itself_or_was_good_before_holds_a_request() -> None:
     held = {each for each in Cause if each.unavailable is Unavailable.COLD}
     assert held == {Cause.NO_POD_FITS, Cause.NOT_LOOKED_UP, Cause.LATE, Cause.COMPLAINT}

@@ -149,11 +149,11 @@ def _own_reason(world: World, model: Model, now: float) -> Unavailable:
 
 def unavailable(world: World, model: Model, now: float) -> Unavailable:
     """Why no pod answers for the model: COLD when a request can be held until one does, else the cause."""
-    why = cause(facts(world, model, failing(model, now)))
+    why = cause(facts(world, model, failing(model, now), now))
     return why.unavailable if why is not None else Unavailable.COLD
 
 
-def facts(world: World, model: Model, failure: CopyFailure | None) -> Facts:
+def facts(world: World, model: Model, failure: CopyFailure | None, now: float) -> Facts:
     """What its cause depends on. ``failure``: the one that is asked about: that requests get now, or the last one."""
     service = world.services.get(model.spec.service_key)
     plannable = service is not None and wish.plannable(service, model)
@@ -164,6 +164,7 @@ def facts(world: World, model: Model, failure: CopyFailure | None) -> Facts:
         complaint=model.complaint,
         failure=failure,
         fallback=model.fallback or (service is not None and not service.usable and _would_fall_back(model)),
+        restoring=model.fallback and any(map(wish.on_its_way, model.copies.values())) and failing(model, now) is None,
         memory_bytes=model.size,
         min_copies=_kept_copies(service, model),
         placed=sum(map(wish.on_its_way, model.copies.values())),
@@ -253,7 +254,7 @@ def _vouch(ctx: Context, model: Model, own: Target) -> None:
 
 def _failed(ctx: Context, model: Model) -> bool:
     """Somebody has to do something: about the model, or its InferenceService."""
-    why = cause(facts(ctx.world, model, last_failure(model, ctx.now)))
+    why = cause(facts(ctx.world, model, last_failure(model, ctx.now), ctx.now))
     return why is not None and not why.waits
 
 

@@ -53,7 +53,7 @@ def model_view(world: World, key: ModelKey, now: float, *, url: str) -> ModelVie
         wish.on_its_way(copy) and copy.answers and copy.serving != model.wanted_id and copy.pod_uid in own_pods
         for copy in model.copies.values()
     )
-    facts = routes.facts(world, model, routes.last_failure(model, now))
+    facts = routes.facts(world, model, routes.last_failure(model, now), now)
     return ModelView(
         **{each.name: getattr(facts, each.name) for each in fields(facts)},
         url=url,

@@ -67,10 +67,11 @@ class Facts:
     ``service`` None: it does not exist. ``service_ready``: at least one pod can take models. ``complaint``: what is
     wrong with the object as it is now; ``spec``, the last usable one, stays in force. ``failure``: why the wanted
     content is not loaded, of a copy or of an attempt whose copy has made way meanwhile. ``fallback``: copies load the
-    last good content instead. ``memory_bytes``: declared or estimated; None: not known yet. ``min_copies``: with the
-    InferenceService's default applied. ``placed``: copies that are loaded or on their way. ``refusal``: why no pod was
-    found. ``kept_out``: what minCopies keeps leaves no pod with room for it. ``late``: a request has waited in vain as
-    long as one may, and the load goes on. ``not_looked_up``: nobody has seen its artifact, and no pod runs that could.
+    last good content instead. ``restoring``: one does just now, and has not failed. ``memory_bytes``: declared or
+    estimated; None: not known yet. ``min_copies``: with the InferenceService's default applied. ``placed``: copies that
+    are loaded or on their way. ``refusal``: why no pod was found. ``kept_out``: what minCopies keeps leaves no pod with
+    room for it. ``late``: a request has waited in vain as long as one may, and the load goes on. ``not_looked_up``:
+    nobody has seen its artifact, and no pod runs that could.
     """
 
     spec: ModelSpec
@@ -79,6 +80,7 @@ class Facts:
     complaint: Problem | None = None
     failure: CopyFailure | None = None
     fallback: bool = False
+    restoring: bool = False
     memory_bytes: int | None = None
     min_copies: int = 1
     placed: int = 0
@@ -117,6 +119,10 @@ class Facts:
         return refused and not 0 < self.placed >= self.min_copies
 
 
+def _returns(facts: Facts) -> bool:
+    return facts.fallback and (facts.restoring or not facts.service_ready)
+
+
 def cause(facts: Facts) -> Cause | None:
     """Why the model is not Ready, for one that is not; None: nothing stands in its way, so it is on its way."""
     return _of_service(facts.service, facts.spec) or _of_model(facts)
@@ -138,8 +144,8 @@ def _of_model(facts: Facts) -> Cause | None:
         (Cause.SPEC_PROBLEM, facts.spec.problem is not None and not facts.fallback),
         (Cause.TOO_LARGE, facts.too_large and not facts.fallback),
         (Cause.NO_MEMORY, facts.lacks_memory),
-        # Nor does it where that only waits for a pod.
-        (_of_failure(facts.failure), facts.failure is not None and (facts.service_ready or not facts.fallback)),
+        # Nor does it where that only waits for a pod, or for its load.
+        (_of_failure(facts.failure), facts.failure is not None and not _returns(facts)),
         (Cause.NO_PODS, not facts.service_ready),
         (Cause.NOT_LOOKED_UP, facts.not_looked_up),
         (Cause.NO_POD_FITS, facts.fits_no_pod),
