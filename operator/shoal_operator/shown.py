@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .core import Core
+from .manifests.reasons import CRASH_LOOP
 from .manifests.settings import WorkloadSettings
 from .owners import Owners
 from .state.owners.project import refused_view
@@ -96,7 +97,14 @@ class Shown:
             return None
         waiting = f"{view.pod_waiting} {self._startup_said(key)}".strip()
         own = None if view.spec.multi_model else self._of(Source.INFERENCE_SERVICE, ModelKey(*key))
-        return replace(view, pod_waiting=waiting, model=own)
+        return replace(view, pod_waiting=waiting, pod_problem=self._with_probe(view.pod_problem, key), model=own)
+
+    def _with_probe(self, problem: Problem | None, key: ServiceKey) -> Problem | None:
+        """A container that is ended for its probe has no more than a number to say of it itself."""
+        said = self._startup_said(key)
+        if problem is None or problem.reason != CRASH_LOOP or not said:
+            return problem
+        return replace(problem, message=f"{problem.message} {said}")
 
     def _member(self, key: ServiceKey, claimed: ModelSpec) -> ServiceView | None:
         """Of an InferenceService whose model is on its runtime's pods. Of these it says whether there are any, and why
@@ -132,7 +140,7 @@ class Shown:
             models_total=1,
             models_ready=int(model.ready),
             models_failed=0,
-            pod_problem=None if pods is None or usable else pods.pod_problem,
+            pod_problem=None if pods is None or usable else self._with_probe(pods.pod_problem, group),
             pod_waiting="" if pods is None or usable else f"{pods.pod_waiting} {self._startup_said(group)}".strip(),
             gateways=self._gateways(),
             model=model,

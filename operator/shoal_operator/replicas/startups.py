@@ -1,4 +1,4 @@
-"""What the kubelet last said of pods that do not become ready: the failing probe's own words.
+"""What was last said of pods that do not become ready: a failing probe's own words, or why a volume is not there.
 
 They stand only in Kubernetes' events, which are read for InferenceServices whose pods have been starting for a while,
 a few at a time, and are not watched.
@@ -24,10 +24,15 @@ PATIENCE_SECONDS = 15.0
 """As long as pods usually take to start nothing is asked."""
 MAX_ASKED = 8
 """InferenceServices looked at in one turn; the others have theirs in the next."""
-MAX_EVENTS = 200
+PAGE = 200
+MAX_PAGES = 10
+"""Of a namespace's warnings, which come by name: what one InferenceService's pods say must not hide another's."""
 MAX_SAID = 200
 FRESH_SECONDS = 600.0
 """What is older was said of pods before these. The kubelet repeats itself every five minutes at least."""
+PROBE = "Unhealthy"
+REASONS = frozenset({PROBE, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
+"""Of events that say why a pod goes on starting; what others say stands in the pod's own status."""
 _CONTAINER = re.compile(r"spec\.(?:init)?[cC]ontainers\{([a-z0-9-]{1,63})\}")
 
 
@@ -46,7 +51,7 @@ class Startups:
         self._complain = OncePer(600.0)
 
     def said(self, service: ServiceKey) -> str:
-        """What a probe of one of its starting pods last said, as a sentence; empty when nothing is known."""
+        """What was last said of one of its starting pods, as a sentence; empty when nothing is known."""
         return self._said.get(service, "")
 
     def seen(self, service: ServiceKey, *, starting: bool) -> None:
@@ -77,9 +82,8 @@ class Startups:
                 self._on_change(service)
 
     async def _ask(self, service: ServiceKey) -> str:
-        query = {"fieldSelector": "reason=Unhealthy,involvedObject.kind=Pod", "limit": str(MAX_EVENTS)}
         try:
-            found = await self._api.request("GET", object_path("v1", "events", service.namespace), query=query)
+            found = await self._warnings(service.namespace)
         except KubeError as error:
             if self._complain.ready(error.status):
                 log.info(
@@ -87,7 +91,20 @@ class Startups:
                     extra={"event": "EventsUnreadable", "answer": str(error)},
                 )
             return ""
-        return last_said(found.get("items") or (), service, time.time() - FRESH_SECONDS)
+        return last_said(found, service, time.time() - FRESH_SECONDS)
+
+    async def _warnings(self, namespace: str) -> list[Mapping[str, Any]]:
+        """Those of pods. Raises KubeError."""
+        query = {"fieldSelector": "type=Warning,involvedObject.kind=Pod", "limit": str(PAGE)}
+        found: list[Mapping[str, Any]] = []
+        for _ in range(MAX_PAGES):
+            page = await self._api.request("GET", object_path("v1", "events", namespace), query=query)
+            found += [event for event in page.get("items") or () if event.get("reason") in REASONS]
+            more = (page.get("metadata") or {}).get("continue")
+            if not more:
+                break
+            query = {**query, "continue": str(more)}
+        return found
 
 
 def last_said(events: Iterable[Mapping[str, Any]], service: ServiceKey, since: float) -> str:
@@ -98,15 +115,22 @@ def last_said(events: Iterable[Mapping[str, Any]], service: ServiceKey, since: f
     mine = [
         event
         for event in events
-        if str((event.get("involvedObject") or {}).get("name", "")).startswith(prefix) and _at(event) >= first
+        if _is_of(str((event.get("involvedObject") or {}).get("name", "")), prefix) and _at(event) >= first
     ]
     if not mine:
         return ""
     latest = max(mine, key=_at)
     text = " ".join(str(latest.get("message") or "").split())
+    if latest.get("reason", PROBE) != PROBE:
+        return f"A pod's node last said: {text[:MAX_SAID].rstrip('.')}." if text else ""
     container = _CONTAINER.fullmatch(str((latest.get("involvedObject") or {}).get("fieldPath", "")))
     whose = f"Container {container[1]}'s probe" if container is not None else "A probe"
     return f"{whose} last said: {text[:MAX_SAID].rstrip('.')}." if text else ""
+
+
+def _is_of(pod: str, prefix: str) -> bool:
+    """A Deployment's pod: two more words at most. InferenceServices `a` and `a-predictor` begin alike."""
+    return pod.startswith(prefix) and pod.removeprefix(prefix).count("-") <= 1
 
 
 def _at(event: Mapping[str, Any]) -> str:

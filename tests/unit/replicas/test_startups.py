@@ -16,7 +16,8 @@ def at(seconds_ago: float) -> str:
 
 
 def event(pod: str, message: str, when: str, container: str = "spec.initContainers{shoal-agent}") -> dict[str, Any]:
-    return {"involvedObject": {"name": pod, "fieldPath": container}, "message": message, "lastTimestamp": when}
+    about = {"name": pod, "fieldPath": container}
+    return {"involvedObject": about, "message": message, "lastTimestamp": when, "reason": "Unhealthy"}
 
 
 EVENTS = [
@@ -30,12 +31,16 @@ class Api:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.error: KubeError | None = None
+        self.pages = [EVENTS]
 
-    async def request(self, method: str, path: str, **_: Any) -> dict[str, Any]:
-        self.asked.append(path)
+    async def request(self, method: str, path: str, **asked: Any) -> dict[str, Any]:
+        page = int(asked["query"].get("continue", 0))
+        if page == 0:
+            self.asked.append(path)
         if self.error is not None:
             raise self.error
-        return {"items": EVENTS}
+        more = {"continue": str(page + 1)} if page + 1 < len(self.pages) else {}
+        return {"items": self.pages[page], "metadata": more}
 
 
 def test_the_latest_word_of_the_services_own_pods() -> None:
@@ -53,6 +58,33 @@ def test_what_was_said_of_former_pods_is_not_said_of_these() -> None:
     old = event("iris-predictor-of-before", "Startup probe failed: connection refused", at(3000))
     assert last_said([old], IRIS, time.time() - FRESH_SECONDS) == ""
     assert "HTTP 500" in last_said([old, *EVENTS], IRIS, time.time() - FRESH_SECONDS)
+
+
+def test_an_inference_service_whose_name_begins_alike_is_another_one() -> None:
+    other = event("iris-predictor-predictor-6d5f7-abcde", "Startup probe failed: theirs", at(1))
+    assert last_said([other], IRIS, 0) == ""
+    assert "theirs" in last_said([other], ServiceKey("demo", "iris-predictor"), 0)
+
+
+async def test_what_is_wrong_with_a_volume_is_said_and_what_the_pods_status_says_is_not() -> None:
+    api, now = Api(), [0.0]
+    mount = {**event("iris-predictor-a", 'secret "nope" not found', at(3), ""), "reason": "FailedMount"}
+    api.pages = [[*EVENTS, mount, {**mount, "lastTimestamp": at(1), "reason": "BackOff", "message": "back-off"}]]
+    startups = Startups(api, lambda _: None, clock=lambda: now[0])
+    startups.seen(IRIS, starting=True)
+    now[0] = PATIENCE_SECONDS
+    await startups.look()
+    assert startups.said(IRIS) == 'A pod\'s node last said: secret "nope" not found.'
+
+
+async def test_what_many_others_say_hides_nobodys_words() -> None:
+    api, now = Api(), [0.0]
+    api.pages = [[event(f"a-predictor-{page}", "Startup probe failed: theirs", at(1))] for page in range(9)] + [EVENTS]
+    startups = Startups(api, lambda _: None, clock=lambda: now[0])
+    startups.seen(IRIS, starting=True)
+    now[0] = PATIENCE_SECONDS
+    await startups.look()
+    assert "HTTP 500" in startups.said(IRIS)
 
 
 async def test_asked_only_when_it_lasts_and_forgotten_when_it_is_over() -> None:

@@ -58,7 +58,8 @@ class Story:
         self.status = status
         self.shown = Shown(core, lambda: 1, settings)
         self.owners = Owners(workloads, self.do, self.shown.holder, self.shown.changed)
-        self.shown.connect(status, self.owners, lambda service: "", lambda view: view)
+        self.startup_said = ""
+        self.shown.connect(status, self.owners, lambda service: self.startup_said, lambda view: view)
         self.said: dict[str, Any] = {}
 
     def do(self, event: events.Event) -> None:
@@ -108,6 +109,15 @@ def test_why_its_pods_do_not_start(story: Story) -> None:
     assert story.said["modelStatus"]["lastFailureInfo"]["reason"] == "RuntimeUnhealthy"
     story.do(pod())
     assert story.ready == ("Unknown", "PodsStarting")
+
+
+def test_a_container_that_is_ended_for_its_probe_is_said_with_the_probes_words(story: Story) -> None:
+    story.startup_said = "Container kserve-container's probe last said: Startup probe failed: HTTP 500."
+    story.do(pod(problem=Problem("CrashLoop", "It keeps ending with code 137.")))
+    assert story.ready == ("False", "CrashLoop")
+    assert "code 137. Container kserve-container's probe last said: Startup" in str(story.said["conditions"])
+    story.do(pod(problem=Problem("ImagePullFailed", "No such image.")))
+    assert "probe" not in str(story.said["conditions"])
 
 
 def test_a_group_has_no_status_and_its_pods_are_not_counted(story: Story) -> None:
