@@ -1,6 +1,7 @@
 """Where what users and runtimes write about pods meets what Shoal itself puts there: refused, or said to be without
 effect. Pure."""
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ def overridden(container: Object, parts: Parts, ports: Ports) -> list[str]:
     found += [
         f"volumeMounts[{mount['mountPath']}] of the model server"
         for mount in container.get("volumeMounts") or ()
-        if mount.get("mountPath") in (MODELS_DIR, SHARED_DIR)
+        if hides(mount)
     ]
     if container.get("readinessProbe"):
         found.append("readinessProbe of the model server (it must not depend on single models)")
@@ -61,6 +62,16 @@ def overridden(container: Object, parts: Parts, ports: Ports) -> list[str]:
     if lifecycle.get("preStop"):
         found.append("lifecycle.preStop of the model server (it waits for the agent's drain)")
     return found
+
+
+def folder(mount: Object) -> str:
+    """Where a volume is mounted, however the path is written."""
+    return posixpath.normpath("/" + str(mount.get("mountPath") or "").lstrip("/"))
+
+
+def hides(mount: Object) -> bool:
+    """Whether it would lie on or in a folder that server and agent share."""
+    return any(f"{folder(mount)}/".startswith(f"{each}/") for each in (MODELS_DIR, SHARED_DIR))
 
 
 def _refuse(kind: str, name: str) -> None:

@@ -23,6 +23,7 @@ from shoal_operator.server_profile import Parts, ServerProfile
 
 from . import probes
 from .agent import AGENT_UID, MODELS_VOLUME, RESTRICTED, SHARED_VOLUME, agent_container, scratch_volume, volumes
+from .conflicts import folder, hides
 from .merge import merged
 from .resolve import Resolution
 from .server_config import cpus, thread_defaults
@@ -148,7 +149,7 @@ def _server_container(isvc: InferenceService, resolution: Resolution, chosen: Ob
     ]
     ours = {mount["mountPath"] for mount in mounts}
     container["volumeMounts"] = mounts + [
-        m for m in container.get("volumeMounts") or [] if m.get("mountPath") not in ours
+        m for m in container.get("volumeMounts") or [] if folder(m) not in ours and not hides(m)
     ]
     # Not /v2/health/ready: with the server's models in it, one model that cannot load would take all others out.
     container["readinessProbe"] = _probe(profile, periodSeconds=5, failureThreshold=3)

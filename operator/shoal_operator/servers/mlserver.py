@@ -82,6 +82,8 @@ def _parts(inputs: Inputs) -> Parts:
             "MLSERVER_LOAD_MODELS_AT_STARTUP": "false",
             # ModelMesh's runtimes listen on loopback only, behind a puller in the pod; here the gateway comes to it.
             "MLSERVER_HOST": "0.0.0.0",  # noqa: S104
+            # Its cache knows an answer by the request alone: another model's, or that of a former content.
+            "MLSERVER_CACHE_ENABLED": "false",
             "MLSERVER_HTTP_PORT": str(_PORTS.http),
             "MLSERVER_GRPC_PORT": str(_PORTS.grpc),
             "MLSERVER_METRICS_PORT": str(_PORTS.metrics),

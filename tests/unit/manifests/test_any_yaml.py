@@ -196,8 +196,8 @@ def test_nested_fields_that_kubernetes_does_not_have_are_left_out_and_named() ->
     assert found.container["livenessProbe"] == {"httpGet": {"port": 8080}}
 
 
-@pytest.mark.parametrize("name", ["MLSERVER_HOST", "mlserver_host", "MLSERVER_HTTP_PORT"])
-def test_a_server_that_would_listen_where_nobody_asks_is_set_right_and_it_is_said(name: str) -> None:
+@pytest.mark.parametrize("name", ["MLSERVER_HOST", "mlserver_host", "MLSERVER_HTTP_PORT", "MLSERVER_CACHE_ENABLED"])
+def test_a_server_that_would_break_what_is_relied_on_is_set_right_and_it_is_said(name: str) -> None:
     env = [{"name": name, "value": "127.0.0.1"}, {"name": "OTHER", "value": "1"}]
     obj = {"metadata": {"name": "iris", "namespace": "demo"}, "spec": {"predictor": {"sklearn": {"resources": LIMITS}}}}
     isvc = InferenceService.read(obj)
@@ -207,4 +207,5 @@ def test_a_server_that_would_listen_where_nobody_asks_is_set_right_and_it_is_sai
     values = {item["name"].upper(): item.get("value") for item in server["env"]}
     assert len(values) == len(server["env"])
     assert (values["MLSERVER_HOST"], values["MLSERVER_HTTP_PORT"], values["OTHER"]) == ("0.0.0.0", "8080", "1")  # noqa: S104
+    assert values["MLSERVER_CACHE_ENABLED"] == "false"
     assert any(name in field for field in found.spec.ignored_fields)

@@ -376,6 +376,19 @@ class TestAgent:
         assert (storage["configMap"]["name"], storage["configMap"]["optional"]) == ("iris-shoal-storage", True)
 
 
+@pytest.mark.parametrize("path", ["/mnt/models", "/mnt/models/", "//mnt/./models", "/mnt/models/slots", "/mnt/shoal/x"])
+def test_no_mount_hides_what_server_and_agent_share_and_it_is_said(path: str) -> None:
+    """Loads would fail, or the container would never be made."""
+    mounts = [{"name": "extra", "mountPath": path}, {"name": "extra", "mountPath": "/mnt/models-of-mine"}]
+    service = isvc(sklearn={"resources": LIMITS, "volumeMounts": mounts}, volumes=[{"name": "extra", "emptyDir": {}}])
+    assert [m["mountPath"] for m in server(service)["volumeMounts"]] == [
+        "/mnt/models",
+        "/mnt/shoal",
+        "/mnt/models-of-mine",
+    ]
+    assert resolved(service).spec.ignored_fields == (f"volumeMounts[{path}] of the model server",)
+
+
 def test_pods_meet_the_restricted_security_standard() -> None:
     service = isvc(sklearn={"resources": LIMITS})
     spec = pod(service, STORAGE)
