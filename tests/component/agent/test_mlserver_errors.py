@@ -183,6 +183,10 @@ async def test_over_grpc_bad_input_is_invalid_argument_and_a_failing_model_inter
             good.set_data_from_numpy(np.eye(1, 4))
             assert (await client.infer("of-four", [good], request_id=given)).get_response().id == given
         assert (await said("unknown", [1, 4], "FP64", bytes(32)))[0] == "StatusCode.NOT_FOUND"
+        for method in (client.is_model_ready, client.get_model_metadata):
+            with pytest.raises(InferenceServerException) as error:
+                await method("of-four", model_version="9" * 100_000)
+            assert error.value.status() == "StatusCode.NOT_FOUND"
         with pytest.raises(InferenceServerException) as error:
             await client.is_model_ready("unknown")
         assert error.value.status() == "StatusCode.NOT_FOUND"

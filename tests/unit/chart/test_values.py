@@ -73,6 +73,18 @@ def test_every_container_of_ours_has_all_four_amounts() -> None:
         )
 
 
+def test_every_container_in_a_template_says_its_amounts() -> None:
+    """Of Jobs, hooks and init containers too."""
+    found = 0
+    for template in sorted((CHART / "templates").iterdir()):
+        containers = re.split(r"\n +- name: [\w-]+\n +image: ", template.read_text())[1:]
+        assert len(containers) == len(re.findall(r"^ +(?:- )?image: ", template.read_text(), re.MULTILINE)), template
+        for container in containers:
+            found += 1
+            assert re.search(r"\n +resources:\n", container.split("volumes:")[0]), template
+    assert found >= 3
+
+
 def test_envoys_files_are_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main([str(CHART / "files" / "envoy.yaml"), "--check"]) == 0, capsys.readouterr().err
 

@@ -22,7 +22,7 @@ class Registry:
         if name == "loading":
             return SimpleNamespace(ready=False)
         if name != "loaded" or version not in (None, "", "1"):
-            raise ModelNotFound(name)
+            raise ModelNotFound(name if version is None else f"{name} {version}")
         return LOADED
 
 
@@ -40,6 +40,15 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "shoal_mlserver.not_loaded", raising=False)
     return importlib.import_module("shoal_mlserver.not_loaded")
+
+
+@pytest.mark.parametrize(("name", "version"), [("x" * 100_000, None), ("loaded", "x" * 100_000)])
+async def test_a_name_or_version_without_end_is_quoted_up_to_a_length(plugin: Any, name: str, version: str) -> None:
+    registry: Any = Registry()
+    plugin.watch(registry)
+    with pytest.raises(ModelNotFound, match=r"x…$") as caught:
+        await registry.get_model(name, version)
+    assert len(str(caught.value)) < 600
 
 
 def test_gateway_and_plugin_spell_the_mark_alike(plugin: Any) -> None:

@@ -17,6 +17,9 @@ from .asgi import Application, Receive, Scope, Send
 
 NOT_LOADED = "x-model-not-loaded"
 
+MAX_NAME = 256
+"""Of a name or version: longer ones are nobody's, and would be quoted in a status that no connection carries."""
+
 _mark: ContextVar[Callable[[], None] | None] = ContextVar("shoal_mark", default=None)
 """Marks the answer to the request that the current task serves."""
 
@@ -27,6 +30,7 @@ def watch(registry: Any) -> None:
 
     @functools.wraps(get_model)
     async def watched(name: str, version: str | None = None) -> Any:
+        name, version = _shown(name), _shown(version) if version else version
         try:
             model = await get_model(name, version)
         except ModelNotFound:
@@ -70,6 +74,10 @@ class NotLoadedHeader:
 
         _mark.set(mark)  # each request is served by a task of its own
         await self._app(scope, receive, send_marked)
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def _marked() -> None:
