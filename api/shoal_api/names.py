@@ -11,6 +11,7 @@ FIELD_MANAGER: Final = "shoal"
 # Labels. KServe's own TrainedModel controller sets `inferenceservice` on TrainedModels; pods carry the long form.
 LABEL_INFERENCE_SERVICE: Final = "serving.kserve.io/inferenceservice"
 LABEL_COMPONENT: Final = "component"
+LABEL_LEADS: Final = "shoal.dev/leads"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "shoal"
 

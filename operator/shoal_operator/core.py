@@ -57,8 +57,8 @@ class Outlets:
     """Where effects go: ``gateway`` takes those about routes, many at once; ``rooms`` the others, by their type.
 
     ``planned`` is told of each plan (service, models, seconds), ``ask`` has a pod's agent report everything, ``fatal``
-    is told what cannot be contained, ``turn_ended`` of the end of each turn and how
-    many effects it had. Nothing here may block.
+    is told what cannot be contained, ``named`` an epoch above ours that an agent has obeyed, ``turn_ended`` of the end
+    of each turn and how many effects it had. Nothing here may block.
     """
 
     gateway: Callable[[Sequence[Effect]], None]
@@ -66,6 +66,7 @@ class Outlets:
     planned: Callable[[ServiceKey, int, float], None] = lambda service, models, seconds: None
     ask: Callable[[str], None] = lambda pod_uid: None
     fatal: Callable[[Exception], None] = lambda error: None
+    named: Callable[[int], None] = lambda epoch: None
     turn_ended: Callable[[int], object] = lambda effects: None
 
 
@@ -137,6 +138,8 @@ class Core:
 
     def report(self, report: AgentReport) -> int | None:
         """An agent's report; the version that its next delta may start from, None for a pod we do not know yet."""
+        if report.epoch > self.world.epoch:
+            self._outlets.named(report.epoch)
         acknowledged = self._containment.reported(report)
         if acknowledged is not None:
             return acknowledged

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from urllib.request import getproxies
 
@@ -23,6 +23,7 @@ from .agents.review import KubernetesReviews
 from .agents.server import AgentsServer
 from .certificates import Certificates
 from .core import Core, Outlets
+from .election import Election
 from .gateway.last_metadata import LastMetadata
 from .gateway.service import Gateway
 from .gateway.tables import GatewayTables
@@ -30,14 +31,12 @@ from .gateway.tls import AdsTls
 from .http import Access, HttpServer, nodes
 from .intake import Intake
 from .kube import Kube
-from .leadership import claim_epoch
-from .manifests.groups import GroupSettings
-from .manifests.settings import WorkloadSettings
+from .leadership import Fenced, claim_epoch
 from .metrics import FailureMetrics, PlanMetrics, WorldCollector
 from .owners import Owners
 from .placement.filters import DESCRIPTIONS
 from .replicas.pod_counts import Scaled
-from .settings import Settings, SettingsError, from_environment
+from .settings import Settings, SettingsError, from_environment, workload_settings
 from .shown import Shown
 from .state.owners.pages import page
 from .state.owners.project import held_as, home
@@ -54,8 +53,8 @@ from .state.world.effects import (
     ServiceStatusChanged,
 )
 from .state.world.entities import World
-from .state.world.events import EpochClaimed, GatewayAcknowledged, Requested, StoreLoaded
-from .state.world.values import ModelKey, Problem, RoutePolicy, ServiceKey, is_group
+from .state.world.events import EpochClaimed, GatewayAcknowledged, Kind, Requested, StoreLoaded
+from .state.world.values import ModelKey, Problem, ServiceKey, is_group
 from .status.events import FailureEvents, Regarding
 from .status.explain import explain, not_known
 from .status.listing import listing
@@ -84,8 +83,12 @@ class Operator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._recovered = False
-        api = Kube(client)
-        self.api = api
+        self._election: Election | None = None
+        self.api: Kube | Fenced = Kube(client)
+        if settings.replicas > 1:
+            self._election = Election(self.api, client.configuration, settings, self._claimed_epoch, self._fail)
+            self.api = Fenced(self.api, self._election.may_write)
+        api = self.api
         self._plans = PlanMetrics()
         world = World(timing=settings.timing())
         self.core = Core(world, self._outlets(), time.monotonic, FailureMetrics())
@@ -103,7 +106,7 @@ class Operator:
         self._last_metadata = LastMetadata()
         self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE), described=self._described)
         self._events = FailureEvents(api, settings.pod)
-        self._workload_settings = _workload_settings(settings)
+        self._workload_settings = workload_settings(settings)
         self._shown = Shown(self.core, lambda: self._gateway.connected, self._workload_settings)
         self._status = StatusWriter(
             api,
@@ -134,7 +137,7 @@ class Operator:
         claims = VolumeClaims(self.api, self.core.handle, self.core.world.models.get, self._shown.model_changed)
         self._workloads = WorkloadController(
             self.api,
-            _workload_settings(settings, require_model_mesh=kserves),
+            workload_settings(settings, require_model_mesh=kserves),
             ca_pem=self._ca_pem,
             on_event=self.core.handle,
             on_scaled=self._scaled,
@@ -148,25 +151,36 @@ class Operator:
         self._shown.connect(self._status, owners, self._workloads.startup_said, claims.explained)
         intake = Intake(claims.handle, self._workloads, owners, self._status, self.core.failed)
         await self._http.start(settings.host, settings.http_port)
-        await self._claim(await self._store.epoch())
-        self.core.handle(StoreLoaded(await self._store.load()))
-        tls_context = self._certificates.server_ssl_context()
-        await self._http.start_tls(settings.host, settings.readers_port, tls_context)
-        await self._agents.start(settings.host, settings.agents_port, tls_context)
-        await self._gateway.serve(settings.host, settings.ads_port, self._ads_tls())
-        self._certificates.on_change(lambda: self._gateway.renew(self._ads_tls()))
+        writers = (self._workloads.run, self._status.run, self._events.run)
+        if self._election is None:
+            await self._claim(await self._store.epoch())
+            await self._begin()
         rooms: list[Coroutine[Any, Any, Any]] = [
             Informers(self.api, settings.watch_namespaces, intake).run(),
-            self._workloads.run(),
-            self._status.run(),
-            self._events.run(),
             self._certificates.run(),
             garbage.run(),
             startup.until_definitions_change(self.api, foreign),
             self._until_fatal(),
         ]
+        rooms += [run() for run in writers] if self._election is None else [self._lead(self._election, writers)]
         await _until(stop, rooms)
         await self._close()
+
+    async def _lead(self, election: Election, writers: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+        """Follow, with what is watched at hand, until this operator leads; then all that speaks."""
+        await self._claimed_epoch(await election.won(await self._store.epoch()))
+        await self._begin()
+        await election.announce()
+        await asyncio.gather(*(run() for run in writers))
+
+    async def _begin(self) -> None:
+        """Listen to agents, Envoys and readers, in an epoch of ours."""
+        settings, tls_context = self._settings, self._certificates.server_ssl_context()
+        self.core.handle(StoreLoaded(await self._store.load()))
+        await self._http.start_tls(settings.host, settings.readers_port, tls_context)
+        await self._agents.start(settings.host, settings.agents_port, tls_context)
+        await self._gateway.serve(settings.host, settings.ads_port, self._ads_tls())
+        self._certificates.on_change(lambda: self._gateway.renew(self._ads_tls()))
 
     # Effects on their way out.
 
@@ -188,6 +202,7 @@ class Operator:
             },
             planned=lambda service, models, seconds: self._plans.observe(seconds, models),
             ask=lambda pod_uid: self._agents.ask(pod_uid),  # noqa: PLW0108 - likewise
+            named=lambda epoch: self._election.named(epoch) if self._election is not None else None,
             fatal=self._fail,
             turn_ended=garbage.end_turn,
         )
@@ -205,6 +220,9 @@ class Operator:
             self._workloads.set_deletion_cost(effect.namespace, effect.pod, effect.cost, effect.pod_uid)
 
     def _claim_epoch(self, effect: ClaimEpoch) -> None:
+        if self._election is not None:
+            self._election.named(effect.epoch - 1)
+            return
         task = asyncio.create_task(self._claim(effect.epoch - 1), name="claim-epoch")
         self._tasks.add(task)
         task.add_done_callback(self._claimed)
@@ -276,6 +294,8 @@ class Operator:
     def _ready(self) -> tuple[bool, str]:
         if self._fatal.done():
             return False, "an error that cannot be contained: the process ends"
+        if self._election is not None and not self._election.leads:
+            return self.core.world.listed == set(Kind), "another operator leads; this one stands by"
         return self._recovered, "" if self._recovered else "recovering: waiting for lists, agents and the epoch"
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
@@ -296,6 +316,9 @@ class Operator:
 
     async def _claim(self, at_least: int) -> None:
         epoch = await claim_epoch(self._client, self._settings.namespace, self._settings.pod, at_least)
+        await self._claimed_epoch(epoch)
+
+    async def _claimed_epoch(self, epoch: int) -> None:
         await self._store.claim_epoch(epoch)
         self.core.handle(EpochClaimed(epoch))
 
@@ -305,33 +328,13 @@ class Operator:
 
     async def _close(self) -> None:
         """Agents and Envoys keep what they have; they come back to the next operator."""
+        if self._election is not None:
+            await self._election.release()
         await self._agents.close()
         await self._gateway.close()
         await self._http.close()
         await self._store.flush()
         await self._store.close()
-
-
-def _workload_settings(settings: Settings, *, require_model_mesh: bool = False) -> WorkloadSettings:
-    given: dict[str, Any] = {"agent_resources": settings.agent_resources} if settings.agent_resources else {}
-    return WorkloadSettings(
-        operator_namespace=settings.namespace,
-        agent_image=settings.agent_image,
-        agent_image_pull_policy=settings.agent_image_pull_policy,
-        operator_service=settings.operator_service,
-        gateway_service=settings.gateway_service,
-        cluster_domain=settings.cluster_domain,
-        domain_template=settings.domain_template,
-        network_policy=settings.network_policy,
-        require_model_mesh=require_model_mesh,
-        policy=RoutePolicy(path_style=settings.path_style),
-        limits=settings.artifact_limits,
-        private_addresses=settings.private_addresses,
-        plain_registries=settings.plain_registries,
-        groups=GroupSettings(settings.pods_per_runtime, settings.models_service_account),
-        modelmesh_service=settings.modelmesh_service,
-        **given,
-    )
 
 
 async def _until(stop: asyncio.Event, rooms: list[Coroutine[Any, Any, Any]]) -> None:

@@ -9,7 +9,10 @@ from shoal_api.names import OPERATOR_ADS_PORT, OPERATOR_AGENTS_PORT, OPERATOR_HT
 
 from shoal_operator.gateway.limits import MEMORY_BYTES, UNNAMED_MESSAGE_BYTES
 from shoal_operator.manifests.artifact_limits import DEFAULT_LIMITS, ArtifactLimits, artifact_limits, by_annotation
+from shoal_operator.manifests.groups import GroupSettings
+from shoal_operator.manifests.settings import WorkloadSettings
 from shoal_operator.state.world.timing import Timing
+from shoal_operator.state.world.values import RoutePolicy
 
 
 class SettingsError(Exception):
@@ -23,6 +26,7 @@ class Settings:
     namespace: str
     agent_image: str
     pod: str = "shoal-operator"
+    replicas: int = 1  # of the operator; more: one is elected
     host_ip: str = ""  # of the node, where probes come from
     store_url: str = "sqlite+aiosqlite:////var/lib/shoal/shoal.sqlite"
     operator_service: str = "shoal-operator"
@@ -56,6 +60,29 @@ class Settings:
     def timing(self) -> Timing:
         """What of the state's timing is set from outside."""
         return Timing(scale_down=self.scale_down_seconds, residency=self.min_residency_seconds)
+
+
+def workload_settings(settings: Settings, *, require_model_mesh: bool = False) -> WorkloadSettings:
+    """What of the settings is about the objects that are made of InferenceServices."""
+    given: dict[str, Any] = {"agent_resources": settings.agent_resources} if settings.agent_resources else {}
+    return WorkloadSettings(
+        operator_namespace=settings.namespace,
+        agent_image=settings.agent_image,
+        agent_image_pull_policy=settings.agent_image_pull_policy,
+        operator_service=settings.operator_service,
+        gateway_service=settings.gateway_service,
+        cluster_domain=settings.cluster_domain,
+        domain_template=settings.domain_template,
+        network_policy=settings.network_policy,
+        require_model_mesh=require_model_mesh,
+        policy=RoutePolicy(path_style=settings.path_style),
+        limits=settings.artifact_limits,
+        private_addresses=settings.private_addresses,
+        plain_registries=settings.plain_registries,
+        groups=GroupSettings(settings.pods_per_runtime, settings.models_service_account),
+        modelmesh_service=settings.modelmesh_service,
+        **given,
+    )
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -98,11 +125,12 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         ("gateway_memory_bytes", 2.0**24, 2.0**50),
         ("gateway_message_bytes", 1024.0, 2.0**30),
         ("pods_per_runtime", 1.0, 1000.0),
+        ("replicas", 1.0, 10.0),
     ):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:
             number = _number(f"SHOAL_{key.upper()}", value, least, most)
-            given[key] = int(number) if key.endswith(("_bytes", "_runtime")) else number
+            given[key] = int(number) if key.endswith(("_bytes", "_runtime", "replicas")) else number
     for key in ("network_policy", "path_style", "private_addresses", "modelmesh_service"):
         value = environment.get(f"SHOAL_{key.upper()}", "")
         if value:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from shoal_api.names import LABEL_LEADS
 
 from cluster import binaries
 
@@ -17,6 +18,7 @@ NAMESPACE = "shoal-system"
 
 VALUES: dict[str, tuple[str, ...]] = {
     "defaults": (),
+    "operators that stand by": ("--set=operator.replicas=3",),
     "everything": (
         '--set-json=imagePullSecrets=[{"name":"registry"}]',
         "--set=operator.watchNamespaces={team-a,team-b}",
@@ -144,6 +146,30 @@ def test_permissions_shrink_to_the_watched_namespaces() -> None:
     assert wide == [[each] for each in (*known, "endpointslices")]
 
 
+def test_of_several_operators_only_who_leads_is_reached() -> None:
+    objects = by_name(rendered("--set=operator.replicas=2"))
+    deployment = objects[("Deployment", "shoal-operator")]["spec"]
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (2, "RollingUpdate")
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert {"name": "SHOAL_REPLICAS", "value": "2"} in container["env"]
+    selector = objects[("Service", "shoal-operator")]["spec"]["selector"]
+    assert selector == deployment["selector"]["matchLabels"] | {LABEL_LEADS: "true"}
+    assert objects[("PodDisruptionBudget", "shoal-operator")]["spec"]["maxUnavailable"] == 1
+    assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "patch"]} in objects[
+        ("Role", "shoal-operator")
+    ]["rules"]
+    one = by_name(rendered())
+    assert ("PodDisruptionBudget", "shoal-operator") not in one
+    assert one[("Deployment", "shoal-operator")]["spec"]["strategy"]["type"] == "Recreate"
+    assert LABEL_LEADS not in one[("Service", "shoal-operator")]["spec"]["selector"]
+
+
+def test_operators_that_stand_by_share_no_claim() -> None:
+    done = helm("template", "shoal", CHART, "--set=operator.replicas=2,store.persistence.enabled=true")
+    assert done.returncode != 0
+    assert "a store each" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("value", "word"),
     [
@@ -151,6 +177,7 @@ def test_permissions_shrink_to_the_watched_namespaces() -> None:
         ("gateway.replicas=0", "minimum"),
         ("gateway.replicas=two", "integer"),
         ("gateway.service.type=Ingress", "ClusterIP"),
+        ("operator.replicas=0", "minimum"),
         ("operator.logLevel=loud", "INFO"),
         ("operator.image.pullPolicy=Sometimes", "IfNotPresent"),
         ("domainTemplate=models.example.com", "domainTemplate"),
