@@ -20,6 +20,8 @@ from .leadership.room import Cause, Role
 from .settings import Settings
 
 PAUSE_SECONDS = 0.25
+LET_GO_SECONDS = (5.0, 60.0)
+"""After so long cut off, and again: by then another can have been elected, and be selected by the Service."""
 
 
 class Deposed(Exception):
@@ -29,7 +31,8 @@ class Deposed(Exception):
 class Election:
     """``won``, then ``announce`` when there is something to be reached; ``release`` once every writer has stopped.
 
-    ``claimed``: told of each later epoch of ours; ``failed``: of what ends the process. Both on the event loop.
+    On the event loop: ``claimed`` is told of each later epoch of ours, ``failed`` of what ends the process, ``let_go``
+    that agents and Envoys should come by new connections, since another may lead.
     """
 
     def __init__(
@@ -37,20 +40,26 @@ class Election:
         api: WatchApi,
         configuration: Configuration,
         settings: Settings,
+        *,
         claimed: Callable[[int], Awaitable[None]],
         failed: Callable[[BaseException], None],
+        let_go: Callable[[], None],
+        overdue: Callable[[], None] = lambda: os._exit(1),
     ) -> None:
+        """``overdue``: told, on another thread, that the loop does not turn although the process has to end."""
         self._api = api
         self._fenced = Fenced(api, self.may_write)
         self._configuration = configuration
         self._settings = settings
         self._claimed = claimed
         self._failed = failed
+        self._let_go = let_go
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._first: asyncio.Future[int] = self._loop.create_future()
         self._epoch = 0
         self._again: asyncio.Future[None] | None = None
-        self._elector = Elector(self._leases, settings.pod, self._on_thread, overdue=lambda: os._exit(1))
+        self._elector = Elector(self._leases, settings.pod, self._on_thread, overdue=overdue)
 
     @property
     def leads(self) -> bool:
@@ -110,6 +119,10 @@ class Election:
         async with ApiClient(self._configuration) as client:
             yield KubernetesLeases(client, self._settings.namespace)
 
+    def _let_them_go(self) -> None:
+        self._let_go()
+        self._timer = self._loop.call_later(LET_GO_SECONDS[1], self._let_them_go)
+
     async def _take(self, epoch: int) -> None:
         try:
             await self._claimed(epoch)
@@ -121,6 +134,11 @@ class Election:
             self._loop.call_soon_threadsafe(self._heard, role, epoch, cause)
 
     def _heard(self, role: Role, epoch: int, cause: Cause) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if role is Role.LEAD_CUT_OFF:
+            self._timer = self._loop.call_later(LET_GO_SECONDS[0], self._let_them_go)
         if role is Role.DEPOSED:
             self._failed(Deposed(cause.value))
         elif role is Role.LEAD and epoch > self._epoch:

@@ -86,9 +86,10 @@ class Operator:
         self._election: Election | None = None
         self.api: Kube | Fenced = Kube(client)
         if settings.replicas > 1:
-            self._election = Election(self.api, client.configuration, settings, self._claimed_epoch, self._fail)
+            self._election = Election(
+                self.api, client.configuration, settings, claimed=self._in_epoch, failed=self._fail, let_go=self._let_go
+            )
             self.api = Fenced(self.api, self._election.may_write)
-        api = self.api
         self._plans = PlanMetrics()
         world = World(timing=settings.timing())
         self.core = Core(world, self._outlets(), time.monotonic, FailureMetrics())
@@ -105,11 +106,11 @@ class Operator:
         )
         self._last_metadata = LastMetadata()
         self._agents = AgentsServer(self.core, KubernetesReviews(client, AGENT_AUDIENCE), described=self._described)
-        self._events = FailureEvents(api, settings.pod)
+        self._events = FailureEvents(self.api, settings.pod)
         self._workload_settings = workload_settings(settings)
         self._shown = Shown(self.core, lambda: self._gateway.connected, self._workload_settings)
         self._status = StatusWriter(
-            api,
+            self.api,
             model_view=self._shown.trained_model,
             service_view=self._shown.inference_service,
             events=self._events,
@@ -124,7 +125,7 @@ class Operator:
             self._ready,
             self._explain,
             self._list,
-            Access(api, time.monotonic, settings.readers_port),
+            Access(self.api, time.monotonic, settings.readers_port),
             is_own=nodes(settings.host_ip),
         )
 
@@ -168,7 +169,7 @@ class Operator:
 
     async def _lead(self, election: Election, writers: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
         """Follow, with what is watched at hand, until this operator leads; then all that speaks."""
-        await self._claimed_epoch(await election.won(await self._store.epoch()))
+        await self._in_epoch(await election.won(await self._store.epoch()))
         await self._begin()
         await election.announce()
         await asyncio.gather(*(run() for run in writers))
@@ -226,6 +227,10 @@ class Operator:
         task = asyncio.create_task(self._claim(effect.epoch - 1), name="claim-epoch")
         self._tasks.add(task)
         task.add_done_callback(self._claimed)
+
+    def _let_go(self) -> None:
+        self._agents.let_go()
+        self._gateway.renew(self._ads_tls())
 
     def _was_recovered(self, effect: Recovered) -> None:
         self._recovered = True
@@ -316,9 +321,9 @@ class Operator:
 
     async def _claim(self, at_least: int) -> None:
         epoch = await claim_epoch(self._client, self._settings.namespace, self._settings.pod, at_least)
-        await self._claimed_epoch(epoch)
+        await self._in_epoch(epoch)
 
-    async def _claimed_epoch(self, epoch: int) -> None:
+    async def _in_epoch(self, epoch: int) -> None:
         await self._store.claim_epoch(epoch)
         self.core.handle(EpochClaimed(epoch))
 

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, cast
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -120,6 +121,8 @@ class AgentsServer:
         self._large_bodies = LargeBodies()
         self._log_again = OncePer(60)
         self._stopping = False
+        self._generation = 0
+        self._generations: WeakKeyDictionary[object, int] = WeakKeyDictionary()  # of connections
         self._runner: web.AppRunner | None = None
         self._connections: Listener | None = None
 
@@ -161,6 +164,12 @@ class AgentsServer:
         """All may have changed: recovery is over."""
         self._polls.wake_all()
 
+    def let_go(self) -> None:
+        """Another operator may lead: have agents come by new connections, which lead to whomever the Service selects.
+        Polls that wait are answered now; each connection that there is ends with its next answer."""
+        self._generation += 1
+        self._polls.wake_all()
+
     async def close(self) -> None:
         """Answer those who wait, so that they come back to the next operator, and stop."""
         self._stopping = True
@@ -174,6 +183,7 @@ class AgentsServer:
     async def _sync(self, request: web.Request) -> web.Response:
         started = time.perf_counter()
         _notice_a_dead_peer(request)
+        generation = self._generations.setdefault(request.transport or request, self._generation)
         identity = await self._tokens.identity(_bearer(request), _source(request))
         if self._connections is not None and not self._connections.vouched(request.protocol, identity.pod_uid):
             raise Refused(429, "TooManyConnections", "this pod has too many connections: close those that are not used")
@@ -190,13 +200,18 @@ class AgentsServer:
         if message.metadata:
             self._described(identity, message.metadata)
         with self._polls.answering(report.pod_uid, report.session) as poll:
-            response = await self._wait(message, report, acknowledged, poll)
+            response = await self._wait(message, report, acknowledged, poll, generation)
         self._metrics.syncs.labels(_outcome(response, poll)).inc()
-        return web.Response(
+        answer = web.Response(
             body=response.model_dump_json(exclude_defaults=True).encode(), content_type="application/json"
         )
+        if generation < self._generation:
+            answer.force_close()
+        return answer
 
-    async def _wait(self, message: SyncRequest, report: AgentReport, acknowledged: int, poll: Poll) -> SyncResponse:
+    async def _wait(
+        self, message: SyncRequest, report: AgentReport, acknowledged: int, poll: Poll, generation: int
+    ) -> SyncResponse:
         """Until there is something to answer, the wait is over, or the agent has asked again."""
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -210,7 +225,7 @@ class AgentsServer:
                 deadline = min(deadline, started + DRAINED_AGAIN_SECONDS if poll.told_drained else started)
             left = deadline - loop.time()
             urgent = response.desired_version is not None or response.use_now
-            if urgent or poll.superseded or left <= 0 or self._stopping:
+            if urgent or poll.superseded or left <= 0 or self._stopping or generation < self._generation:
                 poll.told_drained = response.drained
                 return keep(response) if poll.superseded else response
             # Being drained follows from what Envoys and other pods do: it is looked at, not only waited for.

@@ -62,6 +62,21 @@ async def test_a_poll_waits_for_a_change_and_gets_only_that(running: Running) ->
     assert (await soon(poll)).desired_gone == ["a"]
 
 
+async def test_who_is_let_go_comes_by_a_new_connection_and_is_answered_as_ever(running: Running) -> None:
+    held = running.backend.pod().version
+    waiting = asyncio.create_task(running.client.post(message(wait_seconds=20, desired_version=held)))
+    await settled()
+    running.server.let_go()
+    async with await asyncio.wait_for(waiting, BUSY) as answer:
+        assert (answer.status, answer.headers.get("Connection")) == (200, "close")
+    again = asyncio.create_task(running.client.post(message(wait_seconds=20, desired_version=held)))
+    await settled()
+    assert not again.done(), "by a new connection nobody is hurried"
+    running.change("a")
+    async with await asyncio.wait_for(again, BUSY) as answer:
+        assert answer.headers.get("Connection") != "close"
+
+
 async def test_a_poll_ends_when_use_is_wanted_at_once(running: Running) -> None:
     held = running.backend.pod().version
     poll = polling(running, desired_version=held)

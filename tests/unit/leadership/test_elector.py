@@ -39,13 +39,13 @@ class SharedLease:
     def of(self, identity: str) -> Callable[[], Any]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[Leases]:
-            yield _Client(self, identity)
+            yield Client(self, identity)
 
         return opened
 
 
 @dataclass
-class _Client:
+class Client:
     lease: SharedLease
     identity: str
 
