@@ -17,14 +17,16 @@ from shoal_api.crd import definitions
 
 from tests.component.apiserver.server import ApiServer, api_server
 from tests.component.ports import free_port
+from tests.patience import BUSY
 
 pytestmark = pytest.mark.component
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/shoal-operator"
 PODS = "/api/v1/namespaces/default/pods"
 START_SECONDS = 60.0
-KILLED_SECONDS = 5.0
-PLANNED_SECONDS = 2.0
+KILLED_SECONDS = 5.0 + BUSY
+PLANNED_SECONDS = 3.0
+"""Below what it takes when the Lease is not handed over, also on a machine that others keep busy."""
 
 
 @pytest.fixture(scope="module")
