@@ -6,13 +6,13 @@ read. And nothing of ours is sure to have checked an object: where KServe's CRDs
 is let through, so ``Resource.read`` checks everything again and says what it found as the user's YAML spells it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from .errors import SpecError
-from .names import KNOWN_ANNOTATIONS
 
 MAX_ERRORS_SHOWN = 3
 MAX_UNREAD = 20
@@ -152,7 +152,7 @@ class Resource(ApiModel):
     metadata: ObjectMeta = ObjectMeta()
 
     @classmethod
-    def read(cls, obj: dict[str, Any]) -> Self:
+    def read(cls, obj: Mapping[str, Any]) -> Self:
         """The object as a typed value. Raises SpecError (InvalidSpec), naming the fields that cannot be read."""
         try:
             return cls.model_validate(obj, by_alias=True, by_name=False)
@@ -172,9 +172,9 @@ def unread_fields(part: ApiModel, path: str) -> list[str]:
     return sorted(found)[:MAX_UNREAD]
 
 
-def unread_annotations(metadata: ObjectMeta) -> list[str]:
-    """Annotations that are ours by their prefix and that nobody reads."""
-    ours = (key for key in metadata.annotations if key.startswith(_OUR_ANNOTATIONS) and key not in KNOWN_ANNOTATIONS)
+def unread_annotations(metadata: ObjectMeta, read: frozenset[str]) -> list[str]:
+    """Annotations that are ours by their prefix and that nobody reads there. ``read``: those that somebody does."""
+    ours = (key for key in metadata.annotations if key.startswith(_OUR_ANNOTATIONS) and key not in read)
     return sorted(f"metadata.annotations[{_cut(key)}]" for key in ours)[:MAX_UNREAD]
 
 
@@ -190,7 +190,7 @@ def tolerant_status(status_type: type[S], value: Any) -> S:
     if isinstance(value, status_type):
         return value
     try:
-        return status_type.model_validate(value)
+        return status_type.model_validate(value, by_alias=True, by_name=False)
     except ValidationError:
         return status_type()
 

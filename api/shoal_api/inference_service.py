@@ -24,9 +24,15 @@ from .common import (
 from .container import CheckedResourceRequirements, Container, NamedContainer
 from .errors import SpecError
 from .model_storage import ModelStorage, by_secret_key
-from .names import ANNOTATION_DEPLOYMENT_MODE, ANNOTATION_SECRET_KEY, SERVER_CONTAINER
+from .names import (
+    ANNOTATION_DEPLOYMENT_MODE,
+    ANNOTATION_SECRET_KEY,
+    ANNOTATION_SERVING,
+    SERVER_CONTAINER,
+    SERVICE_ANNOTATIONS,
+)
 from .quantity import quantity_bytes
-from .trained_model import ServedContent, Serving, serving_by_annotation
+from .trained_model import ServedContent, Serving, serving_by_annotation, unread_in_annotation
 
 FRAMEWORKS = (
     "sklearn",
@@ -381,9 +387,15 @@ class InferenceService(Resource):
             if model.storage is not None:
                 misspelt += unread_fields(model.storage, "spec.predictor.model.storage")
                 misspelt += ["spec.predictor.model.storage.schemaPath"] if model.storage.schema_path is not None else []
+        try:
+            own = self.spec.predictor.own_model()
+        except SpecError:  # which is said as an error
+            own = True
+        read = SERVICE_ANNOTATIONS if own else SERVICE_ANNOTATIONS - {ANNOTATION_SERVING}
         return (
             *misspelt,
-            *unread_annotations(self.metadata),
+            *unread_annotations(self.metadata, read),
+            *(unread_in_annotation(self.metadata) if own else ()),
             *(f"spec.{key}" for key in ("transformer", "explainer", "canary") if spec.get(key)),
             *(f"spec.predictor.{key}" for key in _IGNORED_PREDICTOR_FIELDS if predictor.get(key) is not None),
         )

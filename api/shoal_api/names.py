@@ -73,6 +73,12 @@ KNOWN_ANNOTATIONS: Final = frozenset(
     value for name, value in globals().copy().items() if name.startswith("ANNOTATION_") and isinstance(value, str)
 )
 """All of the above: another one under `shoal.dev/` is a misspelt one."""
+SERVICE_ANNOTATIONS: Final = KNOWN_ANNOTATIONS - {ANNOTATION_CAPACITY, ANNOTATION_POD_SERVER_TYPE}
+"""Of them, those that are read on an InferenceService,"""
+MEMBER_ANNOTATIONS: Final = frozenset({ANNOTATION_DEPLOYMENT_MODE, ANNOTATION_SECRET_KEY, ANNOTATION_SERVING})
+"""on one whose model shares the pods of its runtime,"""
+MODEL_ANNOTATIONS: Final = frozenset({ANNOTATION_SERVING, ANNOTATION_ARTIFACT_CHECK})
+"""and on a TrainedModel."""
 
 READINESS_GATE: Final = "shoal.dev/models-placed"
 

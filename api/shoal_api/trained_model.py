@@ -4,7 +4,6 @@ Fields, names and rules are those of KServe's TrainedModel; `spec.serving`, `spe
 an InferenceService's own model) and a `spec.model.memory` that may be left out are additions.
 """
 
-from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
@@ -24,7 +23,7 @@ from .common import (
 )
 from .errors import SpecError
 from .model_storage import ModelStorage
-from .names import ANNOTATION_SERVING
+from .names import ANNOTATION_SERVING, MODEL_ANNOTATIONS
 from .quantity import duration_seconds, quantity_bytes
 from .tuning import MAX_TUNING_SECONDS, Tuning
 
@@ -205,13 +204,14 @@ class TrainedModel(Resource):
 
     def ignored_fields(self) -> tuple[str, ...]:
         """Paths of what the user wrote and nothing here honours, misspelt names among it; the status names them."""
-        found = unread_fields(self.spec, "spec") + unread_annotations(self.metadata)
+        by_fields = self.spec.serving is not None  # then the annotation is not looked at
+        read = MODEL_ANNOTATIONS - {ANNOTATION_SERVING} if by_fields else MODEL_ANNOTATIONS
+        found = unread_fields(self.spec, "spec") + unread_annotations(self.metadata, read)
         storage = self.spec.model.storage
         if storage is not None and storage.schema_path is not None:
             found.append("spec.model.storage.schemaPath")
-        if self.spec.serving is None:
-            with suppress(SpecError):  # which is said as an error
-                found += unread_fields(self.serving(), f"annotation {ANNOTATION_SERVING}")
+        if not by_fields:
+            found += unread_in_annotation(self.metadata)
         return tuple(found)
 
     def serving(self) -> Serving:
@@ -230,9 +230,17 @@ def serving_by_annotation(metadata: ObjectMeta) -> Serving:
     return serving
 
 
+def unread_in_annotation(metadata: ObjectMeta) -> list[str]:
+    """Paths of what the annotation shoal.dev/serving says and nobody reads."""
+    try:
+        return unread_fields(serving_by_annotation(metadata), f"annotation {ANNOTATION_SERVING}")
+    except SpecError:  # which is said as an error
+        return []
+
+
 def _from_annotation(text: str, where: str) -> Serving:
     try:
-        return Serving.model_validate_json(text)
+        return Serving.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise SpecError(
             "InvalidSpec", f'{where}: {describe(error)} It is JSON with the fields of spec.serving: {{"minCopies": 2}}.'

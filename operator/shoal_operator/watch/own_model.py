@@ -5,9 +5,11 @@ The other source of models beside ``parse``: past this, nothing depends on which
 
 from dataclasses import replace
 
+from shoal_api.common import unread_annotations
 from shoal_api.errors import SpecError
 from shoal_api.inference_service import InferenceService
 from shoal_api.messages import content_digest
+from shoal_api.names import MEMBER_ANNOTATIONS
 from shoal_api.storage_uri import StorageUriError, parse_storage_uri
 
 from shoal_operator.state.world.values import ModelSpec, Problem, Source
@@ -82,4 +84,5 @@ def _without_effect(isvc: InferenceService) -> tuple[str, ...]:
     key = isvc.spec.predictor.implementation().key
     pods = [f"spec.predictor.{name}" for name in sorted(written.keys() - {key, "name"})]
     inside = [f"spec.predictor.{key}.{name}" for name in sorted(written[key].keys() - _OF_A_MODEL)]
-    return tuple(dict.fromkeys((*isvc.ignored_fields(), *pods, *inside)))
+    annotations = unread_annotations(isvc.metadata, MEMBER_ANNOTATIONS)
+    return tuple(dict.fromkeys((*isvc.ignored_fields(), *annotations, *pods, *inside)))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
-from shoal_api.common import describe
 from shoal_api.errors import SpecError
 from shoal_api.grammar import MODEL_NAME, SERVICE_NAME
 from shoal_api.messages import CopyFailure, FailureStage, content_digest
@@ -27,9 +26,9 @@ InferenceService's own model."""
 def model_spec(obj: Mapping[str, Any]) -> ModelSpec:
     """What the state knows of a TrainedModel; what is wrong with its spec becomes ``problem``."""
     try:
-        model = TrainedModel.model_validate(obj)
-    except ValidationError as error:
-        return _unusable(obj, Problem("InvalidSpec", f"{describe(error)} Correct the TrainedModel and apply it again."))
+        model = TrainedModel.read(obj)
+    except SpecError as error:
+        return _unusable(obj, Problem(error.reason, error.message))
     if (problem := _misnamed(model)) is not None:
         return _unusable(obj, problem)
     meta, artifact = model.metadata, model.spec.model
@@ -146,7 +145,7 @@ def last_good(obj: Mapping[str, Any]) -> Content | None:
     status = obj.get("status") or {}
     given = status.get("content") if isinstance(status, Mapping) else None
     try:
-        content = ServedContent.model_validate(given)
+        content = ServedContent.model_validate(given, by_alias=True, by_name=False)
         memory = quantity_bytes(content.memory, "status.content.memory") if content.memory is not None else None
         tuning = content.serving.tuning("status.content.serving") if content.serving is not None else UNTUNED
     except (ValidationError, SpecError):

@@ -196,3 +196,27 @@ def test_fields_that_nothing_honours_are_named() -> None:
         "spec.predictor.canaryTrafficPercent",
         "spec.predictor.logger",
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "serving", "named"),
+    [
+        ({}, '{"threads": 2}', {"metadata.annotations[shoal.dev/serving]"}),
+        ({"storageUri": "s3://models/iris"}, '{"threads": 2}', set()),
+        ({"storageUri": "s3://models/iris"}, '{"thread": 2}', {"annotation shoal.dev/serving.thread"}),
+        ({"storageUri": "s3://models/iris"}, "{", set()),
+    ],
+)
+def test_of_an_inference_service_annotations_that_are_not_read_there_are_named(
+    own: samples.Object, serving: str, named: set[str]
+) -> None:
+    obj = samples.inference_service({"sklearn": own})
+    obj["metadata"]["annotations"] = {"shoal.dev/serving": serving, "shoal.dev/capacity-bytes": "1"}
+    found = InferenceService.read(obj).ignored_fields()
+    assert set(found) == named | {"metadata.annotations[shoal.dev/capacity-bytes]"}
+
+
+def test_what_has_no_kind_of_predictor_names_its_fields_all_the_same() -> None:
+    obj = samples.inference_service({"minReplicas": 1})
+    obj["metadata"]["annotations"] = {"shoal.dev/retires": "1"}
+    assert InferenceService.read(obj).ignored_fields() == ("metadata.annotations[shoal.dev/retires]",)

@@ -92,3 +92,15 @@ def test_tuning_by_annotation_is_part_of_its_content() -> None:
     tuned = model({"shoal.dev/serving": '{"batch": {"size": 8}}'}, sklearn={"storageUri": "s3://bucket/m"})
     assert tuned.tuning.batch_size == 8
     assert tuned.content != model(sklearn={"storageUri": "s3://bucket/m"}).content
+
+
+def test_on_pods_of_its_runtime_annotations_about_pods_and_requests_are_named() -> None:
+    annotations = {
+        "serving.kserve.io/deploymentMode": "ModelMesh",
+        "shoal.dev/serving": '{"minCopies": 1}',
+        "shoal.dev/activation-timeout": "5m",
+    }
+    shared = own_model(isvc(annotations, sklearn={"storageUri": "s3://bucket/m"}), shared=True)
+    assert shared is not None
+    assert shared.min_copies == 1
+    assert shared.ignored_fields == ("metadata.annotations[shoal.dev/activation-timeout]",)

@@ -185,6 +185,52 @@ def test_what_nobody_reads_in_the_annotation_is_named() -> None:
     assert model_spec(obj).tuning == Tuning(timeout=3.0)
 
 
+def test_a_field_has_one_spelling() -> None:
+    """That of users' YAML: our own names of the fields are nobody's, on any level."""
+    obj = trained_model(storage_uri="s3://models/other", memory=None)
+    obj["spec"]["inference_service"] = "other"
+    obj["spec"]["serving"] = {"min_copies": 2, "idle_unload": "5m", "queue_size": 3, "workers": {"Min": 1}}
+    spec = model_spec(obj)
+    assert (spec.storage_uri, spec.service) == ("s3://models/iris", "svc")
+    assert (spec.min_copies, spec.idle_unload, spec.tuning) == (None, None, Tuning())
+    assert set(spec.ignored_fields) == {
+        "spec.inference_service",
+        "spec.model.storage_uri",
+        "spec.serving.min_copies",
+        "spec.serving.idle_unload",
+        "spec.serving.queue_size",
+        "spec.serving.workers.Min",
+    }
+    obj = trained_model()
+    obj["spec"]["model"]["storage_uri"] = obj["spec"]["model"].pop("storageUri")
+    problem = model_spec(obj).problem
+    assert problem is not None
+    assert "neither of storageUri and storage" in problem.message
+    obj = trained_model()
+    obj["metadata"]["annotations"] = {"shoal.dev/serving": '{"min_copies": 2}'}
+    assert model_spec(obj).min_copies is None
+    assert model_spec(obj).ignored_fields == ("annotation shoal.dev/serving.min_copies",)
+
+
+@pytest.mark.parametrize("copies", ["true", '"2"', "2.0", "[2]", "1e0", "null"])
+def test_a_number_in_the_annotation_is_a_number(copies: str) -> None:
+    obj = trained_model()
+    obj["metadata"]["annotations"] = {"shoal.dev/serving": f'{{"minCopies": {copies}}}'}
+    problem = model_spec(obj).problem
+    assert (problem is None) is (copies == "null")
+    assert problem is None or "minCopies" in problem.message
+
+
+def test_annotations_of_other_kinds_and_one_that_the_field_overrules_are_named() -> None:
+    obj = trained_model()
+    obj["metadata"]["annotations"] = {"shoal.dev/retries": "3", "shoal.dev/artifact-check": "10m"}
+    assert model_spec(obj).ignored_fields == ("metadata.annotations[shoal.dev/retries]",)
+    obj["metadata"]["annotations"] = {"shoal.dev/serving": '{"minCopies": 2}'}
+    assert model_spec(obj).ignored_fields == ()
+    obj["spec"]["serving"] = {"maxCopies": 3}
+    assert model_spec(obj).ignored_fields == ("metadata.annotations[shoal.dev/serving]",)
+
+
 def test_tuning_is_part_of_the_content_and_comes_back_from_the_status() -> None:
     plain = model_spec(trained_model())
     obj = trained_model()
