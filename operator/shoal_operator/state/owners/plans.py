@@ -160,6 +160,8 @@ def _replace(ctx: Context, model: Model, pod: Pod) -> None:
         return  # planned again once that one has loaded
     life.replace(ctx, model, pod, copy)
     use.answers_again(ctx, pod, copy, model)
+    if model.fallback:
+        refresh(ctx, model)
 
 
 def _add(ctx: Context, service: Service, placement: Placement) -> Pod | None:
@@ -173,6 +175,8 @@ def _add(ctx: Context, service: Service, placement: Placement) -> Pod | None:
     probes.end(ctx, model)
     wish.want(service, model)  # the same plan may have evicted the copy that this one was to replace
     copy = life.place(ctx, model, pod)
+    if model.fallback:
+        refresh(ctx, model)  # what was last good comes back, whatever became of what the spec names
     if not wish.asked(model, ctx.now):
         return None
     # Of the largest model lately: one that was asked for once is forgotten after some dozen others.

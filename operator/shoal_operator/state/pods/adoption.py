@@ -46,10 +46,11 @@ def adopt(ctx: Context, pod: Pod, report: SlotReport) -> bool:
     tight = due > free >= 0 and sizes.keys() == {model.aim_id} and report.serving == model.aim_id
     moving = pod.spec.service_key != model.spec.service_key
     foreign = moving and (report.serving is None or model.former not in (None, pod.spec.service_key))
-    # What only waits for memory has none, and must not get that of what has some and is told later.
+    # What only waits for memory has none, and must not get that of what has some and is told later. Its agent may know
+    # more of the bytes: it was told to load since.
     waits = report.serving is None and report.action is Action.PULL
     if waits or superseded or foreign or (due > free and not tight):
-        life.adopt_stray(pod, report.name, 0 if waits else due)
+        life.adopt_stray(pod, report.name, (report.held_bytes or 0) if waits else due)
         return False
     probes.end(ctx, model)
     # An update that was begun goes on. Whether there is room for one that was not is placement's to decide.

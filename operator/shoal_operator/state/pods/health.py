@@ -174,6 +174,7 @@ def reached(ctx: Context, uid: str, *, reached: bool) -> None:
         return
     before = _standing(pod)
     pod.unreached = not reached
+    refresh_endpoint(ctx, pod)  # ahead of routes that others' being believed leads to
     weigh(ctx, pod.spec.service_key)
     if _standing(pod) != before:
         _stands_otherwise(ctx, pod)

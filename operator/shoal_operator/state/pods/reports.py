@@ -47,6 +47,7 @@ def apply(ctx: Context, request: AgentReport) -> None:
     if world.silent:
         return
     if request.server.frozen != (before is not None and before.frozen):
+        refresh_endpoint(ctx, pod)  # ahead of routes that others' being believed leads to
         weigh(ctx, pod.spec.service_key)
     if pod.serves != served:
         note_health(ctx, pod)
