@@ -89,7 +89,9 @@ def refresh_pod(ctx: Context, pod: Pod) -> None:
 
 
 def refresh_endpoint(ctx: Context, pod: Pod) -> None:
-    """Tell the gateway where the pod is, ahead of any route to it."""
+    """Tell the gateway where the pod is, ahead of any route to it; nothing while the world is not known."""
+    if ctx.world.silent:
+        return
     endpoint = (pod.spec.ip, pod.spec.http_port, pod.spec.grpc_port) if pod.spec.ip else None
     if endpoint is not None and pod.routed != endpoint and pod.serves:
         pod.routed = endpoint
