@@ -152,3 +152,16 @@ def test_only_copies_beyond_the_minimum_are_reviewed_after_a_restart(found: int,
     service = hand.world.services[service_spec().key]
     assert (model_spec("m").key in service.hot) == hot
     assert (service.spec.key in hand.world.reviewing) == hot
+
+
+def test_what_only_waited_for_memory_takes_what_its_agent_was_told_to_load_since() -> None:
+    """It has heard of that after it last said what it does."""
+    hand = Hand(recovered=False)
+    hand.do(events.ServiceSeen(service_spec()))
+    hand.do(events.PodSeen(pod_spec(ready=True, gate_open=True)))
+    hand.do(events.ModelSeen(model_spec()))
+    target = f"uid-m.{model_spec().content}"
+    waits = {"target": target, "phase": CopyPhase.WAITING, "action": Action.PULL}
+    hand.report("pod-1", slot("m", None, **waits, held_bytes=10 * MI))
+    hand.recover(2)
+    assert hand.world.pods["pod-1"].copies["m"].charged == 10 * MI

@@ -3,6 +3,7 @@
 import pytest
 from shoal_api.messages import ServerReport
 from shoal_operator.state.world import events
+from shoal_operator.state.world.effects import PodEndpointChanged
 
 from .overcommitted import Cold
 from .world_in_hand import MI, model_spec, pod_spec
@@ -218,3 +219,16 @@ def test_a_new_operator_doubts_what_the_former_one_did() -> None:
         after.do(events.ModelSeen(model_spec(name.name)))
     after.recover()
     assert all(pod.serves for pod in after.world.pods.values())
+
+
+def test_what_is_told_before_the_world_is_known_keeps_no_address_from_being_said() -> None:
+    before = serving("pod-1", "pod-2")
+    after = Cold(recovered=False)
+    for pod in ("pod-1", "pod-2"):
+        after.do(events.PodSeen(pod_spec(pod, capacity_bytes=60 * MI, ready=True, gate_open=True)))
+        after.report(pod, *(before._slot(pod, name) for name in before.desired(pod)))
+    reach(after, "pod-1", reached=False)
+    reach(after, "pod-1", reached=True)
+    after.recover()
+    said = {effect.pod_uid for effect in after.effects if isinstance(effect, PodEndpointChanged)}
+    assert said == {"pod-1", "pod-2"}
