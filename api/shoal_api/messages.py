@@ -15,10 +15,11 @@ it then speaks the protocol before its own.
 """
 
 import hashlib
+import re
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from .grammar import MODEL_NAME
 from .storage_uri import MAX_URI_LENGTH
@@ -47,22 +48,35 @@ MAX_VERSION: Final = 2**95 - 1
 MAX_SECONDS: Final = 1e11
 MAX_SLOTS: Final = 100_000
 """Entries of one list; that of what an agent observes is limited further by what was wanted of its pod."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
+
+
+def _printed(text: str) -> str:
+    return _CONTROL.sub(" ", text)
+
 
 Epoch = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Version = Annotated[int, Field(ge=0, le=MAX_VERSION)]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 SlotName = Annotated[str, StringConstraints(max_length=MODEL_NAME.longest, pattern=MODEL_NAME.anchored)]
-Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH)]
+_NO_CONTROL: Final = r"^[^\x00-\x1f\x7f]*$"
+"""What names things is written to logs, conditions and columns, some of which have no place for a NUL."""
+Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH, pattern=_NO_CONTROL)]
 """Names and UIDs of Kubernetes, sessions, types."""
-CopyId = Annotated[str, StringConstraints(max_length=MAX_COPY_ID_LENGTH)]
+CopyId = Annotated[str, StringConstraints(max_length=MAX_COPY_ID_LENGTH, pattern=_NO_CONTROL)]
 """See ``copy_id``; also ``unknown.<folder>``, of what an agent finds loaded and knows nothing of."""
 Revision = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{REVISION_LENGTH}}}$")]
 """What a storage URI named when it was listed: a digest of the paths, sizes and ETags of its artifact's files. The same
 on every pod, and another one once a file was overwritten in place."""
-Text = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)]
+Reason = Annotated[
+    str, StringConstraints(max_length=MAX_REASON_LENGTH, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+]
+"""As Kubernetes has reasons of conditions, which this becomes: it would take no status with another."""
+Text = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH), AfterValidator(_printed)]
+"""What people read. Servers and models have a hand in it."""
 
 
 def understood(protocol: int) -> bool:
@@ -110,7 +124,7 @@ class CopyFailure(Message):
     """Why the last attempt failed. ``reason`` is CamelCase and stable; ``message`` says what, where, what to do."""
 
     stage: FailureStage
-    reason: Annotated[str, StringConstraints(max_length=MAX_REASON_LENGTH)]
+    reason: Reason
     message: Text
     attempts: Count = 1
     retry_at: Seconds | None = None  # seconds since the epoch; None: not retried until the intent changes

@@ -12,8 +12,10 @@ from shoal_api.messages import (
     MAX_SLOTS,
     MAX_VERSION,
     PROTOCOL_VERSION,
+    CopyFailure,
     CopyIntent,
     CopyPhase,
+    FailureStage,
     ModelUse,
     ServerReport,
     SlotReport,
@@ -155,6 +157,7 @@ SLOT = {"name": "m", "phase": "Loaded"}
 USE = {"name": "m", "requests": 1, "idle_seconds": 1.0}
 NO_NAMES = ["", "M", "a.b", "a/b", "a\n", "a" * 254, "\x00", "é"]
 NO_COUNTS = [-1, MAX_COUNT + 1, 10**400, "9" * 4299, 1.5, float("inf")]
+CONTROL = ["\x00", "\n", "\x1b", "\x7f"]
 NO_SECONDS = [-0.1, float("inf"), float("-inf"), float("nan"), 1e300, 10**400]
 
 
@@ -168,10 +171,20 @@ def beyond() -> list[tuple[str, Any]]:
     cases += [(field, "x" * 254) for field in ("namespace", "pod", "pod_uid", "session")]
     cases += [("observed", [{**SLOT, "name": name}]) for name in NO_NAMES]
     cases += [("observed", [{**SLOT, field: "x" * 321}]) for field in ("serving", "target")]
+    cases += [(field, f"x{odd}y") for field in ("pod", "session") for odd in CONTROL]
+    cases += [("observed", [{**SLOT, field: f"u.{odd}"}]) for field in ("serving", "target") for odd in CONTROL]
     cases += [("observed", [{**SLOT, "artifact_bytes": value}]) for value in NO_COUNTS]
     cases += [("observed", [{**SLOT, "phase": "Flying"}]), ("observed", "x"), ("observed", [7]), ("observed", {"a": 1})]
     failure = {"stage": "Load", "reason": "R", "message": "m"}
-    for change in ({"reason": "R" * 65}, {"message": "m" * 1025}, {"attempts": -1}, {"retry_at": float("inf")}):
+    for change in (
+        {"reason": "R" * 65},
+        {"reason": ""},
+        {"reason": "No reason"},
+        {"reason": "R\x00"},
+        {"message": "m" * 1025},
+        {"attempts": -1},
+        {"retry_at": float("inf")},
+    ):
         cases.append(("observed", [{**SLOT, "failure": {**failure, **change}}]))
     cases += [("use", [{**USE, field: value}]) for field in ("requests", "in_flight") for value in NO_COUNTS]
     cases += [("use", [{**USE, field: value}]) for field in ("busy_seconds", "idle_seconds") for value in NO_SECONDS]
@@ -215,6 +228,12 @@ def test_an_agent_believes_no_operator_beyond_bounds(changes: dict[str, Any]) ->
     sent = {"epoch": 1, "observed_acknowledged": 1, "desired_version": 1, **changes}
     with pytest.raises(ValidationError):
         SyncResponse.model_validate_json(json.dumps(sent))
+
+
+def test_what_people_read_has_lines_and_no_other_control_characters() -> None:
+    """A model's own code has a hand in it: it must not end up in a terminal, nor where a NUL cannot be."""
+    said = CopyFailure(stage=FailureStage.LOAD, reason="R", message="one\ttwo\nthree\x00\x1b[31mred\r\x7f")
+    assert said.message == "one\ttwo\nthree  [31mred  "
 
 
 def test_what_cannot_be_read_cannot_be_written() -> None:
