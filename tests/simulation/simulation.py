@@ -45,7 +45,15 @@ class Simulation:
         self.loop.advance(60.0)
         self.options.requests = self.options.unregistered = 0.0
         self.loop.advance(120.0 if self.options.most_pods else 60.0)
+        for _ in range(10):
+            if not self._on_its_way_out():
+                break
+            self.loop.advance(0.5)  # what does not load is tried again for ever: perhaps just now
         self.end()
+
+    def _on_its_way_out(self) -> bool:
+        engine = self.operator.engine
+        return engine is not None and any(pod.occupied for pod in engine.world.pods.values())
 
     def begin(self) -> None:
         for name in self.cluster.names:
