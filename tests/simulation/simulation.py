@@ -45,10 +45,6 @@ class Simulation:
         self.loop.advance(60.0)
         self.options.requests = self.options.unregistered = 0.0
         self.loop.advance(120.0 if self.options.most_pods else 60.0)
-        for _ in range(10):
-            if not self._on_its_way_out():
-                break
-            self.loop.advance(0.5)  # what does not load is tried again for ever: perhaps just now
         self.end()
 
     def _on_its_way_out(self) -> bool:
@@ -85,6 +81,10 @@ class Simulation:
         operator.busy_effects = operator.ticks = 0
         loads = sum(pod.loads for pod in pods.values())
         self.loop.advance(30.0)
+        for _ in range(10):
+            if not self._on_its_way_out():
+                break
+            self.loop.advance(0.5)  # what does not load is tried again for ever: perhaps just now
         assert operator.engine is not None
         check_converged(self, operator.engine.world)
         assert loads == sum(pod.loads for pod in pods.values()), "loads without a cause"
