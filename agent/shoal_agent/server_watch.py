@@ -45,6 +45,7 @@ class ServerWatch:
         self._watcher = watcher
         self._changed = changed
         self._answered_at = 0.0
+        self._missed = 0
         self.boot = ""
         self.up = False
         self.healthy = True
@@ -151,11 +152,12 @@ class ServerWatch:
         if not check.done() or ended.done():
             check.cancel()
             return False
+        self._missed = 0 if check.result() else self._missed + 1
         if check.result():
             self._answered_at = asked_at
             self._note(healthy=True)
-        elif loop.time() >= self._answered_at + limit:
-            self._note(healthy=False)
+        elif loop.time() >= self._answered_at + limit and self._missed > 1:
+            self._note(healthy=False)  # one alone may be this process's doing, which stood still while its time ran
         return check.result()
 
     def _note(self, *, healthy: bool) -> None:

@@ -48,7 +48,7 @@ MAX_VERSION: Final = 2**95 - 1
 MAX_SECONDS: Final = 1e11
 MAX_SLOTS: Final = 100_000
 """Entries of one list; that of what an agent observes is limited further by what was wanted of its pod."""
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 
@@ -57,12 +57,16 @@ def _printed(text: str) -> str:
     return _CONTROL.sub(" ", text)
 
 
+def _as_reason(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_,:]", "", text).lstrip("0123456789_,:").rstrip(",:") or "Unknown"
+
+
 Epoch = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Version = Annotated[int, Field(ge=0, le=MAX_VERSION)]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 SlotName = Annotated[str, StringConstraints(max_length=MODEL_NAME.longest, pattern=MODEL_NAME.anchored)]
-_NO_CONTROL: Final = r"^[^\x00-\x1f\x7f]*$"
+_NO_CONTROL: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """What names things is written to logs, conditions and columns, some of which have no place for a NUL."""
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH, pattern=_NO_CONTROL)]
 """Names and UIDs of Kubernetes, sessions, types."""
@@ -71,9 +75,7 @@ CopyId = Annotated[str, StringConstraints(max_length=MAX_COPY_ID_LENGTH, pattern
 Revision = Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{REVISION_LENGTH}}}$")]
 """What a storage URI named when it was listed: a digest of the paths, sizes and ETags of its artifact's files. The same
 on every pod, and another one once a file was overwritten in place."""
-Reason = Annotated[
-    str, StringConstraints(max_length=MAX_REASON_LENGTH, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-]
+Reason = Annotated[str, StringConstraints(max_length=MAX_REASON_LENGTH), AfterValidator(_as_reason)]
 """As Kubernetes has reasons of conditions, which this becomes: it would take no status with another."""
 Text = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH), AfterValidator(_printed)]
 """What people read. Servers and models have a hand in it."""

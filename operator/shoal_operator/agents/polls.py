@@ -223,6 +223,8 @@ class Polls:
         self._rates.forget(pod_uid)
         self._bodies.forget(pod_uid)
         self._metrics.connected.set(len(self._agents))
+        if self._listening is not None:
+            self._listening.silent(pod_uid)  # also where its last request was never answered
         if self._lost(pod_uid, agent.session):
             self._metrics.lost.inc()
             log.warning(

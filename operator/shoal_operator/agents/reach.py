@@ -25,6 +25,16 @@ LATER_SECONDS = 16.0
 """Between two looks at a pod: where it answers, each pause is twice the one before. A frozen agent accepts only so many
 connections."""
 AT_ONCE = 64
+STOOD_STILL_SECONDS = 0.3
+_MEANS = {
+    errno.ECONNREFUSED: True,
+    errno.ECONNRESET: True,
+    errno.EHOSTUNREACH: False,
+    errno.ENETUNREACH: False,
+    errno.EHOSTDOWN: False,
+    errno.ETIMEDOUT: False,
+}
+"""What an error says of the pod; others say something of this process."""
 
 Where = tuple[str, int]
 
@@ -52,7 +62,7 @@ class Reach:
         metrics: AgentsMetrics,
         *,
         pace: Pace | None = None,
-        answers: Callable[[Where, float], Awaitable[bool]] | None = None,
+        answers: Callable[[Where, float], Awaitable[bool | None]] | None = None,
     ) -> None:
         self._where = where
         self._told = told
@@ -71,9 +81,9 @@ class Reach:
             if task is not None:
                 del self._looking[pod_uid]
                 task.cancel()
-                self._found(pod_uid)
         elif task is None:
             self._look(pod_uid, self._try(pod_uid))
+        self._found(pod_uid)
 
     def silent(self, pod_uid: str) -> None:
         """Its agent hung up, or was answered and has not come back."""
@@ -106,19 +116,21 @@ class Reach:
     async def _watch(self, pod_uid: str) -> None:
         pause = self._pace.again
         while (where := self._where(pod_uid)) is not None:
-            if await self._one(where):
+            answers = await self._one(where)
+            if answers:
                 self._found(pod_uid)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, self._pace.later)
-            else:
+                continue
+            if answers is not None:
                 self._missing(pod_uid, where)
-                await asyncio.sleep(self._pace.again)
-                pause = self._pace.again
+            await asyncio.sleep(self._pace.again)
+            pause = self._pace.again
+        # Gone, or without an address while its node starts anew: then nothing is known of the one that it will have.
         self._reached.discard(pod_uid)
-        self._cut_off.discard(pod_uid)
-        self._metrics.cut_off.set(len(self._cut_off))
+        self._found(pod_uid)
 
-    async def _one(self, where: Where) -> bool:
+    async def _one(self, where: Where) -> bool | None:
         async with self._at_once:
             return await self._answers(where, self._pace.answer)
 
@@ -140,18 +152,20 @@ class Reach:
             self._told(pod_uid, True)
 
 
-async def tcp_answers(where: Where, seconds: float) -> bool:
-    """Whether anything at that address says something: a connection, or that there is none to be had. What this process
-    itself lacks, such as a free descriptor, says nothing against the pod."""
+async def tcp_answers(where: Where, seconds: float) -> bool | None:
+    """Whether anything at that address says something: a connection, or that there is none to be had. None: this
+    process is what failed, which lacks a descriptor, say, or stood still longer than the pod had to answer."""
     address, port = where
     family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     try:
         with socket.socket(family, socket.SOCK_STREAM) as connection:
             connection.setblocking(False)
             async with asyncio.timeout(seconds):
-                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+                await loop.sock_connect(connection, (address, port))
     except TimeoutError:
-        return False
+        return None if loop.time() - began > seconds + STOOD_STILL_SECONDS else False
     except OSError as error:
-        return error.errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT)
+        return _MEANS.get(error.errno) if error.errno is not None else None
     return True

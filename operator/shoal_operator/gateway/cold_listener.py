@@ -14,7 +14,7 @@ The pod's address comes from the activator as metadata, never as a header that a
 
 from . import lacking, limits, questions, replies
 from . import vocabulary as words
-from .clusters import HTTP_OPTIONS, LIMITS, TCP_KEEPALIVE, grpc_options, http_options
+from .clusters import HTTP_OPTIONS, LIMITS, TCP_KEEPALIVE, UNACKNOWLEDGED, grpc_options, http_options
 from .envoy_json import CONNECTION_MANAGER, EXTENSIONS, Json, internal_address, lua, router, set_header
 from .policy import LONGEST_SECONDS
 from .routes import grpc_cluster
@@ -191,6 +191,7 @@ def _pod(name: str, options: Json) -> Json:
         "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "cleanup_interval": "60s",
         "circuit_breakers": {"thresholds": [LIMITS]},
+        "upstream_bind_config": {"socket_options": [UNACKNOWLEDGED]},
         "upstream_connection_options": {"tcp_keepalive": TCP_KEEPALIVE},
         "original_dst_lb_config": {
             "metadata_key": {"key": words.ACTIVATION_FILTER, "path": [{"key": words.POD}]},

@@ -1,8 +1,8 @@
 """The epoch: a number that every start of an operator raises, written to the Lease by compare-and-swap.
 
 ``kubernetes.aio``'s LeaseLock never counts ``leaseTransitions``, hence this. The epoch stands in an annotation, and
-in ``leaseTransitions`` as far as that reaches (32 bits), where ``kubectl get lease`` users look for it. There is one
-operator for now; an election will hold the same Lease, and claim its epoch here when it is won.
+in ``leaseTransitions`` as far as that reaches (32 bits), where ``kubectl get lease`` users look for it. One
+operator alone claims it here; several elect one on the same Lease (``elector.py``).
 
 A Lease that is not there (the first start, or it was deleted) says nothing of earlier epochs, and neither does a store
 that is lost or another replica's. The epoch then starts from the clock, in milliseconds since 1970. Every later start

@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import socket
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry
 from shoal_operator.agents.metrics import AgentsMetrics
+from shoal_operator.agents.polls import Polls
 from shoal_operator.agents.reach import Pace, Reach, Where, tcp_answers
 
 from .agents_parts import mute, until
@@ -22,6 +24,7 @@ class Pods:
         self.there = set(self.known.values())
         self.told: list[tuple[str, bool]] = []
         self.looks = 0
+        self.fails = False
         self.registry = CollectorRegistry()
         self.reach = Reach(
             lambda uid: (self.known[uid], 9090) if uid in self.known else None,
@@ -31,9 +34,11 @@ class Pods:
             answers=self._answers,
         )
 
-    async def _answers(self, where: Where, seconds: float) -> bool:
+    async def _answers(self, where: Where, seconds: float) -> bool | None:
         self.looks += 1
         await asyncio.sleep(0)
+        if self.fails:
+            return None
         return where[0] in self.there
 
     def lose(self, uid: str) -> None:
@@ -114,6 +119,7 @@ async def test_a_pod_that_is_gone_is_looked_for_no_more() -> None:
     await until(lambda: pods.told)
     del pods.known["a"]
     await until(lambda: pods.cut_off == 0)
+    assert pods.told[-1] == ("a", True), "its address was gone for a moment, perhaps: nothing is known any more"
     looks = pods.looks
     await asyncio.sleep(0.05)
     assert pods.looks == looks
@@ -135,15 +141,69 @@ async def test_silence_is_none() -> None:
         assert not await tcp_answers(("127.0.0.1", port), 0.2)
 
 
+async def test_an_observer_that_stood_still_says_nothing_of_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stops(*_: object) -> None:
+        time.sleep(0.6)  # noqa: ASYNC251  # that is what stands still
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", stops)
+    assert await tcp_answers(("10.0.0.1", 9090), 0.1) is None
+
+
+async def test_what_this_process_lacked_is_tried_again_and_tells_nothing() -> None:
+    pods = Pods("a")
+    await _heard(pods, "a")
+    pods.fails = True
+    pods.lose("a")
+    pods.reach.silent("a")
+    await asyncio.sleep(0.05)
+    assert not pods.told
+    pods.fails = False
+    await until(lambda: pods.told)
+    await pods.reach.close()
+
+
 @pytest.mark.parametrize(
     ("number", "answers"),
-    [(errno.EHOSTUNREACH, False), (errno.ENETUNREACH, False), (errno.EMFILE, True), (errno.EADDRNOTAVAIL, True)],
+    [
+        (errno.EHOSTUNREACH, False),
+        (errno.ENETUNREACH, False),
+        (errno.ECONNREFUSED, True),
+        (errno.EMFILE, None),
+        (errno.EADDRNOTAVAIL, None),
+    ],
 )
 async def test_what_this_process_lacks_says_nothing_against_the_pod(
-    monkeypatch: pytest.MonkeyPatch, number: int, answers: bool
+    monkeypatch: pytest.MonkeyPatch, number: int, answers: bool | None
 ) -> None:
     async def fails(*_: object) -> None:
         raise OSError(number, "no")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", fails)
     assert await tcp_answers(("10.0.0.1", 9090), 1.0) is answers
+
+
+async def test_a_pod_whose_last_request_was_never_read_is_looked_for_once_its_agent_is_given_up() -> None:
+    """It had begun one, whose body never came: its node went meanwhile."""
+
+    class Listening:
+        silent_ones: tuple[str, ...] = ()
+
+        def heard(self, pod_uid: str) -> None: ...
+
+        def silent(self, pod_uid: str) -> None:
+            self.silent_ones += (pod_uid,)
+
+    listening = Listening()
+    lost: list[str] = []
+
+    def give_up(pod_uid: str, session: str) -> bool:
+        lost.append(pod_uid)
+        return True
+
+    polls = Polls(give_up, AgentsMetrics(CollectorRegistry()), hung_up_seconds=0.05, listening=listening)
+    with polls.answering("a", "s1"):
+        pass
+    polls.admit("a")
+    await until(lambda: bool(lost))
+    assert listening.silent_ones == ("a",)

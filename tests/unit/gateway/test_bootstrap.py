@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import yaml
 from envoy.config.bootstrap.v3 import bootstrap_pb2
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, json_format
 from shoal_operator.gateway import main_listener
 from shoal_operator.gateway import vocabulary as words
 from shoal_operator.gateway.bootstrap import Options, bootstrap, chart_files, main
+from shoal_operator.gateway.clusters import DEAD_PEER_SECONDS, of_target
 from shoal_operator.gateway.limits import HEAP_SHARE, PLACEHOLDERS, UNNAMED_MESSAGE_BYTES, Limits
 from shoal_operator.gateway.policy import HOLD_SECONDS
+from shoal_operator.gateway.routes import grpc_cluster
 from shoal_operator.manifests.annotations import MAX_ACTIVATION_SECONDS
+from shoal_operator.state.world.views import Endpoint
 
 CHART_FILE = Path(__file__).parents[3] / "charts" / "shoal" / "files" / "envoy.yaml"
 
@@ -95,3 +98,16 @@ def test_the_descriptors_name_the_models_field() -> None:
     methods = {method.name: fields[method.input_type.rsplit(".", 1)[1]] for method in file.service[0].method}
     assert methods["ModelInfer"] == methods["ModelStreamInfer"] == [("model_name", 1)]
     assert methods["ModelReady"] == methods["ModelMetadata"] == [("name", 1)]
+
+
+def test_every_connection_to_a_pod_ends_where_nobody_is() -> None:
+    """Silent ones by keepalive, those that wait for an acknowledgement by TCP's own limit."""
+    made = bootstrap(Options())["static_resources"]["clusters"]
+    to_pods = [each for each in made if each["type"] == "ORIGINAL_DST"]
+    assert {each["name"] for each in to_pods} == {words.POD, grpc_cluster(words.POD)}
+    targets = of_target("the-pods-of-a-model", [Endpoint("10.0.0.1", 8080, 8081, "mlserver")])
+    for cluster in (*to_pods, *(json_format.MessageToDict(each, preserving_proto_field_name=True) for each in targets)):
+        alive = cluster["upstream_connection_options"]["tcp_keepalive"]
+        assert alive["keepalive_time"] + alive["keepalive_probes"] * alive["keepalive_interval"] <= DEAD_PEER_SECONDS
+        (option,) = cluster["upstream_bind_config"]["socket_options"]
+        assert int(option["int_value"]) == DEAD_PEER_SECONDS * 1000

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from shoal_mlserver.said_headers import MAX_HEADERS, MAX_VALUE, carried
+from shoal_mlserver.said_headers import MAX_BYTES, MAX_HEADERS, MAX_VALUE, carried
 
 
 def left(headers: Any) -> Any:
@@ -33,6 +33,7 @@ def left(headers: Any) -> Any:
         ("Transfer-Encoding", "chunked"),
         ("CONNECTION", "close"),
         ("x-model-not-loaded", "true"),
+        ("X-Shoal-Not-Sent", "true"),
         ("grpc-status", "0"),
         ("x-bin", "a"),
     ],
@@ -42,9 +43,12 @@ def test_what_cannot_be_sent_is_left_out_and_nothing_else(name: Any, value: Any)
 
 
 def test_what_can_be_sent_goes_along_up_to_a_number() -> None:
-    fit = {f"X-{number}": "x" * MAX_VALUE for number in range(MAX_HEADERS)}
+    fit = {f"X-{number}": "x" for number in range(MAX_HEADERS)}
     assert left(fit) == fit
     assert left({**fit, "X-More": "1"}) == fit
+    large = {f"X-{number}": "x" * MAX_VALUE for number in range(MAX_HEADERS)}
+    assert left({"X-Long": "x" * MAX_VALUE}) == {"X-Long": "x" * MAX_VALUE}
+    assert sum(len(name) + len(value) for name, value in left(large).items()) <= MAX_BYTES
     assert left({"X-Empty": "", "X-One": "a"}) == {"X-Empty": "", "X-One": "a"}
 
 

@@ -232,3 +232,27 @@ def test_what_is_told_before_the_world_is_known_keeps_no_address_from_being_said
     after.recover()
     said = {effect.pod_uid for effect in after.effects if isinstance(effect, PodEndpointChanged)}
     assert said == {"pod-1", "pod-2"}
+
+
+def test_a_pod_that_is_back_takes_models_that_found_no_room() -> None:
+    """As it comes: its agent says what it holds, and then it is known that it can be reached."""
+    hand = serving("pod-1", "pod-2", room=2, strict=True)
+    cut(hand, "pod-1")
+    agents_but(hand, "pod-1")
+    hand.do(events.ModelSeen(model_spec("more", memory_bytes=10 * MI)))
+    assert {key.name for key in hand.service.refused} == {"more"}
+    hand.report("pod-1", *(hand._slot("pod-1", name) for name in hand.desired("pod-1")))
+    assert "more" not in hand.desired("pod-1")
+    hand.now += 1.0
+    reach(hand, "pod-1", reached=True)
+    assert hand.world.pods["pod-1"].joined_at == hand.now
+    hand.pass_time(1)
+    assert hand.route("more") == {"pod-1"}
+
+
+def test_an_only_pod_that_is_frozen_is_believed_to_be() -> None:
+    """Nothing is to be gained by sending requests there, which are held instead."""
+    hand = serving("pod-1")
+    name = named_on(hand, "pod-1")
+    freeze(hand, "pod-1")
+    assert hand.route(name) != {"pod-1"}

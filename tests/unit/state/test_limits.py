@@ -111,8 +111,9 @@ def test_an_agent_raises_the_epoch_by_a_small_step_at_most_however_often_it_trie
     assert not hand.world.pods[f"evil-{10**18}-0"].known
     assert hand.world.pods["pod-1"].placeable
     hand.do(events.ModelSeen(model_spec("m")))
-    hand.loaded("pod-1")
-    hand.loaded("pod-2")
+    assert hand.world.epoch <= limits.epoch_limit(hand.world), "what all agents obey now is believed of them"
+    for pod in ("pod-1", "pod-2"):
+        hand.report(pod, *(slot(i.name, i.copy_id) for i in hand.world.pods[pod].desired), epoch=hand.world.epoch)
     assert hand.route("m") is not None
 
 

@@ -176,28 +176,31 @@ def reached(ctx: Context, uid: str, *, reached: bool) -> None:
     pod.unreached = not reached
     refresh_endpoint(ctx, pod)  # ahead of routes that others' being believed leads to
     weigh(ctx, pod.spec.service_key)
-    if _standing(pod) != before:
-        _stands_otherwise(ctx, pod)
+    _stands_otherwise(ctx, pod, before)
 
 
 def weigh(ctx: Context, key: ServiceKey) -> None:
-    """Which of the service's pods seem lost, or do no more: when more than half do at once, none is believed to be."""
+    """Which of the service's pods seem lost, or do no more: when more than half do at once, none is believed to be.
+
+    That the server of an only pod is frozen is believed: there is nothing to compare it with, and requests are held.
+    """
     pods = [pod for uid in ctx.world.pods_of.get(key, ()) if (pod := ctx.world.pods[uid]).known]
     staying = [pod.suspect for pod in pods if not pod.spec.deleting]
     doubted = 2 * sum(staying) > len(staying)
     for pod in pods:
-        if pod.doubted != (doubted and pod.suspect):
-            before = _standing(pod)
-            pod.doubted = not pod.doubted
-            if _standing(pod) != before:
-                _stands_otherwise(ctx, pod)
+        before = _standing(pod)
+        pod.doubted = doubted and pod.suspect and (pod.unreached or len(staying) > 1)
+        _stands_otherwise(ctx, pod, before)
 
 
-def _standing(pod: Pod) -> tuple[bool, bool]:
-    return pod.serves, pod.cut_off
+def _standing(pod: Pod) -> tuple[bool, bool, bool]:
+    return pod.serves, pod.cut_off, pod.placeable
 
 
-def _stands_otherwise(ctx: Context, pod: Pod) -> None:
+def _stands_otherwise(ctx: Context, pod: Pod, before: tuple[bool, bool, bool]) -> None:
+    """What follows where that changed."""
+    if _standing(pod) == before:
+        return
     ctx.world.touch(pod.spec.uid)
     note_health(ctx, pod)
     if pod.cut_off:  # nobody repairs it from inside, as an agent does a server that ended: there is nothing to wait for
@@ -205,6 +208,8 @@ def _stands_otherwise(ctx: Context, pod: Pod) -> None:
         pod.abandoned = True
         start_leaving(ctx, pod)
     refresh_pod(ctx, pod)
+    if pod.placeable and not before[2]:
+        joined(ctx, pod)
 
 
 def start_leaving(ctx: Context, pod: Pod) -> None:

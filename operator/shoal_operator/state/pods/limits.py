@@ -61,8 +61,8 @@ def _own(world: World, pod: Pod, name: str) -> bool:
 
 
 def epoch_limit(world: World) -> int:
-    """The highest epoch that an agent is believed to have obeyed."""
-    return world.epoch_held + EPOCH_STEP
+    """The highest epoch that an agent is believed to have obeyed: ours, if one of them had us claim a higher one."""
+    return max(world.epoch, world.epoch_held + EPOCH_STEP)
 
 
 def admitted(world: World, pod: Pod, observed: Iterable[SlotReport]) -> Iterator[SlotReport]:
