@@ -138,7 +138,7 @@ def read(attributes: attribute_context_pb2.AttributeContext) -> Question:
     body_bytes = 0 if http.method in ("GET", "HEAD") else _number(http.headers.get("content-length", ""))
     received = 0
     is_grpc = http.headers.get("content-type", "").startswith("application/grpc")
-    if is_grpc and not came_from:  # on other ways it is the client's own word
+    if is_grpc and http.path in _GRPC_INFER and not came_from:  # on other ways it is the client's own word
         so_far, _, complete = http.headers.get(words.RECEIVED_HEADER, "").partition(" ")
         received = _number(so_far) or 0
         if received and complete.isdecimal():

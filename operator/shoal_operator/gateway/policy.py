@@ -83,12 +83,6 @@ def guards(policy: RoutePolicy) -> list[Json]:
         unstated = [
             {"name": ":method", "string_match": {"exact": "POST"}},
             {"name": "content-length", "present_match": False},
-            {
-                "name": "content-type",
-                "string_match": {"prefix": "application/grpc"},
-                "invert_match": True,
-                "treat_missing_header_as_empty": True,
-            },
         ]
         refused += [_refusal({"prefix": each, "headers": unstated}, 411, replies.NO_LENGTH) for each in _asked_by()]
     return refused

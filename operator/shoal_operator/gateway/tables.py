@@ -274,10 +274,10 @@ class GatewayTables:
         return self._made("message", service, "", form)
 
     def _without_pods(self, service: ServiceKey, reason: Unavailable) -> str:
+        unknown = len(self._routes_of) - len(self._policies)
+        if unknown >= MAX_UNKNOWN and service not in self._routes_of and service not in self._policies:
+            return _NO_SERVICE  # anybody may name one that is not there
         if reason is Unavailable.SERVICE_NOT_READY:
-            unknown = len(self._routes_of) - len(self._policies)
-            if unknown >= MAX_UNKNOWN and service not in self._routes_of:
-                return _NO_SERVICE
             return self._made("waiting", service, "", Form(routes.waiting))
         if reason is Unavailable.COLD:
             return self._made("cold", service, "", Form(routes.cold), kept=True)

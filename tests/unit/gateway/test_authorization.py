@@ -122,6 +122,13 @@ def test_how_much_of_a_call_is_there(
     assert (read(asked).body_bytes, read(asked).received) == known
 
 
+def test_a_request_over_rest_does_not_say_how_much_of_it_is_there() -> None:
+    """Whatever it calls its content: nothing on its way overwrites the header, and too little would be charged."""
+    asked = attributes("/v2/models/m1/infer", x_shoal_received="1 1", content_type="application/grpcx")
+    asked.request.http.method = "POST"
+    assert (read(asked).body_bytes, read(asked).received) == (None, 0)
+
+
 @pytest.mark.parametrize(
     ("ip", "grpc", "address"),
     [("10.0.0.1", False, "10.0.0.1:8080"), ("10.0.0.1", True, "10.0.0.1:8081"), ("fd00::1", False, "[fd00::1]:8080")],

@@ -180,11 +180,12 @@ def test_an_inference_service_that_goes_leaves_nothing(tables: GatewayTables) ->
     assert tables.resources == before
 
 
-def test_anyone_may_name_inference_services_that_are_not_there(tables: GatewayTables) -> None:
+@pytest.mark.parametrize("reason", [Unavailable.COLD, Unavailable.SERVICE_NOT_READY, Unavailable.LOAD_FAILED])
+def test_anyone_may_name_inference_services_that_are_not_there(tables: GatewayTables, reason: Unavailable) -> None:
     before = len(tables.resources[words.ROUTES])
     for number in range(MAX_UNKNOWN + 100):
         missing = ServiceKey("default", f"no{number}")
-        tables.apply([RouteChanged(missing, "m1", number + 2, frozenset(), Unavailable.SERVICE_NOT_READY)])
+        tables.apply([RouteChanged(missing, "m1", number + 2, frozenset(), reason)])
     assert len(tables.resources[words.ROUTES]) == before + MAX_UNKNOWN
     changes = tables.apply([RouteChanged(SERVICE, "m1", 999, frozenset(), Unavailable.SERVICE_NOT_READY)])
     assert words.COLD in clusters_of(tables.resources[words.ROUTES][changes[0].name])  # one that is known is held
