@@ -3,7 +3,7 @@
 from shoal_api.messages import CopyPhase, content_digest
 from shoal_operator.state.owners.project import activation_view
 from shoal_operator.state.world import events
-from shoal_operator.state.world.effects import ModelStatusChanged
+from shoal_operator.state.world.effects import ModelStatusChanged, Unavailable
 from shoal_operator.state.world.values import ModelKey
 
 from .overcommitted import SERVICE, Cold, full
@@ -139,3 +139,16 @@ def test_whoever_may_come_again_in_a_moment_comes_in_a_second() -> None:
         assert view is not None
         told.append(view.retry_after)
     assert told == [10.0, 1.5, 1.0]
+
+
+def test_a_refusal_says_nothing_of_a_failure_that_is_not_its_cause() -> None:
+    """The InferenceService was deleted meanwhile: what the artifact lacked helps nobody, nor when it is tried again."""
+    hand = Cold("pod-1")
+    broken(hand)
+    before = activation_view(hand.world, SERVICE, "bad", hand.now)
+    assert before is not None
+    assert (before.unavailable, before.message != "") == (Unavailable.LOAD_FAILED, True)
+    hand.do(events.ServiceGone(SERVICE, hand.spec.uid))
+    after = activation_view(hand.world, SERVICE, "bad", hand.now)
+    assert after is not None
+    assert (after.unavailable, after.message, after.retry_after) == (Unavailable.SERVICE_NOT_FOUND, "", None)

@@ -122,7 +122,8 @@ def activation_view(world: World, key: ServiceKey, name: str, now: float) -> Act
     target = model.routes.get(key)
     pods = [world.pods[uid].spec for uid in sorted(target.pods) if uid in world.pods] if target is not None else []
     why = routes.unavailable(world, model, now)
-    failure = routes.failing(model, now)
+    # Its last failure says nothing about another cause, such as an InferenceService that is gone.
+    failure = routes.failing(model, now) if why in (Unavailable.STORAGE_FAILED, Unavailable.LOAD_FAILED) else None
     limits = (waking.waits(service), service.spec.max_held) if service is not None else (60.0, 1000)
     return ActivationView(
         endpoints=tuple(Endpoint(spec.ip, spec.http_port, spec.grpc_port, spec.server_type) for spec in pods),
