@@ -248,11 +248,3 @@ def test_a_pod_that_is_back_takes_models_that_found_no_room() -> None:
     assert hand.world.pods["pod-1"].joined_at == hand.now
     hand.pass_time(1)
     assert hand.route("more") == {"pod-1"}
-
-
-def test_an_only_pod_that_is_frozen_is_believed_to_be() -> None:
-    """Nothing is to be gained by sending requests there, which are held instead."""
-    hand = serving("pod-1")
-    name = named_on(hand, "pod-1")
-    freeze(hand, "pod-1")
-    assert hand.route(name) != {"pod-1"}

@@ -180,16 +180,13 @@ def reached(ctx: Context, uid: str, *, reached: bool) -> None:
 
 
 def weigh(ctx: Context, key: ServiceKey) -> None:
-    """Which of the service's pods seem lost, or do no more: when more than half do at once, none is believed to be.
-
-    That the server of an only pod is frozen is believed: there is nothing to compare it with, and requests are held.
-    """
+    """Which of the service's pods seem lost, or do no more: when more than half do at once, none is believed to be."""
     pods = [pod for uid in ctx.world.pods_of.get(key, ()) if (pod := ctx.world.pods[uid]).known]
     staying = [pod.suspect for pod in pods if not pod.spec.deleting]
     doubted = 2 * sum(staying) > len(staying)
     for pod in pods:
         before = _standing(pod)
-        pod.doubted = doubted and pod.suspect and (pod.unreached or len(staying) > 1)
+        pod.doubted = doubted and pod.suspect
         _stands_otherwise(ctx, pod, before)
 
 
