@@ -165,7 +165,7 @@ async def test_an_agent_that_hangs_up_is_lost_after_the_grace(running: Running, 
     await settled()
     assert registry.get_sample_value("shoal_agents_waiting_polls") == 0
     assert running.backend.gone == []
-    await asyncio.sleep(0.9)
+    await until(lambda: bool(running.backend.gone))
     assert running.backend.gone == [("uid-pod-1", "s1")]
     assert registry.get_sample_value("shoal_agents_connected") == 0
 
