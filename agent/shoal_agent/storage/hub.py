@@ -97,12 +97,7 @@ class HubSource:
 
     async def find(self, uri: StorageUri, limits: Limits) -> Listing:
         """The repository's files, or those below a folder of it, or one. Raises StorageError."""
-        try:
-            known = await self._trying.known()
-            return await self._trying.first(uri, known, lambda access: self._find(access, uri, limits))
-        except StorageError:
-            self._trying.forget()
-            raise
+        return await self._trying.find(uri, lambda access: self._find(access, uri, limits))
 
     async def _find(self, access: HubAccess, uri: StorageUri, limits: Limits) -> Listing:
         self._refuse_while_paused(access)

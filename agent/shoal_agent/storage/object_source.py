@@ -5,7 +5,7 @@ A type of store (``StoreType``) says how it is reached and as whom, and puts its
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -97,24 +97,18 @@ class ObjectSource(Generic[A]):
         Every Secret is tried until one finds them. One that found them before is asked first, and while its store does
         not answer no other one is: a bucket of that name elsewhere may hold something else under that key.
         """
-        try:
-            return await self._found_by_one(uri, self._type.candidates(await self._trying.known(), uri), limits)
-        except StorageError:
-            self._trying.forget()
-            raise
+        return await self._trying.find(uri, self._listing(uri, limits), lambda known: self._type.candidates(known, uri))
 
     async def find_with(self, uri: StorageUri, access: A, limits: Limits) -> Listing:
         """The same, with one access that was named. Raises StorageError."""
-        return await self._found_by_one(uri, self._type.candidates([access], uri), limits)
+        return await self._trying.first(uri, self._type.candidates([access], uri), self._listing(uri, limits))
 
     async def read_secrets(self) -> None:
         """Something of the Secrets has changed: looked at now, so that each change is seen by itself."""
         await self._trying.read_secrets()
 
-    async def _found_by_one(self, uri: StorageUri, candidates: list[A], limits: Limits) -> Listing:
-        return await self._trying.first(
-            uri, candidates, lambda access: self._list(Place(access, uri.bucket), uri, limits)
-        )
+    def _listing(self, uri: StorageUri, limits: Limits) -> Callable[[A], Awaitable[Listing]]:
+        return lambda access: self._list(Place(access, uri.bucket), uri, limits)
 
     async def _list(self, place: Place[A], uri: StorageUri, limits: Limits) -> Listing:
         access, bucket = place.access, place.bucket

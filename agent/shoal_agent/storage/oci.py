@@ -96,12 +96,11 @@ class OciSource:
 
     async def find(self, uri: StorageUri, limits: Limits) -> Listing:
         """What a tag or a digest names. Raises StorageError."""
-        try:
-            known = candidates(await self._trying.known(), uri.bucket, uri.key)
-            return await self._trying.first(uri, known, lambda access: self._find(access, uri, limits))
-        except StorageError:
-            self._trying.forget()
-            raise
+        return await self._trying.find(
+            uri,
+            lambda access: self._find(access, uri, limits),
+            lambda known: candidates(known, uri.bucket, uri.key),
+        )
 
     async def _find(self, access: RegistryAccess, uri: StorageUri, limits: Limits) -> Listing:
         repository = Repository(uri.bucket, uri.key, access)

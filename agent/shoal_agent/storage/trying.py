@@ -61,6 +61,20 @@ class Trying(Generic[A]):
         with contextlib.suppress(StorageError):
             await self.known()
 
+    async def find(
+        self,
+        uri: StorageUri,
+        attempt: Callable[[A], Awaitable[Listing]],
+        among: Callable[[list[A]], Sequence[A]] = lambda known: known,
+    ) -> Listing:
+        """What the first of those that are known finds; ``among``: which of them are tried, one at least. What fails
+        has them read again the next time. Raises StorageError."""
+        try:
+            return await self.first(uri, among(await self.known()), attempt)
+        except StorageError:
+            self.forget()
+            raise
+
     async def first(
         self, uri: StorageUri, candidates: Sequence[A], attempt: Callable[[A], Awaitable[Listing]]
     ) -> Listing:
